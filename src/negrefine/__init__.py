@@ -1,0 +1,74 @@
+"""Zero-shot out-of-distribution detection with CLIP and negative labels.
+
+    import negrefine
+
+    encoder = negrefine.load_encoder("builtin")
+    detector = negrefine.NegRefine(encoder).fit(["tabby cat", "daisy", "fire truck"])
+    scores = detector.score_samples(["a.jpg"])  # larger = more in-distribution
+
+Names are imported when they are first used, because torch and transformers take seconds to import
+and `negrefine --help` needs neither.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from negrefine import errors, metrics
+    from negrefine.detectors import CSP, MCM, Detector, NegLabel, NegRefine, load_detector
+    from negrefine.encoders import Encoder, load_encoder
+    from negrefine.labels.judges import Answer, Judge
+    from negrefine.labels.lexicon import Lexicon
+    from negrefine.labels.prompts import Prompts
+    from negrefine.labels.replay_judge import ReplayJudge
+    from negrefine.labels.wordnet_judge import WordNetJudge
+
+__all__ = [
+    "CSP",
+    "MCM",
+    "Answer",
+    "Detector",
+    "Encoder",
+    "Judge",
+    "Lexicon",
+    "NegLabel",
+    "NegRefine",
+    "Prompts",
+    "ReplayJudge",
+    "WordNetJudge",
+    "errors",
+    "load_detector",
+    "load_encoder",
+    "metrics",
+]
+
+_HOMES = {
+    "CSP": "negrefine.detectors",
+    "MCM": "negrefine.detectors",
+    "Detector": "negrefine.detectors",
+    "NegLabel": "negrefine.detectors",
+    "NegRefine": "negrefine.detectors",
+    "load_detector": "negrefine.detectors",
+    "Encoder": "negrefine.encoders",
+    "load_encoder": "negrefine.encoders",
+    "Answer": "negrefine.labels.judges",
+    "Judge": "negrefine.labels.judges",
+    "Lexicon": "negrefine.labels.lexicon",
+    "Prompts": "negrefine.labels.prompts",
+    "ReplayJudge": "negrefine.labels.replay_judge",
+    "WordNetJudge": "negrefine.labels.wordnet_judge",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"errors", "metrics"}:
+        return import_module(f"negrefine.{name}")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'negrefine' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

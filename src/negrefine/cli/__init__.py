@@ -1,0 +1,5 @@
+"""The command `negrefine`."""
+
+from negrefine.cli.app import main
+
+__all__ = ["main"]

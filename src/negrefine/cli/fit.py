@@ -1,0 +1,194 @@
+"""`negrefine fit`: from class names to a saved detector."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from negrefine.cli.options import BatchSize, Device, Dtype
+from negrefine.errors import InputError
+
+
+class Method(str, Enum):
+    """The detectors by their names on the command line."""
+
+    NEGREFINE = "negrefine"
+    CSP = "csp"
+    NEGLABEL = "neglabel"
+    MCM = "mcm"
+
+
+def fit(
+    classes: Annotated[
+        Path, typer.Option(metavar="FILE", help="Text file with one class name per line.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DETECTOR_DIR", help="Where to save the fitted detector.")
+    ],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="ID_OR_DIR",
+            help=(
+                "Hub id such as 'openai/clip-vit-base-patch16', a CLIPModel directory, or "
+                "'builtin' (a toy that knows emoji and clip art, not photographs)."
+            ),
+        ),
+    ],
+    method: Annotated[Method, typer.Option(help="The published method.")] = Method.NEGREFINE,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JUDGE",
+            help=(
+                "NegRefine's filter: 'wordnet' (offline, the default), 'none', or 'replay:FILE' "
+                "with answers recorded in the official log format."
+            ),
+        ),
+    ] = None,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="In-distribution images that set the threshold; may be given several times.",
+        ),
+    ] = None,
+    fpr: Annotated[
+        float, typer.Option(help="False-alarm rate at which --calibrate sets the threshold.")
+    ] = 0.05,
+    lexicon: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Words to mine instead of WordNet 3.1: .tsv[.gz] with word, lexname, pos.",
+        ),
+    ] = None,
+    lexicon_files: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRESET",
+            help=(
+                "'official' (no animals, no food, as published), 'full', 'official-neglabel', "
+                "'official-csp', or lexicographer files separated by commas."
+            ),
+        ),
+    ] = None,
+    min_frequency: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Mine only WordNet words seen this often in its tagged texts: 1 is six times "
+            "faster and keeps the common words.",
+        ),
+    ] = 0,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Words the filter must not remove.")
+    ] = None,
+    drop: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Words to remove without asking.")
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of S_MM.")] = None,
+    k: Annotated[int | None, typer.Option(help="Names and labels that S_MM pairs.")] = None,
+    n_candidates: Annotated[
+        int | None, typer.Option(help="Class names the filter asks about for each label.")
+    ] = None,
+    n_groups: Annotated[int | None, typer.Option(help="Groups of negative labels.")] = None,
+    top_fraction: Annotated[float | None, typer.Option(help="Fraction of words to mine.")] = None,
+    quantile: Annotated[
+        float | None, typer.Option(help="Quantile over classes that ranks words.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="MCM's temperature.")] = None,
+    logit_scale: Annotated[
+        float | None, typer.Option(help="Factor on cosines; default: the encoder's own.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the method's random draws.")] = None,
+    all_labels: Annotated[
+        bool,
+        typer.Option(
+            "--all-labels",
+            help="Use every label in groups; the official code drops the last few.",
+        ),
+    ] = False,
+    resample: Annotated[
+        str | None,
+        typer.Option(help="'bicubic' or 'bilinear' instead of the model's own resize filter."),
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_size: BatchSize = 64,
+) -> None:
+    """Fit a detector on class names, optionally set its threshold, and save it."""
+    from negrefine.detectors import DETECTORS
+    from negrefine.encoders import find_images, load_encoder
+    from negrefine.labels.class_names import read_class_names
+
+    if not 0 < fpr < 1:
+        raise InputError(f"--fpr must lie strictly between 0 and 1, not {fpr}.")
+    class_names = read_class_names(classes)
+    images = find_images(calibrate) if calibrate else []
+    files = lexicon_files
+    given: dict[str, Any] = {
+        "lexicon": _read_lexicon(lexicon, min_frequency),
+        "lexicon_files": files.split(",") if files and "," in files else files,
+        "judge": parse_judge(judge),
+        "keep": read_class_names(keep) if keep else None,
+        "drop": read_class_names(drop) if drop else None,
+        "alpha": alpha,
+        "k": k,
+        "n_candidates": n_candidates,
+        "n_groups": n_groups,
+        "top_fraction": top_fraction,
+        "quantile": quantile,
+        "temperature": temperature,
+        "logit_scale": logit_scale,
+        "seed": seed,
+        "official": False if all_labels else None,
+    }
+    parameters = {name: value for name, value in given.items() if value is not None}
+    cls = DETECTORS[method.value]
+    unknown = sorted(set(parameters) - set(cls._get_param_names()))
+    if unknown:
+        option = "all-labels" if unknown[0] == "official" else unknown[0].replace("_", "-")
+        raise InputError(f"--{option} means nothing to the method {method.value!r}: leave it out.")
+    loaded = load_encoder(encoder, device=device, dtype=dtype, resample=resample)
+    detector = cls(loaded, **parameters).fit(class_names, progress=True)
+    if images:
+        detector.calibrate(images, fpr, batch_size=batch_size, progress=True)
+    detector.save(out)
+    _report(detector, out, len(images), fpr)
+
+
+def parse_judge(text: str | None) -> Any:
+    """Return what --judge means to `NegRefine`."""
+    if text is None or text in {"wordnet", "none"}:
+        return text
+    kind, _, argument = text.partition(":")
+    if kind == "replay" and argument:
+        from negrefine.labels.replay_judge import ReplayJudge
+
+        return ReplayJudge.from_logs(argument.split(","))
+    raise InputError(f"--judge must be 'wordnet', 'none' or 'replay:FILE', not {text!r}.")
+
+
+def _read_lexicon(path: Path | None, min_frequency: int) -> Any:
+    from negrefine.labels.lexicon import Lexicon
+
+    if path is not None:
+        if min_frequency:
+            raise InputError("--min-frequency works on WordNet only: leave it or --lexicon out.")
+        return Lexicon.from_tsv(path)
+    return Lexicon.wordnet(min_frequency=min_frequency) if min_frequency else None
+
+
+def _report(detector: Any, out: Path, n_images: int, fpr: float) -> None:
+    words = f"{len(detector.class_names_)} class names"
+    labels = getattr(detector, "negative_labels_", None)
+    if labels is not None:
+        kept = sum(label.kept for label in labels)
+        words += f", {kept} negative labels ({len(labels) - kept} removed)"
+    if detector.offset_ is not None:
+        words += f", threshold {detector.offset_:.4f} from {n_images} images at fpr {fpr:g}"
+    typer.echo(f"Saved {detector.method} to {out}: {words}.")

@@ -1,0 +1,80 @@
+"""`negrefine score`: one row for each image."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from negrefine.cli.options import BatchSize, DetectorDir, Device, Dtype, EncoderName
+from negrefine.errors import ImageError
+
+
+def score(
+    detector_dir: DetectorDir,
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGES...", help="Files, folders or quoted globs.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Results as .parquet, .csv or .jsonl; default: CSV on standard output. "
+            "An interrupted run continues where it stopped.",
+        ),
+    ] = None,
+    encoder: EncoderName = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_size: BatchSize = 64,
+) -> None:
+    """Score images; larger means more in-distribution. A broken image costs its row only.
+
+    Columns: path, score, the components of the score, verdict (ID or OOD if the detector has a
+    threshold), error. Exit code 1 if no image could be read.
+    """
+    from negrefine.cli.opening import open_detector
+    from negrefine.encoders import find_images
+    from negrefine.evaluation.score_files import score_files
+    from negrefine.evaluation.tables import row_writer, write_rows
+
+    if out is not None:
+        row_writer(out)
+    paths = find_images(images)
+    detector = open_detector(detector_dir, encoder, device=device, dtype=dtype)
+    journal = None if out is None else out.with_name(out.name + ".partial")
+    if journal is not None:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+    scored = score_files(detector, paths, journal=journal, batch_size=batch_size, progress=True)
+    parts = detector.part_names_
+    schema = {
+        "path": "string",
+        "score": "double",
+        **dict.fromkeys(parts, "double"),
+        "verdict": "string",
+        "error": "string",
+    }
+    rows = [row.as_row(parts) for row in scored]
+    if out is None or journal is None:
+        writer = csv.DictWriter(sys.stdout, list(schema), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        write_rows(out, rows, schema)
+        journal.unlink(missing_ok=True)
+    errors = [row for row in scored if row.error is not None]
+    if errors:
+        typer.echo(
+            f"negrefine: warning: {len(errors)} of {len(scored)} images could not be read; "
+            f"the first: {errors[0].error}",
+            err=True,
+        )
+    if len(errors) == len(scored):
+        raise ImageError("No image could be read; the error column says why for each.")
+    if out is not None:
+        flagged = sum(row.verdict == "OOD" for row in scored)
+        verdicts = f", {flagged} flagged OOD" if detector.offset_ is not None else ""
+        typer.echo(f"Wrote {len(scored)} rows to {out}{verdicts}.", err=True)

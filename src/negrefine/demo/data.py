@@ -1,0 +1,49 @@
+"""The demo's images and class names (OpenMoji, CC BY-SA 4.0; see images/LICENSE.txt)."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from negrefine.labels.class_names import read_class_names
+
+ID_SET = "animals"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoImage:
+    """One bundled picture.
+
+    Attributes:
+        path: The PNG file.
+        set_name: "animals" (in-distribution), "food", "vehicles", "objects" or "plants".
+        class_name: The true class of an in-distribution image, otherwise None.
+        annotation: What OpenMoji calls it.
+    """
+
+    path: Path
+    set_name: str
+    class_name: str | None
+    annotation: str
+
+
+def demo_directory() -> Path:
+    """Return the directory that holds one folder of PNG files for each set."""
+    return Path(str(files("negrefine.demo") / "images"))
+
+
+def demo_class_names() -> list[str]:
+    """Return the names of the demo's animals."""
+    return read_class_names(demo_directory() / "classes.txt")
+
+
+def demo_images() -> list[DemoImage]:
+    """Return all pictures, set by set, in the order of labels.csv."""
+    root = demo_directory()
+    with (root / "labels.csv").open(encoding="utf-8", newline="") as stream:
+        return [
+            DemoImage(root / row["file"], row["set"], row["class"] or None, row["annotation"])
+            for row in csv.DictReader(stream)
+        ]

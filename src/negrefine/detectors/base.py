@@ -1,0 +1,341 @@
+"""What every detector does: fit on class names, score images, decide, save."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from torch import Tensor
+from typing_extensions import Self
+
+from negrefine.detectors.bundle import Arrays, Tables, write_bundle
+from negrefine.detectors.explanation import Explanation, Match, verdict_of
+from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.encoders.images import ImageSource
+from negrefine.errors import InputError, NotFittedError
+from negrefine.labels.class_names import check_class_names
+from negrefine.labels.prompts import Prompts, embed
+
+# Rows scored at a time: bounds the (rows x negatives) matrices.
+_SCORE_ROWS = 256
+
+
+class Detector(BaseEstimator, ABC):  # type: ignore[misc]
+    """Zero-shot out-of-distribution detector in the manner of scikit-learn's outlier detectors.
+
+    Scores are larger for in-distribution images. The stages are separate: `encoder.encode_images`
+    makes features, which every detector on the same encoder can score.
+
+    Attributes:
+        class_names_: K class names.
+        class_features_: float32 (K, d), their prompt ensembles, rows of length one.
+        offset_: The threshold that `predict` compares scores with; None until `calibrate`.
+    """
+
+    method: ClassVar[str]
+    _default_prompts: ClassVar[Prompts]
+
+    encoder: Encoder
+    prompts: Prompts | None
+    class_names_: list[str]
+    class_features_: FloatArray
+    offset_: float | None
+
+    def fit(self, class_names: Iterable[str], y: object = None, *, progress: bool = False) -> Self:
+        """Prepare the detector for a list of class names. No image is needed.
+
+        Args:
+            class_names: K names; duplicates are allowed with a warning.
+            y: Ignored, for scikit-learn.
+            progress: Draw progress bars on a terminal.
+
+        Raises:
+            InputError: The class list or a parameter cannot be used.
+        """
+        names = check_class_names(class_names)
+        features = embed(
+            self.encoder,
+            names,
+            self.prompts_.class_name,
+            description="Encoding class names",
+            progress=progress,
+        )
+        self._fit_negatives(names, features, progress=progress)
+        self.class_names_ = names
+        self.class_features_ = features
+        self.offset_ = None
+        return self
+
+    @property
+    def part_names_(self) -> list[str]:
+        """Names of the components of the score, in order."""
+        self._check_fitted()
+        return list(self.score_feature_parts(np.empty((0, self.class_features_.shape[1]))))
+
+    @property
+    def prompts_(self) -> Prompts:
+        """The prompt templates in use."""
+        return self._default_prompts if self.prompts is None else self.prompts
+
+    def _fit_negatives(
+        self, class_names: list[str], class_features: FloatArray, *, progress: bool
+    ) -> None:
+        """Prepare what a method needs beside the classes."""
+
+    @abstractmethod
+    def _score_parts(self, features: Tensor) -> dict[str, Tensor]:
+        """Return the components for normalised features, float64 (n, d)."""
+
+    def combine(self, parts: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Return the score of the components; methods with one component return it."""
+        (score,) = parts.values()
+        return score
+
+    def score_feature_parts(self, features: ArrayLike) -> dict[str, NDArray[np.float64]]:
+        """Return the components of the score for image features.
+
+        Args:
+            features: (n, d) from `encoder.encode_images`; normalised or not.
+
+        Returns:
+            Component name to float64 (n,).
+
+        Raises:
+            NotFittedError: `fit` has not run.
+            InputError: The array has the wrong shape.
+        """
+        self._check_fitted()
+        array = np.asarray(features, dtype=np.float32)
+        dim = self.class_features_.shape[1]
+        if array.ndim != 2 or array.shape[1] != dim:
+            raise InputError(
+                f"Image features must have shape (n, {dim}) for this encoder, not {array.shape}."
+            )
+        blocks = [
+            {name: part.numpy() for name, part in self._score_parts(_unit_rows(rows)).items()}
+            for rows in np.split(array, range(_SCORE_ROWS, max(len(array), 1), _SCORE_ROWS))
+        ]
+        return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+    def score_features(self, features: ArrayLike) -> NDArray[np.float64]:
+        """Return float64 (n,) scores of image features (n, d); larger is more in-distribution."""
+        return self.combine(self.score_feature_parts(features))
+
+    def score_parts(
+        self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the components of the score for images, each float64 (n,)."""
+        return self.score_feature_parts(self._encode(images, batch_size, progress))
+
+    def score_samples(
+        self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
+    ) -> NDArray[np.float64]:
+        """Score images; larger is more in-distribution.
+
+        Args:
+            images: n paths, Pillow images or uint8 arrays.
+            batch_size: Images to encode at a time; it does not change the scores.
+            progress: Draw a progress bar on a terminal.
+
+        Returns:
+            float64 (n,).
+
+        Raises:
+            ImageError: An image cannot be read.
+            NotFittedError: `fit` has not run.
+        """
+        return self.score_features(self._encode(images, batch_size, progress))
+
+    def _encode(self, images: Sequence[ImageSource], batch_size: int, progress: bool) -> FloatArray:
+        self._check_fitted()
+        if progress:
+            return self.encoder.encode_images(images, batch_size=batch_size, show_progress_bar=True)
+        return self.encoder.encode_images(images, batch_size=batch_size)
+
+    def calibrate(
+        self,
+        images: Sequence[ImageSource],
+        fpr: float = 0.05,
+        *,
+        batch_size: int = 64,
+        progress: bool = False,
+    ) -> Self:
+        """Set the threshold from in-distribution images so that a fraction `fpr` falls below it.
+
+        Args:
+            images: Images known to be in-distribution, not used for anything else.
+            fpr: False-alarm rate, in (0, 1).
+            batch_size: Images to encode at a time.
+            progress: Draw a progress bar on a terminal.
+
+        Raises:
+            InputError: No images, or a rate outside (0, 1).
+        """
+        return self.calibrate_features(self._encode(images, batch_size, progress), fpr)
+
+    def calibrate_features(self, features: ArrayLike, fpr: float = 0.05) -> Self:
+        """Do what `calibrate` does, from image features (n, d)."""
+        if not 0 < fpr < 1:
+            raise InputError(f"fpr must lie strictly between 0 and 1, not {fpr}.")
+        scores = self.score_features(features)
+        if not len(scores):
+            raise InputError("Calibration needs at least one in-distribution image.")
+        self.offset_ = float(np.quantile(scores, fpr))
+        return self
+
+    def decision_function(self, images: Sequence[ImageSource]) -> NDArray[np.float64]:
+        """Return score minus threshold, float64 (n,): negative means out-of-distribution."""
+        self._check_fitted()
+        if self.offset_ is None:
+            raise NotFittedError(
+                "No threshold is set: call calibrate(id_images, fpr=0.05), or set offset_."
+            )
+        return self.score_samples(images) - self.offset_
+
+    def predict(self, images: Sequence[ImageSource]) -> NDArray[np.int64]:
+        """Return +1 for in-distribution and -1 for out-of-distribution images, int64 (n,)."""
+        return np.where(self.decision_function(images) >= 0, 1, -1)
+
+    def explain(self, image: ImageSource, *, top: int = 5) -> Explanation:
+        """Return what decided the score of one image.
+
+        Args:
+            image: A path, Pillow image or uint8 array.
+            top: How many class names and negative labels to list.
+        """
+        return self.explain_features(self._encode([image], 1, progress=False), top=top)[0]
+
+    def explain_features(self, features: ArrayLike, *, top: int = 5) -> list[Explanation]:
+        """Explain image features (n, d), one explanation for each row."""
+        parts = self.score_feature_parts(features)
+        scores = self.combine(parts)
+        explanations = []
+        for row, x in enumerate(_unit_rows(np.asarray(features, dtype=np.float32))):
+            score = float(scores[row])
+            explanations.append(
+                Explanation(
+                    score=score,
+                    parts={name: float(values[row]) for name, values in parts.items()},
+                    threshold=self.offset_,
+                    verdict=verdict_of(score, self.offset_),
+                    classes=best_matches(self.class_names_, self.class_features_, x, top),
+                    **self._explain_negatives(x, top),
+                )
+            )
+        return explanations
+
+    def _explain_negatives(self, x: Tensor, top: int) -> dict[str, Any]:  # noqa: ARG002
+        """Return the fields `negatives` and `pair` for one normalised feature (d,)."""
+        return {}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted detector to a directory of JSON and safetensors files, atomically.
+
+        Raises:
+            NotFittedError: `fit` has not run.
+            BundleError: The path holds something that is not a saved detector.
+        """
+        self._check_fitted()
+        write_bundle(path, self._facts(), self._saved_arrays(), self._saved_tables())
+
+    def identity(self) -> str:
+        """Return a SHA-256 (hex) over everything that decides scores and verdicts."""
+        self._check_fitted()
+        digest = hashlib.sha256(json.dumps(self._facts(), sort_keys=True).encode())
+        for name, array in sorted(self._saved_arrays().items()):
+            digest.update(name.encode() + array.tobytes())
+        return digest.hexdigest()
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "parameters": {
+                name: encode_parameter(value)
+                for name, value in self.get_params(deep=False).items()
+                if name != "encoder"
+            },
+            "prompts": self.prompts_.as_dict(),
+            "encoder": {
+                "name": self.encoder.name,
+                "options": self.encoder.options,
+                "fingerprint": self.encoder.fingerprint,
+                "logit_scale": self.encoder.logit_scale,
+            },
+            "class_names": self.class_names_,
+            "offset": self.offset_,
+        }
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "class_names_"):
+            raise NotFittedError(
+                f"This {type(self).__name__} is not fitted: call fit(class_names) first."
+            )
+
+    def _saved_arrays(self) -> Arrays:
+        return {"class_features": self.class_features_}
+
+    def _saved_tables(self) -> Tables:
+        return {}
+
+    def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
+        """Take up what `_saved_arrays` and `_saved_tables` gave; ValueError if it does not fit."""
+        del tables
+        self.class_names_ = class_names
+        self.class_features_ = arrays["class_features"]
+        if len(class_names) != len(self.class_features_):
+            raise ValueError("class names and their features differ in number")
+
+
+def encode_parameter(value: Any) -> Any:
+    """Return a constructor parameter as JSON data; a user's own object leaves only its name."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, Prompts):
+        return value.as_dict()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    name = str(getattr(value, "name", type(value).__name__))
+    return {"unsaved": name}
+
+
+def resolve_logit_scale(logit_scale: float | None, encoder: Encoder) -> float:
+    """Return the user's factor on cosines, or the encoder's own if it is None."""
+    scale = encoder.logit_scale if logit_scale is None else float(logit_scale)
+    if not (math.isfinite(scale) and scale > 0):
+        raise InputError(f"logit_scale must be a positive number, not {scale}.")
+    return scale
+
+
+def as_double(features: FloatArray) -> Tensor:
+    """Return a float64 tensor, so that sums over thousands of labels add no rounding noise."""
+    return torch.from_numpy(features).double()
+
+
+def _unit_rows(features: FloatArray) -> Tensor:
+    rows = as_double(np.ascontiguousarray(features))
+    return rows / rows.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def best_matches(
+    names: Sequence[str],
+    features: FloatArray,
+    x: Tensor,
+    top: int,
+    lexnames: Sequence[str] | None = None,
+) -> list[Match]:
+    similarity = (as_double(features) @ x).numpy()
+    order = np.argsort(-similarity, kind="stable")[:top]
+    return [Match(names[i], float(similarity[i]), lexnames[i] if lexnames else "") for i in order]

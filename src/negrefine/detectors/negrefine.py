@@ -1,0 +1,282 @@
+"""NegRefine: refined negative labels and multi-matching (ICCV 2025, arXiv 2507.09795)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import asdict, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import Self
+
+from negrefine.detectors.base import resolve_logit_scale
+from negrefine.detectors.bundle import Arrays, Tables
+from negrefine.detectors.csp import CSP
+from negrefine.detectors.explanation import PairMatch
+from negrefine.detectors.multi_match import MultiMatch, PairEmbeddings, match_pairs, pair_text
+from negrefine.detectors.scores import neglabel_score
+from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.errors import InputError
+from negrefine.labels.judges import Judge
+from negrefine.labels.lexicon import Lexicon
+from negrefine.labels.mining import SUPERCLASS_TEMPLATES, NegativeLabel
+from negrefine.labels.negfilter import (
+    FILTERS,
+    Question,
+    clean_labels,
+    nearest_class_names,
+    refine,
+)
+from negrefine.labels.prompts import Prompts, embed
+from negrefine.labels.unsaved import Unsaved
+from negrefine.labels.wordnet_judge import WordNetJudge
+
+
+class NegRefine(CSP):
+    """S = S_NegLabel + alpha * S_MM on negative labels cleaned by NegFilter.
+
+    Parameters and attributes are those of `CSP` but for these:
+
+    Args:
+        judge: Answers NegFilter's questions: None is the offline `WordNetJudge`, "none" no filter,
+            or anything with `is_proper_noun(words)` and `is_subcategory(pairs)`.
+        n_candidates: Class names about which each label is asked.
+        filters: Which questions to ask: "proper_noun", "subcategory".
+        keep: Words that stay whatever the judge says.
+        drop: Words that go without a question.
+        alpha: Weight of S_MM; 0 leaves it out and encodes no text while scoring.
+        k: S_MM pairs the k most similar class names with the k most similar negative labels.
+        quantile: 1.0, the maximum over classes.
+        exclude_class_names: "exact" as published.
+        max_pairs: Pair embeddings to remember between calls.
+
+    Attributes:
+        negative_labels_: The mined labels; `kept` and `reason` say what NegFilter did.
+        audit_: Every question the judge was asked, with its answer.
+    """
+
+    method: ClassVar[str] = "negrefine"
+
+    audit_: list[Question]
+    _pair_memory: PairEmbeddings | None = None
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        lexicon: Lexicon | Unsaved | None = None,
+        lexicon_files: str | Sequence[str] = "official",
+        judge: Judge | Unsaved | str | None = None,
+        n_candidates: int = 10,
+        filters: Sequence[str] = FILTERS,
+        keep: Iterable[str] = (),
+        drop: Iterable[str] = (),
+        prompts: Prompts | None = None,
+        superclasses: Sequence[str] = SUPERCLASS_TEMPLATES,
+        alpha: float = 2.0,
+        k: int = 5,
+        top_fraction: float = 0.15,
+        quantile: float = 1.0,
+        exclude_class_names: str = "exact",
+        similarity_cap: float | None = 0.95,
+        n_groups: int = 100,
+        seed: int = 0,
+        group_seed: int = 0,
+        logit_scale: float | None = None,
+        official: bool = True,
+        max_pairs: int = 100_000,
+    ) -> None:
+        super().__init__(
+            encoder,
+            lexicon=lexicon,
+            lexicon_files=lexicon_files,
+            prompts=prompts,
+            superclasses=superclasses,
+            top_fraction=top_fraction,
+            quantile=quantile,
+            exclude_class_names=exclude_class_names,
+            similarity_cap=similarity_cap,
+            n_groups=n_groups,
+            seed=seed,
+            group_seed=group_seed,
+            logit_scale=logit_scale,
+            official=official,
+        )
+        self.judge = judge
+        self.n_candidates = n_candidates
+        self.filters = filters
+        self.keep = keep
+        self.drop = drop
+        self.alpha = alpha
+        self.k = k
+        self.max_pairs = max_pairs
+
+    def _refine(
+        self,
+        labels: list[NegativeLabel],
+        features: FloatArray,
+        class_names: list[str],
+        *,
+        progress: bool,
+    ) -> tuple[list[NegativeLabel], FloatArray]:
+        if self.k < 1:
+            raise InputError(f"k must be at least 1, not {self.k}.")
+        if self.n_candidates < 1:
+            raise InputError(f"n_candidates must be at least 1, not {self.n_candidates}.")
+        judge = resolve_judge(self.judge)
+        if judge is None:
+            self.audit_ = []
+            refined = [
+                replace(label, text=label.mined_text, kept=True, reason="") for label in labels
+            ]
+            return refined, self._encode_changed(labels, refined, features)
+        cleaned = clean_labels(labels)
+        candidates = nearest_class_names(
+            self.encoder,
+            [label.text for label in cleaned],
+            class_names,
+            self.n_candidates,
+            progress=progress,
+        )
+        refined, self.audit_ = refine(
+            cleaned,
+            candidates,
+            judge,
+            filters=self.filters,
+            keep=self.keep,
+            drop=self.drop,
+            progress=progress,
+        )
+        if not any(label.kept for label in refined):
+            raise InputError(
+                f"The filter removed all {len(refined)} negative labels: check the judge, "
+                "or use judge='none'."
+            )
+        return refined, self._encode_changed(labels, refined, features)
+
+    def fit(self, class_names: Iterable[str], y: object = None, *, progress: bool = False) -> Self:
+        """Mine and filter negative labels for a list of class names; see `Detector.fit`."""
+        self._pair_memory = None
+        return super().fit(class_names, y, progress=progress)
+
+    def _encode_changed(
+        self, before: list[NegativeLabel], after: list[NegativeLabel], features: FloatArray
+    ) -> FloatArray:
+        """Keep the features of the mined texts and encode again those that cleaning changed."""
+        features = features.copy()
+        for pos, templates in (("noun", self.prompts_.noun), ("adj", self.prompts_.adjective)):
+            changed = [
+                i
+                for i, (old, new) in enumerate(zip(before, after, strict=True))
+                if new.pos == pos and new.text != old.text
+            ]
+            if changed:
+                texts = [after[i].text for i in changed]
+                features[changed] = embed(self.encoder, texts, templates)
+        return features
+
+    def with_filter(
+        self,
+        judge: Judge | str | None = None,
+        *,
+        filters: Sequence[str] = FILTERS,
+        keep: Iterable[str] = (),
+        drop: Iterable[str] = (),
+        progress: bool = False,
+    ) -> NegRefine:
+        """Return a fitted copy whose mined labels went through another filter.
+
+        Nothing is mined again. The copy has no threshold, because its scores differ.
+
+        Args:
+            judge: As the parameter of the class.
+            filters: As the parameter of the class.
+            keep: As the parameter of the class.
+            drop: As the parameter of the class.
+            progress: Draw progress bars on a terminal.
+
+        Raises:
+            NotFittedError: `fit` has not run.
+        """
+        self._check_fitted()
+        other = copy(self)
+        other.set_params(judge=judge, filters=filters, keep=keep, drop=drop)
+        other._take_labels(
+            *other._refine(
+                self.negative_labels_, self._label_features, self.class_names_, progress=progress
+            )
+        )
+        other.offset_ = None
+        return other
+
+    def _embed_pairs(self) -> PairEmbeddings:
+        if self._pair_memory is None:
+            self._pair_memory = PairEmbeddings(self.encoder, self.prompts_.noun, self.max_pairs)
+        return self._pair_memory
+
+    def _match(self, features: Tensor, classes: Tensor, negatives: Tensor) -> MultiMatch:
+        return match_pairs(
+            features,
+            classes,
+            negatives,
+            self.class_names_,
+            [label.text for label in self.kept_negative_labels_],
+            self._embed_pairs(),
+            k=self.k,
+            logit_scale=resolve_logit_scale(self.logit_scale, self.encoder),
+        )
+
+    def _score_parts(self, features: Tensor) -> dict[str, Tensor]:
+        classes, negatives = self._similarities(features)
+        scale = resolve_logit_scale(self.logit_scale, self.encoder)
+        parts = {"neglabel": neglabel_score(classes, negatives, self.groups_, scale)}
+        if self.alpha != 0:
+            parts["multi_match"] = self._match(features, classes, negatives).score()
+        return parts
+
+    def combine(self, parts: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Return S = S_NegLabel + alpha * S_MM."""
+        if "multi_match" not in parts:
+            return parts["neglabel"]
+        return parts["neglabel"] + self.alpha * parts["multi_match"]
+
+    def _explain_negatives(self, x: Tensor, top: int) -> dict[str, Any]:
+        fields = super()._explain_negatives(x, top)
+        if self.alpha == 0:
+            return fields
+        features = x.unsqueeze(0)
+        classes, negatives = self._similarities(features)
+        match = self._match(features, classes, negatives)
+        ((row, column),) = match.winners()
+        i, j = int(match.class_index[0, row]), int(match.negative_index[0, column])
+        fields["pair"] = PairMatch(
+            class_name=self.class_names_[i],
+            negative=self.kept_negative_labels_[j].text,
+            text=pair_text(self.class_names_[i], self.kept_negative_labels_[j].text),
+            similarity=float(match.pair_similarities[0, row, column]),
+            negative_similarity=float(match.negative_similarities[0, column]),
+        )
+        return fields
+
+    def _saved_tables(self) -> Tables:
+        return {**super()._saved_tables(), "audit": [asdict(line) for line in self.audit_]}
+
+    def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
+        super()._restore(class_names, arrays, tables)
+        self.audit_ = [Question(**row) for row in tables["audit"]]
+
+
+def resolve_judge(judge: Judge | Unsaved | str | None) -> Judge | None:
+    """Return the judge that the parameter of `NegRefine` means, or None for no filter."""
+    if judge is None or judge == "wordnet":
+        return WordNetJudge()
+    if isinstance(judge, str):
+        if judge == "none":
+            return None
+        raise InputError(f"judge must be 'wordnet', 'none' or a judge object, not {judge!r}.")
+    if isinstance(judge, Unsaved):
+        raise judge.error()
+    return judge

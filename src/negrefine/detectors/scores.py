@@ -1,0 +1,168 @@
+"""The published scores as pure functions of cosine similarities. Larger means more in-distribution.
+
+Every function takes float64 tensors (anything `torch.as_tensor` reads) with one row per image and
+returns one value per image. The notation follows the papers: s_k is the cosine of the image with
+class name k, n_j with negative label j.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Similarities: TypeAlias = Tensor
+
+
+def mcm_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
+    """Maximum concept matching: max_k softmax_k(s_k / temperature).
+
+    MCM, NeurIPS 2022, arXiv 2211.13445, eq. 1. The temperature divides raw cosines.
+
+    Args:
+        class_similarities: (n, K) cosines.
+        temperature: 1.0 as published.
+
+    Returns:
+        (n,) in [1/K, 1].
+    """
+    s = torch.as_tensor(class_similarities)
+    return torch.softmax(s / temperature, dim=-1).amax(dim=-1)
+
+
+def group_negatives(
+    n_negatives: int, n_groups: int, *, seed: int = 0, official: bool = True
+) -> Tensor:
+    """Assign negative labels to groups at random.
+
+    Args:
+        n_negatives: M.
+        n_groups: G.
+        seed: Seed of the permutation; the official code always uses 0 on the processor.
+        official: True: the last M mod G labels are left out, as the official code does (all of
+            them if M < G). False: every label is used, group sizes differ by at most one, and no
+            group is empty.
+
+    Returns:
+        int64 (G, W) column indices; -1 fills up shorter groups. With one group every label is in
+        order in it.
+    """
+    if n_groups <= 1:
+        return torch.arange(n_negatives).reshape(1, -1)
+    if official:
+        n_used = n_negatives - n_negatives % n_groups
+        order = torch.randperm(n_used, generator=torch.Generator().manual_seed(seed))
+        return order.reshape(n_groups, n_used // n_groups)
+    n_groups = min(n_groups, n_negatives)
+    order = torch.randperm(n_negatives, generator=torch.Generator().manual_seed(seed))
+    width = math.ceil(n_negatives / n_groups)
+    groups = torch.full((n_groups, width), -1)
+    for row, part in zip(groups, torch.tensor_split(order, n_groups), strict=True):
+        row[: len(part)] = part
+    return groups
+
+
+def neglabel_score(
+    class_similarities: Similarities,
+    negative_similarities: Similarities,
+    groups: Tensor,
+    logit_scale: float = 100.0,
+) -> Tensor:
+    """Mass on the classes in a softmax over classes and negatives, averaged over groups.
+
+    NegLabel, ICLR 2024, arXiv 2403.20078 (eq. 4 with the grouping strategy); also S_NegLabel of
+    CSP and NegRefine:
+
+        S = 1/G sum_g [ sum_k e^(c s_k) / (sum_k e^(c s_k) + sum_(j in g) e^(c n_j)) ]
+
+    Computed as mean_g sigmoid(logsumexp_k(c s_k) - logsumexp_(j in g)(c n_j)), which is the same
+    and cannot overflow.
+
+    Args:
+        class_similarities: (n, K) cosines.
+        negative_similarities: (n, M) cosines.
+        groups: (G, W) from `group_negatives`.
+        logit_scale: c, 100 as published.
+
+    Returns:
+        (n,) in [0, 1].
+    """
+    s = torch.as_tensor(class_similarities) * logit_scale
+    n = torch.as_tensor(negative_similarities) * logit_scale
+    positive = torch.logsumexp(s, dim=-1, keepdim=True)
+    grouped = n[:, groups.clamp_min(0)].masked_fill(groups < 0, -math.inf)
+    return torch.sigmoid(positive - torch.logsumexp(grouped, dim=-1)).mean(dim=-1)
+
+
+def raw_sum_score(class_similarities: Similarities, logit_scale: float = 100.0) -> Tensor:
+    """Sum over classes of c s_k, without a softmax and without the negatives.
+
+    What the official NegLabel code returns for one group, where the formula is lost.
+
+    Args:
+        class_similarities: (n, K) cosines.
+        logit_scale: c.
+
+    Returns:
+        (n,), unbounded.
+    """
+    return torch.as_tensor(class_similarities).sum(dim=-1) * logit_scale
+
+
+def multi_match_score(
+    pair_similarities: Similarities,
+    negative_similarities: Similarities,
+    logit_scale: float = 100.0,
+) -> Tensor:
+    """NegRefine's S_MM: does "class and negative" describe the image better than the negative?
+
+    NegRefine, ICCV 2025, arXiv 2507.09795. With t_ij the embedding of "p_i and n_j" for the k most
+    similar class names i and negative labels j:
+
+        S_MM = max_ij e^(c x.t_ij) / (e^(c x.t_ij) + e^(c n_j)) = sigmoid(max_ij c (x.t_ij - n_j))
+
+    The right-hand side is exact and cannot overflow.
+
+    Args:
+        pair_similarities: (n, I, J) cosines x.t_ij.
+        negative_similarities: (n, J) cosines n_j of the same negatives.
+        logit_scale: c, 100 as published.
+
+    Returns:
+        (n,) in [0, 1].
+    """
+    return torch.sigmoid(
+        multi_match_margins(pair_similarities, negative_similarities, logit_scale)
+        .flatten(1)
+        .amax(dim=-1)
+    )
+
+
+def multi_match_margins(
+    pair_similarities: Similarities,
+    negative_similarities: Similarities,
+    logit_scale: float = 100.0,
+) -> Tensor:
+    """Return c (x.t_ij - n_j) of shape (n, I, J); the largest entry decides `multi_match_score`."""
+    t = torch.as_tensor(pair_similarities)
+    n = torch.as_tensor(negative_similarities)
+    return logit_scale * (t - n.unsqueeze(1))
+
+
+def stable_topk(values: Tensor, k: int) -> Tensor:
+    """Return the column indices (n, k) of the k largest values, best first, ties by column.
+
+    `torch.topk` leaves the order of ties open; only rows with a tie pay for a full sort.
+    """
+    k = min(k, values.shape[-1])
+    top, index = torch.topk(values, k, dim=-1)
+    if k == 0:
+        return index
+    tied_inside = (top[:, 1:] == top[:, :-1]).any(dim=-1)
+    tied = tied_inside | ((values >= top[:, -1:]).sum(dim=-1) > k)
+    if tied.any():
+        order = torch.argsort(values[tied], dim=-1, descending=True, stable=True)
+        index[tied] = order[:, :k]
+    return index

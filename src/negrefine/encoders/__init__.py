@@ -1,0 +1,18 @@
+"""Images and texts to features: loading models, reading images, preprocessing, tokenising."""
+
+from negrefine.encoders.base import Encoder
+from negrefine.encoders.clip import CLIPEncoder, EncodedImages
+from negrefine.encoders.images import ImageSource, find_images, read_image
+from negrefine.encoders.loading import load_encoder
+from negrefine.encoders.preprocessing import Preprocessing
+
+__all__ = [
+    "CLIPEncoder",
+    "EncodedImages",
+    "Encoder",
+    "ImageSource",
+    "Preprocessing",
+    "find_images",
+    "load_encoder",
+    "read_image",
+]

@@ -1,0 +1,46 @@
+"""What a detector needs of an image-text model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from negrefine.encoders.images import ImageSource
+
+FloatArray: TypeAlias = NDArray[np.float32]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Maps images and texts into one space where cosine similarity is meaningful.
+
+    Attributes:
+        name: What `load_encoder` was given: "builtin", a hub id or a directory.
+        options: Keyword arguments of `load_encoder` that change features or their checks.
+        fingerprint: SHA-256 (hex) over weights, tokenizer and preprocessing.
+        logit_scale: Factor on cosines before the softmax: 100.0 for OpenAI's CLIP, which is the
+            constant of the NegLabel, CSP and NegRefine papers.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def options(self) -> dict[str, Any]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def logit_scale(self) -> float: ...
+
+    def encode_images(self, images: Sequence[ImageSource], batch_size: int = ...) -> FloatArray:
+        """Return image features, float32 of shape (n, d), not normalised."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = ...) -> FloatArray:
+        """Return text features, float32 of shape (m, d), not normalised."""
+        ...

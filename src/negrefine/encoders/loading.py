@@ -1,0 +1,315 @@
+"""From a name or directory to an encoder: `load_encoder`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from transformers import AutoTokenizer, CLIPModel
+from transformers.utils import logging as transformers_logging
+
+from negrefine.encoders.clip import CLIPEncoder
+from negrefine.encoders.preprocessing import Preprocessing
+from negrefine.encoders.tokens import TextTokenizer
+from negrefine.errors import EncoderError
+
+BUILTIN = "builtin"
+_OPENAI_CONTEXT = 77
+_HUB_FILES = ["*.json", "*.safetensors", "vocab.*", "merges.txt"]
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+_VOLATILE_CONFIG = {
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+}
+_DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+
+def load_encoder(
+    name_or_path: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    resample: str | None = None,
+    exif_orientation: bool = True,
+    background: tuple[int, int, int] | None = None,
+    truncate: bool | None = None,
+) -> CLIPEncoder:
+    """Load an image-text encoder.
+
+    Args:
+        name_or_path: "builtin" (the small model inside this package), a directory that holds a
+            Hugging Face `CLIPModel` with safetensors weights, or a hub id such as
+            "openai/clip-vit-base-patch16".
+        device: "auto" (a GPU if there is one, otherwise the processor) or a torch device.
+        dtype: "auto" (float32), "float32", "float16" or "bfloat16".
+        revision: Branch, tag or commit on the hub.
+        resample: "bicubic" or "bilinear" instead of the filter in preprocessor_config.json. The
+            official MCM, GL-MCM, NegLabel and CSP code resizes with "bilinear".
+        exif_orientation: Turn photographs upright by their EXIF tag. The published runs did not.
+        background: Composite transparent pixels over this RGB colour instead of dropping alpha.
+        truncate: Cut texts longer than the model's context. None raises for models with OpenAI's
+            context of 77 tokens, as published, and cuts with a warning for shorter contexts.
+
+    Raises:
+        EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
+    """
+    name = os.fspath(name_or_path)
+    directory = _resolve(name, revision)
+    if name != BUILTIN and Path(name).is_dir():
+        name = str(directory)
+    config = _read_json(directory / "config.json", name)
+    if config.get("model_type") != "clip":
+        raise EncoderError(
+            f"{name!r} holds a {config.get('model_type', 'nameless')!r} model, "
+            "and only Hugging Face CLIPModel directories (model_type 'clip') can be loaded."
+        )
+    model = _load_model(directory, name, _pick_dtype(dtype), _pick_device(device))
+    context_length = int(model.config.text_config.max_position_embeddings)
+    cut = context_length < _OPENAI_CONTEXT if truncate is None else truncate
+    preprocessing = _load_preprocessing(directory, name, resample)
+    options: dict[str, Any] = {
+        "revision": revision,
+        "resample": resample,
+        "exif_orientation": exif_orientation,
+        "background": list(background) if background is not None else None,
+        "truncate": truncate,
+    }
+    identity = {
+        "config": _stable_config(config),
+        "preprocessing": preprocessing.as_dict(),
+        "exif_orientation": exif_orientation,
+        "background": options["background"],
+    }
+    return CLIPEncoder(
+        model,
+        TextTokenizer(_load_tokenizer(directory, name), context_length, truncate=cut),
+        preprocessing,
+        name=name,
+        options={key: value for key, value in options.items() if value is not None},
+        fingerprint=lambda: _fingerprint(directory, identity),
+        exif_orientation=exif_orientation,
+        background=background,
+    )
+
+
+def _resolve(name: str, revision: str | None) -> Path:
+    if name == BUILTIN:
+        return Path(str(files("negrefine.encoders") / "builtin" / "model"))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    looks_like_a_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    if path.exists() or looks_like_a_path:
+        raise EncoderError(
+            f"{name!r} is not a directory: give the directory that holds config.json and "
+            "model.safetensors, a hub id such as 'openai/clip-vit-base-patch16', or 'builtin'."
+        )
+    return _download(name, revision)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    try:
+        directory = Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
+        if revision is None and not any(directory.glob("*.safetensors")):
+            converted = _safetensors_pull_request(name)
+            if converted is not None:
+                directory = Path(
+                    snapshot_download(name, revision=converted, allow_patterns=_HUB_FILES)
+                )
+    except HFValidationError as error:
+        raise EncoderError(
+            f"{name!r} is neither a directory nor a hub id such as "
+            "'openai/clip-vit-base-patch16', nor 'builtin'."
+        ) from error
+    except GatedRepoError as error:
+        raise EncoderError(
+            f"The model {name!r} is gated on the hub: accept its terms there and log in with "
+            "'hf auth login', or give a local directory."
+        ) from error
+    except (RevisionNotFoundError, EntryNotFoundError) as error:
+        if isinstance(error, LocalEntryNotFoundError):
+            raise _unreachable(name) from error
+        raise EncoderError(f"The hub has no revision {revision!r} of {name!r}.") from error
+    except RepositoryNotFoundError as error:
+        raise EncoderError(
+            f"The hub has no public model {name!r}: check the spelling, or give a local directory."
+        ) from error
+    except Exception as error:
+        # The HTTP client's own exception classes change between releases of huggingface_hub; all
+        # that is left at this point is a connection that failed.
+        raise _unreachable(name) from error
+    return directory
+
+
+def _unreachable(name: str) -> EncoderError:
+    return EncoderError(
+        f"The model hub cannot be reached and {name!r} is not in its local cache: give a local "
+        "CLIPModel directory, point HF_HOME at a cache that holds the model, or use the encoder "
+        "'builtin', which needs no network."
+    )
+
+
+def _safetensors_pull_request(name: str) -> str | None:
+    """Find the hub's own conversion of a repository that holds only pickled weights."""
+    for discussion in HfApi().get_repo_discussions(
+        name, author="SFconvertbot", discussion_type="pull_request"
+    ):
+        if discussion.status in {"open", "draft"}:
+            return discussion.git_reference
+    return None
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise EncoderError(
+            f"{name!r} holds no {path.name}: a Hugging Face CLIPModel directory is needed."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{path.name} of {name!r} cannot be read as JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise EncoderError(f"{path.name} of {name!r} must hold a JSON object.")
+    return content
+
+
+def _pick_device(device: str) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise EncoderError(
+            f"The device {device!r} cannot be used here: use 'auto', 'cpu' or 'cuda'."
+        ) from error
+    return chosen
+
+
+def _pick_dtype(dtype: str) -> torch.dtype:
+    if dtype == "auto":
+        return torch.float32
+    if dtype not in _DTYPES:
+        raise EncoderError(f"dtype must be 'auto' or one of {sorted(_DTYPES)}, not {dtype!r}.")
+    return _DTYPES[dtype]
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    bar = transformers_logging.is_progress_bar_enabled()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _load_model(directory: Path, name: str, dtype: torch.dtype, device: torch.device) -> CLIPModel:
+    if not any(directory.glob("*.safetensors")):
+        raise EncoderError(
+            f"{name!r} holds no safetensors weights (*.safetensors), and pickled weights are never "
+            "loaded: convert them once with save_pretrained, or pick another revision."
+        )
+    try:
+        with _quiet_transformers():
+            model, report = CLIPModel.from_pretrained(
+                directory,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        # Truncated weights, wrong shapes and broken configurations each raise their own class.
+        raise EncoderError(
+            f"The weights of {name!r} cannot be loaded ({_first_line(error)}): "
+            "the files are damaged or do not belong together."
+        ) from error
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise EncoderError(
+            f"The weights of {name!r} lack {len(missing)} tensors, {missing[0]!r} among them: "
+            "the files are damaged or do not belong together."
+        )
+    return model.to(device).eval().requires_grad_(False)
+
+
+def _load_tokenizer(directory: Path, name: str) -> Any:
+    try:
+        with _quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        return tokenizer.backend_tokenizer
+    except Exception as error:
+        raise EncoderError(
+            f"The tokenizer of {name!r} cannot be loaded ({_first_line(error)}): "
+            "tokenizer.json, or vocab.json with merges.txt, is needed."
+        ) from error
+
+
+def _load_preprocessing(directory: Path, name: str, resample: str | None) -> Preprocessing:
+    path = directory / "preprocessor_config.json"
+    if path.exists() or not (directory / "processor_config.json").exists():
+        config = _read_json(path, name)
+    else:
+        config = _read_json(directory / "processor_config.json", name).get("image_processor", {})
+    if resample is not None:
+        config = {**config, "resample": resample}
+    try:
+        return Preprocessing.from_config(config)
+    except ValueError as error:
+        raise EncoderError(f"The image preprocessing of {name!r} is unusable: {error}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _stable_config(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {k: _stable_config(v) for k, v in config.items() if k not in _VOLATILE_CONFIG}
+    return config
+
+
+def _fingerprint(directory: Path, identity: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
+    names = [name for name in _TOKENIZER_FILES if (directory / name).exists()]
+    names += sorted(path.name for path in directory.glob("*.safetensors"))
+    for name in names:
+        digest.update(name.encode() + _file_digest(directory / name))
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.digest()

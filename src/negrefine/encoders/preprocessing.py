@@ -1,0 +1,289 @@
+"""From an RGB image to the float tensor that a CLIP image tower takes, as torchvision does it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from negrefine.errors import ImageError, InputError
+
+# Pillow's numbers, which preprocessor_config.json uses.
+_FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+
+_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# What each family of Hugging Face image processors assumes for a field that its file leaves out.
+_CLIP_DEFAULTS: Mapping[str, Any] = {
+    "size": {"shortest_edge": 224},
+    "do_center_crop": True,
+    "image_mean": _CLIP_MEAN,
+    "image_std": _CLIP_STD,
+}
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "CLIP": _CLIP_DEFAULTS,
+    "ChineseCLIP": _CLIP_DEFAULTS,
+    "Siglip": {
+        "size": {"height": 224, "width": 224},
+        "do_center_crop": False,
+        "image_mean": (0.5, 0.5, 0.5),
+        "image_std": (0.5, 0.5, 0.5),
+    },
+}
+_ENDINGS = ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
+
+# The resized image of a thread-like picture would not fit in memory: 1 x 30,000 pixels with a
+# shorter side of 224 make 1.5 thousand million.
+MAX_RESIZED_PIXELS = 2**26
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, centre crop, rescale and normalise, bit for bit like the published code.
+
+    Change a field with `dataclasses.replace`, for example `resample="bilinear"` for the pipeline of
+    MCM, GL-MCM, NegLabel and CSP. Raises InputError where a field makes no sense.
+    """
+
+    resize: int | tuple[int, int] | None = 224
+    """Shorter side in pixels, or (height, width), or None for no resizing."""
+    crop: tuple[int, int] | None = (224, 224)
+    """(height, width) of the centre crop in pixels, or None for no cropping."""
+    resample: str = "bicubic"
+    """Pillow's filter: nearest, box, bilinear, hamming, bicubic or lanczos."""
+    rescale_factor: float = 1 / 255
+    """What 8-bit values are multiplied by, done as a float32 division by its inverse."""
+    mean: tuple[float, float, float] = _CLIP_MEAN
+    """Red, green and blue, subtracted after rescaling."""
+    std: tuple[float, float, float] = _CLIP_STD
+    """Red, green and blue, divided by after the mean is subtracted."""
+
+    def __post_init__(self) -> None:
+        sides = (self.resize,) if isinstance(self.resize, int) else self.resize or ()
+        if not all(_is_side(side) for side in (*sides, *(self.crop or ()))):
+            raise InputError(
+                f"Image preprocessing needs whole positive pixel counts, not resize={self.resize!r}"
+                f" and crop={self.crop!r}; correct the sizes."
+            )
+        if self.resample not in _FILTERS:
+            raise InputError(
+                f"The resampling filter {self.resample!r} is unknown; use one of"
+                f" {', '.join(_FILTERS)}."
+            )
+        numbers = (self.rescale_factor, *self.mean, *self.std)
+        if not (all(map(math.isfinite, numbers)) and min(self.rescale_factor, *self.std) > 0):
+            raise InputError(
+                f"Image normalisation needs finite numbers and a positive factor and std, not"
+                f" rescale_factor={self.rescale_factor}, mean={self.mean}, std={self.std}; correct"
+                " them."
+            )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """Read the content of a preprocessor_config.json or processor_config.json.
+
+        Sizes may be whole numbers, [height, width] or mappings; a field that is missing or null
+        takes the default of the processor family that the file names (CLIP where it names none).
+
+        Raises:
+            InputError: A field makes no sense, or the file belongs to a family whose pixels this
+                class cannot reproduce.
+        """
+        inner = config.get("image_processor")
+        fields = inner if isinstance(inner, Mapping) else config
+        defaults = _defaults_of(fields)
+
+        def field(name: str, default: Any = None) -> Any:
+            value = fields.get(name)
+            return defaults.get(name, default) if value is None else value
+
+        square = "height" in defaults["size"]
+        crops = _switch("do_center_crop", field("do_center_crop"))
+        normalises = _switch("do_normalize", field("do_normalize", True))
+        return cls(
+            resize=_size("size", field("size"), square)
+            if _switch("do_resize", field("do_resize", True))
+            else None,
+            crop=_crop(field("crop_size", 224)) if crops else None,
+            resample=_filter_name(field("resample", 3)),
+            rescale_factor=_number("rescale_factor", field("rescale_factor", 1 / 255))
+            if _switch("do_rescale", field("do_rescale", True))
+            else 1.0,
+            mean=_triple("image_mean", field("image_mean")) if normalises else (0.0, 0.0, 0.0),
+            std=_triple("image_std", field("image_std")) if normalises else (1.0, 1.0, 1.0),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields as JSON values: equal settings give equal dictionaries."""
+        return {
+            "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
+            "crop": list(self.crop) if self.crop else None,
+            "resample": self.resample,
+            "rescale_factor": float(self.rescale_factor),
+            "mean": [float(value) for value in self.mean],
+            "std": [float(value) for value in self.std],
+        }
+
+    @property
+    def output_size(self) -> tuple[int, int] | None:
+        """(height, width) of every result in pixels, or None where it depends on the image."""
+        return self.crop or (self.resize if isinstance(self.resize, tuple) else None)
+
+    def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
+        """Return the pixels of `image` as a new float32 array of shape (3, h, w), in RGB order.
+
+        Args:
+            image: A Pillow image in mode RGB, as `read_image` returns it.
+
+        Raises:
+            InputError: The image is not in mode RGB.
+            ImageError: It is so elongated that it would have more than `MAX_RESIZED_PIXELS` pixels
+                after resizing.
+        """
+        if image.mode != "RGB":
+            raise InputError(
+                f"Preprocessing takes images in mode RGB, not {image.mode}; read them with"
+                " read_image."
+            )
+        pixels = np.asarray(self._cropped(self._resized(image)))
+        result = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
+        for channel in range(3):
+            # Every index is valid; the other modes of `take` skip a copy that mode "raise" makes.
+            np.take(self._levels[channel], pixels[..., channel], out=result[channel], mode="clip")
+        return result
+
+    @cached_property
+    def _levels(self) -> npt.NDArray[np.float32]:
+        """(3, 256): the result for each channel and 8-bit value, as ToTensor + Normalize round."""
+        divisor = np.float32(1 / self.rescale_factor)
+        values = np.arange(256, dtype=np.float32) / divisor
+        mean = np.asarray(self.mean, dtype=np.float32)[:, None]
+        std = np.asarray(self.std, dtype=np.float32)[:, None]
+        return np.ascontiguousarray((values - mean) / std)
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        if self.resize is None:
+            return image
+        size = resized_size(image.size, self.resize)
+        if size[0] * size[1] > MAX_RESIZED_PIXELS:
+            raise ImageError(
+                f"An image of {image.width:,} x {image.height:,} pixels is too elongated (it would"
+                f" be resized to {size[0]:,} x {size[1]:,}); crop it first."
+            )
+        if size == image.size:
+            return image
+        return image.resize(size, Image.Resampling(_FILTERS.index(self.resample)))
+
+    def _cropped(self, image: Image.Image) -> Image.Image:
+        if self.crop is None:
+            return image
+        height, width = self.crop
+        left, top = crop_offset(image.width, width), crop_offset(image.height, height)
+        # Pillow fills with zeros what lies outside the image.
+        return image.crop((left, top, left + width, top + height))
+
+
+def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (width, height) after resizing an image of `size` = (width, height), in pixels.
+
+    `resize` is the length of the shorter side or (height, width). The longer side is truncated, as
+    in torchvision's Resize.
+    """
+    if isinstance(resize, tuple):
+        return resize[1], resize[0]
+    width, height = size
+    if width <= height:
+        return resize, int(resize * height / width)
+    return int(resize * width / height), resize
+
+
+def crop_offset(length: int, crop: int) -> int:
+    """Return where a centre crop of `crop` pixels begins on a side of `length` pixels.
+
+    Half pixels are rounded to even, as in torchvision's CenterCrop; negative where the side is
+    shorter than the crop.
+    """
+    if length < crop:
+        return -((crop - length) // 2)
+    return round((length - crop) / 2)
+
+
+def _defaults_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    kind = fields.get("image_processor_type") or fields.get("feature_extractor_type")
+    if kind is None:
+        return _CLIP_DEFAULTS
+    for family, defaults in _DEFAULTS.items():
+        if kind in [family + ending for ending in _ENDINGS]:
+            return defaults
+    raise InputError(
+        f"The image processor {kind!r} of the preprocessor configuration is not supported; use a"
+        f" model with one of {', '.join(_DEFAULTS)}."
+    )
+
+
+def _size(name: str, value: Any, square: bool) -> int | tuple[int, int]:
+    if _is_side(value):
+        return (value, value) if square else int(value)
+    if isinstance(value, Mapping):
+        given = {key: side for key, side in value.items() if side is not None}
+        if set(given) == {"shortest_edge"} and _is_side(given["shortest_edge"]):
+            return int(given["shortest_edge"])
+        if set(given) == {"height", "width"}:
+            value = [given["height"], given["width"]]
+    if isinstance(value, Sequence) and len(value) == 2 and all(map(_is_side, value)):
+        return value[0], value[1]
+    raise _nonsense(
+        name, value, "a whole number, {'shortest_edge': ...} or {'height': ..., 'width': ...}"
+    )
+
+
+def _crop(value: Any) -> tuple[int, int]:
+    size = _size("crop_size", value, square=True)
+    if isinstance(size, int):
+        raise _nonsense("crop_size", value, "a whole number or {'height': ..., 'width': ...}")
+    return size
+
+
+def _filter_name(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(_FILTERS):
+        return _FILTERS[value]
+    if isinstance(value, str) and value.lower() in _FILTERS:
+        return value.lower()
+    raise _nonsense("resample", value, f"0 to 5 or one of {', '.join(_FILTERS)}")
+
+
+def _switch(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _nonsense(name, value, "true or false")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise _nonsense(name, value, "a number")
+    return float(value)
+
+
+def _triple(name: str, value: Any) -> tuple[float, float, float]:
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value] * 3
+    if len(values) != 3:
+        raise _nonsense(name, value, "three numbers")
+    red, green, blue = (_number(name, number) for number in values)
+    return red, green, blue
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _nonsense(name: str, value: Any, expected: str) -> InputError:
+    return InputError(
+        f"The preprocessor configuration has {name} = {value!r}; it must be {expected}."
+    )

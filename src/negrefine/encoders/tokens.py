@@ -1,0 +1,88 @@
+"""From strings to token ids, and from token ids to batches that waste no padding."""
+
+from __future__ import annotations
+
+import html
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+
+import ftfy
+from tokenizers import Tokenizer
+
+from negrefine.errors import InputError
+
+_WHITESPACE = re.compile(r"\s+")
+
+
+def clean_text(text: str) -> str:
+    """Repair and normalise `text` as OpenAI's CLIP tokenizer does before lower-casing it.
+
+    Mojibake is repaired (ftfy), HTML entities are unescaped twice, runs of white space become one
+    space.
+    """
+    if not (text.isascii() and text.isprintable() and "&" not in text):
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return _WHITESPACE.sub(" ", text).strip()
+
+
+class TextTokenizer:
+    """Token ids with start and end tokens, never longer than the model's context.
+
+    Args:
+        tokenizer: A `tokenizers.Tokenizer` whose post-processor adds the start and end tokens.
+        context_length: The longest sequence the text tower reads, in tokens.
+        truncate: Cut a longer text before its end token, with one warning per tokenizer;
+            otherwise such a text raises `InputError`.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, context_length: int, *, truncate: bool) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self.context_length = context_length
+        self.truncate = truncate
+        self._warned = False
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text, start and end tokens included."""
+        encodings = self._tokenizer.encode_batch_fast([clean_text(text) for text in texts])
+        return [
+            self._fit(encoding.ids, text) for encoding, text in zip(encodings, texts, strict=True)
+        ]
+
+    def _fit(self, ids: list[int], text: str) -> list[int]:
+        if len(ids) <= self.context_length:
+            return ids
+        shown = text if len(text) <= 60 else text[:57] + "..."
+        fact = (
+            f"the text {shown!r} has {len(ids)} tokens and the encoder reads "
+            f"at most {self.context_length}"
+        )
+        if not self.truncate:
+            raise InputError(
+                f"{fact}: shorten it, or load the encoder with truncate=True to cut such texts."
+            )
+        if not self._warned:
+            self._warned = True
+            warnings.warn(f"{fact}: it and other long texts are cut.", stacklevel=4)
+        return [*ids[: self.context_length - 1], ids[-1]]
+
+
+def length_batches(
+    lengths: Sequence[int], *, batch_size: int, token_budget: int
+) -> Iterator[list[int]]:
+    """Group indices so that each batch holds texts of similar length.
+
+    Shorter texts come first and ties keep their order. A batch has at most `batch_size` texts and,
+    if it has more than one, at most `token_budget` tokens once padded to its longest text.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        full = len(batch) >= batch_size or lengths[index] * (len(batch) + 1) > token_budget
+        if batch and full:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

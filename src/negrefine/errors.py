@@ -1,0 +1,27 @@
+"""Every error that bad input can cause, each with one sentence: what, where, what to do."""
+
+from __future__ import annotations
+
+
+class NegrefineError(Exception):
+    """Base of all errors that negrefine raises on purpose."""
+
+
+class InputError(NegrefineError, ValueError):
+    """An argument or a file given by the user cannot be used."""
+
+
+class ImageError(InputError):
+    """One image cannot be read or decoded."""
+
+
+class EncoderError(NegrefineError):
+    """A model directory or hub id cannot be loaded as an image-text encoder."""
+
+
+class BundleError(NegrefineError):
+    """A saved detector is missing, damaged, too new, or belongs to another encoder."""
+
+
+class NotFittedError(NegrefineError, RuntimeError):
+    """A detector was used before `fit` (or before a threshold was set)."""

@@ -1,0 +1,1 @@
+"""Experiments on top of detectors: ablation, result tables, scoring of many files."""

@@ -1,0 +1,1 @@
+"""Names and words: class names, prompts, lexicon, mining and NegFilter."""

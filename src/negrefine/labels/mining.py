@@ -1,0 +1,227 @@
+"""Negative mining: the words of a lexicon that are least similar to the class names.
+
+NegLabel (ICLR 2024, arXiv 2403.20078), CSP (NeurIPS 2024, arXiv 2410.08611) and NegRefine
+(ICCV 2025, arXiv 2507.09795) mine by the same rule with different switches; a `MiningRule` holds
+the switches.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.errors import InputError
+from negrefine.labels.lexicon import Lexicon, LexiconEntry
+from negrefine.labels.prompts import SUPERCLASS_TEMPLATES, Prompts, embed
+
+# Rows of the candidate-by-class similarity matrix held at a time.
+_ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeLabel:
+    """A mined word.
+
+    Attributes:
+        word: The lexicon's entry.
+        text: What stands in the prompts: the word, or an adjective phrase like "gooey landscape";
+            NegFilter strips it of digits and punctuation.
+        mined_text: The text before NegFilter.
+        pos: "noun" or "adj".
+        lexname: Lexicographer file, for example "noun.plant".
+        similarity: Statistic of the cosines with the class names, by which the word was chosen.
+        kept: Whether the filter left the label in.
+        reason: Why it was removed, or why it was kept against the filter; empty otherwise.
+    """
+
+    word: str
+    text: str
+    mined_text: str
+    pos: str
+    lexname: str
+    similarity: float
+    kept: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class MiningRule:
+    """The switches in which the published miners differ.
+
+    Attributes:
+        superclasses: Templates of which each adjective draws one (CSP); empty leaves it bare.
+        clean_underscores: Read "_" in lexicon words as a space (CSP, NegRefine).
+        exclude_class_names: "exact" drops nouns equal to a class name (NegRefine), "casefold" also
+            those that differ in case only, "off" drops none (NegLabel, CSP).
+        quantile: Quantile of a word's cosines over the K classes that ranks it; 1 is the maximum.
+        similarity_cap: A word with a cosine above it is ranked last, at 1.0; None for no cap.
+        top_fraction: Fraction of the nouns, and of the adjectives, to take: the least similar ones.
+    """
+
+    superclasses: tuple[str, ...] = SUPERCLASS_TEMPLATES
+    clean_underscores: bool = True
+    exclude_class_names: str = "exact"
+    quantile: float = 1.0
+    similarity_cap: float | None = 0.95
+    top_fraction: float = 0.15
+
+    def __post_init__(self) -> None:
+        if self.exclude_class_names not in {"exact", "casefold", "off"}:
+            raise InputError(
+                "exclude_class_names must be 'exact', 'casefold' or 'off', "
+                f"not {self.exclude_class_names!r}."
+            )
+        if not 0 <= self.quantile <= 1:
+            raise InputError(f"quantile must lie in [0, 1], not {self.quantile}.")
+        if not 0 < self.top_fraction <= 1:
+            raise InputError(f"top_fraction must lie in (0, 1], not {self.top_fraction}.")
+
+
+def candidate_pool(
+    lexicon: Lexicon, class_names: Sequence[str], rule: MiningRule, seed: int
+) -> list[NegativeLabel]:
+    """Return every candidate in lexicon order, nouns and adjectives mixed, similarity 0.
+
+    A word counts where it stands first, for nouns and adjectives together, so the order of the
+    lexicon decides whether a word that is both becomes a noun or an adjective. One superclass is
+    drawn for each surviving adjective, in order.
+
+    Args:
+        lexicon: The entries that take part, in mining order.
+        class_names: K names that `rule` may exclude.
+        rule: Switches of the method.
+        seed: Seed of the draw of superclasses.
+    """
+    return list(_candidates(lexicon.entries, class_names, rule, random.Random(seed)))  # noqa: S311
+
+
+def _candidates(
+    entries: Sequence[LexiconEntry],
+    class_names: Sequence[str],
+    rule: MiningRule,
+    rng: random.Random,
+) -> Iterator[NegativeLabel]:
+    excluded = _excluded_words(class_names, rule)
+    seen: set[str] = set()
+    for entry in entries:
+        word = entry.word.replace("_", " ") if rule.clean_underscores else entry.word
+        word = word.strip()
+        if not word or word in seen:
+            continue
+        seen.add(word)
+        if entry.pos == "noun":
+            key = word.casefold() if rule.exclude_class_names == "casefold" else word
+            if key in excluded:
+                continue
+            text = word
+        elif rule.superclasses:
+            text = rng.choice(rule.superclasses).replace("{}", word)
+        else:
+            text = word
+        yield NegativeLabel(word, text, text, entry.pos, entry.lexname, similarity=0.0)
+
+
+def _excluded_words(class_names: Sequence[str], rule: MiningRule) -> set[str]:
+    if rule.exclude_class_names == "off":
+        return set()
+    if rule.exclude_class_names == "casefold":
+        return {name.casefold() for name in class_names}
+    return set(class_names)
+
+
+def class_similarity(
+    candidates: FloatArray, classes: FloatArray, rule: MiningRule
+) -> NDArray[np.float64]:
+    """Return how similar each candidate is to the set of classes.
+
+    Args:
+        candidates: float32 (n, d), normalised.
+        classes: float32 (K, d), normalised.
+        rule: `quantile` (linear interpolation) and `similarity_cap` apply.
+
+    Returns:
+        float64 (n,).
+    """
+    similarity = np.empty(len(candidates), dtype=np.float64)
+    transposed = classes.astype(np.float64).T
+    for start in range(0, len(candidates), _ROWS):
+        cosines = candidates[start : start + _ROWS].astype(np.float64) @ transposed
+        chunk = np.quantile(cosines, rule.quantile, axis=1)
+        if rule.similarity_cap is not None:
+            chunk[cosines.max(axis=1) > rule.similarity_cap] = 1.0
+        similarity[start : start + _ROWS] = chunk
+    return similarity
+
+
+def select_least_similar(similarity: NDArray[np.float64], top_fraction: float) -> NDArray[np.intp]:
+    """Return the indices of the int(n * top_fraction) lowest values, ascending, ties in order.
+
+    Values that agree to seven decimals are ties: what lies beyond is rounding noise of float32
+    features, and the order of labels must not depend on it.
+    """
+    count = int(len(similarity) * top_fraction)
+    return np.argsort(np.round(similarity, 7), kind="stable")[:count]
+
+
+def mine(
+    encoder: Encoder,
+    lexicon: Lexicon,
+    class_names: Sequence[str],
+    class_features: FloatArray,
+    prompts: Prompts,
+    rule: MiningRule,
+    *,
+    seed: int,
+    progress: bool = False,
+) -> tuple[list[NegativeLabel], FloatArray]:
+    """Mine the negative labels of a class list.
+
+    Args:
+        encoder: Encodes the candidates.
+        lexicon: The entries that take part, in mining order.
+        class_names: K names.
+        class_features: float32 (K, d), normalised.
+        prompts: Templates for nouns and adjectives.
+        rule: Switches of the method.
+        seed: Seed of the draw of superclasses.
+        progress: Draw progress bars on a terminal.
+
+    Returns:
+        M labels, nouns then adjectives, each part by ascending similarity, and their features,
+        float32 (M, d), normalised.
+
+    Raises:
+        InputError: Nothing is left to take.
+    """
+    pool = candidate_pool(lexicon, class_names, rule, seed)
+    labels: list[NegativeLabel] = []
+    features: list[FloatArray] = []
+    for pos, templates, plural in (
+        ("noun", prompts.noun, "nouns"),
+        ("adj", prompts.adjective, "adjectives"),
+    ):
+        candidates = [label for label in pool if label.pos == pos]
+        if not candidates:
+            continue
+        embedded = embed(
+            encoder,
+            [label.text for label in candidates],
+            templates,
+            description=f"Mining {plural}",
+            progress=progress,
+        )
+        similarity = class_similarity(embedded, class_features, rule)
+        chosen = select_least_similar(similarity, rule.top_fraction)
+        labels += [replace(candidates[i], similarity=float(similarity[i])) for i in chosen]
+        features.append(embedded[chosen])
+    if not labels:
+        raise InputError(
+            f"No negative label could be mined: {rule.top_fraction:.2f} of the {len(pool)} "
+            "candidates in the lexicon is less than one word; use a larger lexicon or fraction."
+        )
+    return labels, np.concatenate(features)

@@ -1,0 +1,143 @@
+"""Prompt templates of the published systems, and prompt ensembles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.errors import InputError
+from negrefine.progress import progress_bar
+
+# Bounds the memory for features of single prompts: 8 templates x 4096 x 768 x 4 bytes = 100 MB.
+_NAMES_PER_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The templates in which a name stands for "{}"; users may replace any of them.
+
+    Attributes:
+        class_name: Templates of class names.
+        noun: Templates of nouns; NegRefine also puts "class and negative" pairs into them.
+        adjective: Templates of adjectives or adjective phrases.
+    """
+
+    class_name: tuple[str, ...]
+    noun: tuple[str, ...] = ()
+    adjective: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field, templates in asdict(self).items():
+            if isinstance(templates, str):
+                raise InputError(f"Prompts.{field} must be a sequence of templates, not a string.")
+            object.__setattr__(self, field, tuple(templates))
+            for template in templates:
+                if template.count("{}") != 1:
+                    raise InputError(
+                        f"The prompt template {template!r} must contain '{{}}' exactly once."
+                    )
+        if not self.class_name:
+            raise InputError("Prompts need at least one template for class names.")
+
+    def as_dict(self) -> dict[str, list[str]]:
+        """Return the templates as lists, for JSON."""
+        return {field: list(templates) for field, templates in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Prompts:
+        """Rebuild prompts from `as_dict`."""
+        return cls(**{field: tuple(templates) for field, templates in data.items()})
+
+
+MCM_PROMPTS = Prompts(class_name=("a photo of a {}",))
+
+NEGLABEL_PROMPTS = Prompts(
+    class_name=("the nice {}",), noun=("the nice {}",), adjective=("This is a {} photo",)
+)
+
+_CSP_NOUN = (
+    "a close-up photo of the nice {}.",
+    "a photo with the nice {}.",
+    "a good photo with the nice {}.",
+    "a photo of the nice {}.",
+    "{}",
+    "the {}",
+    "the good {}",
+    "the nice {}",
+)
+_CSP_ADJECTIVE = (
+    "{}",
+    "a nice photo of {}",
+    "a good photo of {}",
+    "a close-up photo of {}",
+)
+_SKETCH_NOUN = ("a sketch of a {}", "a sketch of the {}", *_CSP_NOUN)
+
+CSP_PROMPTS = Prompts(class_name=_CSP_NOUN, noun=_CSP_NOUN, adjective=_CSP_ADJECTIVE)
+"""Used by CSP and NegRefine."""
+
+CSP_SKETCH_PROMPTS = Prompts(class_name=_SKETCH_NOUN, noun=_SKETCH_NOUN, adjective=_CSP_ADJECTIVE)
+"""CSP and NegRefine on ImageNet-Sketch."""
+
+SUPERCLASS_TEMPLATES = (
+    "{} environment",
+    "{} space",
+    "{} object",
+    "{} scene",
+    "{} place",
+    "{} item",
+    "{} area",
+    "{} view",
+    "{} thing",
+    "{} pattern",
+    "{} structure",
+    "{} landscape",
+    "{} vista",
+    "{} creature",
+)
+"""CSP's conjugated semantic pool: an adjective with one of 14 superclasses."""
+
+
+def embed(
+    encoder: Encoder,
+    names: Sequence[str],
+    templates: Sequence[str],
+    *,
+    description: str = "Encoding prompts",
+    progress: bool = False,
+) -> FloatArray:
+    """Return the prompt ensemble of each name.
+
+    The features of a name under all templates are averaged as they come, then normalised once
+    (CSP, NegRefine; with one template this is the plain normalised feature of MCM and NegLabel).
+
+    Args:
+        encoder: Encodes the texts.
+        names: m strings.
+        templates: t strings, each with one "{}".
+        description: Caption of the progress bar.
+        progress: Draw a progress bar on a terminal.
+
+    Returns:
+        float32 of shape (m, d) with rows of length one.
+    """
+    chunks = []
+    with progress_bar(description, len(names), enabled=progress) as advance:
+        for start in range(0, len(names), _NAMES_PER_CHUNK):
+            chunk = names[start : start + _NAMES_PER_CHUNK]
+            texts = [template.replace("{}", name) for name in chunk for template in templates]
+            features = encoder.encode_texts(texts)
+            mean = features.reshape(len(chunk), len(templates), -1).mean(axis=1)
+            chunks.append(normalise(mean))
+            advance(len(chunk))
+    return np.concatenate(chunks) if chunks else encoder.encode_texts([])
+
+
+def normalise(features: FloatArray) -> FloatArray:
+    """Return features (n, d) scaled to rows of length one; a zero row stays zero."""
+    length = np.linalg.norm(features, axis=-1, keepdims=True)
+    return features / np.maximum(length, np.finfo(np.float32).tiny)

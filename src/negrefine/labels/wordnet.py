@@ -1,0 +1,186 @@
+"""WordNet 3.1 as a graph: the nouns and adjectives of the shipped data file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from negrefine.errors import InputError
+
+WORDNET_NAME = "wordnet-3.1"
+_DATA = Path(__file__).with_name("data") / f"{WORDNET_NAME}.parquet"
+
+
+def read_columns(names: list[str]) -> Any:
+    """Return these columns of the shipped data file as a `pyarrow.Table`, one row per synset.
+
+    Raises:
+        InputError: The data file is missing from the installation.
+    """
+    try:
+        # Decoding takes milliseconds; a thread pool would cost more than it saves.
+        return pq.read_table(_DATA, columns=names, use_threads=False)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"The WordNet data file {_DATA.name!r} is missing from {str(_DATA.parent)!r}: "
+            "reinstall negrefine."
+        ) from error
+
+
+def plain_strings(column: Any) -> list[str]:
+    """Return a dictionary column as a list in which equal strings are one object."""
+    encoded = column.combine_chunks()
+    values = encoded.dictionary.to_pylist()
+    return [values[i] for i in encoded.indices.to_numpy().tolist()]
+
+
+@dataclass(frozen=True, slots=True)
+class Synset:
+    """One meaning.
+
+    Attributes:
+        row: Its row in the data file, the identity of the synset.
+        pos: "noun" or "adj".
+        lexname: Lexicographer file, such as "noun.animal".
+        lemmas: Its words as WordNet writes them, case kept, with spaces for underscores.
+        instance: It names one thing (Mount Everest), not a kind of things.
+        gloss: Definition and examples.
+    """
+
+    row: int
+    pos: str
+    lexname: str
+    lemmas: tuple[str, ...]
+    instance: bool
+    gloss: str
+
+    @property
+    def definition(self) -> str:
+        """The gloss without its examples."""
+        return self.gloss.partition('; "')[0]
+
+
+class WordNet:
+    """Read access to the shipped graph. Use `WordNet.load()`, which keeps one copy per process."""
+
+    def __init__(self) -> None:
+        table = read_columns(
+            ["pos", "lexname", "lemmas", "senses", "hypernyms", "instance_hypernyms", "gloss"]
+        )
+        self._pos = plain_strings(table["pos"])
+        self._lexname = plain_strings(table["lexname"])
+        # Text stays in Arrow until a synset is asked for; most never are.
+        self._lemmas = table["lemmas"].combine_chunks()
+        self._gloss = table["gloss"].combine_chunks()
+        self._kinds = _Lists(table["hypernyms"])
+        self._classes = _Lists(table["instance_hypernyms"])
+        self._words, self._rows, self._starts = self._build_index(table["senses"].combine_chunks())
+
+    @staticmethod
+    @lru_cache(maxsize=1)
+    def load() -> WordNet:
+        """Return the graph, read on the first call and shared after it."""
+        return WordNet()
+
+    def _build_index(self, senses: Any) -> tuple[dict[str, int], list[int], list[int]]:
+        """Return {lower-cased lemma: code}, rows grouped by code and where each group starts.
+
+        Within a group nouns come first and the commonest sense first.
+        """
+        encoded = pc.utf8_lower(self._lemmas.values).dictionary_encode()
+        codes = encoded.indices.to_numpy()
+        rows = pc.list_parent_indices(self._lemmas).to_numpy()
+        adjective = np.array([pos == "adj" for pos in self._pos])[rows]
+        order = np.lexsort((rows, senses.values.to_numpy(), adjective, codes))
+        words = {word: code for code, word in enumerate(encoded.dictionary.to_pylist())}
+        starts = np.concatenate(([0], np.cumsum(np.bincount(codes))))
+        return words, rows[order].tolist(), starts.tolist()
+
+    def __len__(self) -> int:
+        """Return the number of synsets."""
+        return len(self._pos)
+
+    def words(self) -> Iterator[str]:
+        """Yield every lemma, lower-cased, once."""
+        return iter(self._words)
+
+    def synset(self, row: int) -> Synset:
+        """Return the synset of one row of the data file."""
+        return Synset(
+            row=row,
+            pos=self._pos[row],
+            lexname=self._lexname[row],
+            lemmas=tuple(self._lemmas[row].as_py()),
+            instance=bool(self._classes[row]),
+            gloss=self._gloss[row].as_py(),
+        )
+
+    def synsets(self, word: str, *, pos: str | None = None) -> tuple[Synset, ...]:
+        """Return the meanings of a word, commonest sense first, nouns before adjectives.
+
+        Case does not matter and "_" reads as a space. Unknown words have no meanings.
+        """
+        return tuple(self.synset(row) for row in self.rows(word, pos=pos))
+
+    def rows(self, word: str, *, pos: str | None = None) -> list[int]:
+        """Return the rows of `synsets` without reading their texts."""
+        code = self._words.get(word.lower().replace("_", " "))
+        if code is None:
+            return []
+        # A word may be written in two ways in one synset ("A", "a").
+        found = dict.fromkeys(self._rows[self._starts[code] : self._starts[code + 1]])
+        return [row for row in found if pos is None or self._pos[row] == pos]
+
+    def hypernyms(self, synset: Synset) -> tuple[Synset, ...]:
+        """Return the direct hypernyms: the kinds it is a kind of, or an instance of."""
+        return tuple(self.synset(row) for row in self._up(synset.row))
+
+    def closure(self, synset: Synset) -> tuple[Synset, ...]:
+        """Return every hypernym up to the root, nearest first, without the synset itself."""
+        return tuple(self.synset(row) for row in list(self.chains(synset.row))[1:])
+
+    def chains(self, row: int) -> dict[int, int]:
+        """Return {row of a hypernym: row one step below it}, nearest first; `row` maps to itself.
+
+        Following the values back from any key walks down the hypernym chain to `row`.
+        """
+        below = {row: row}
+        frontier = [row]
+        while frontier:
+            reached = []
+            for child in frontier:
+                for parent in self._up(child):
+                    if parent not in below:
+                        below[parent] = child
+                        reached.append(parent)
+            frontier = reached
+        return below
+
+    def _up(self, row: int) -> list[int]:
+        return self._kinds[row] + self._classes[row]
+
+    def gloss_of(self, word: str, lexname: str | None = None, pos: str | None = None) -> str | None:
+        """Return the gloss of the commonest meaning in that file and part of speech, or None."""
+        for synset in self.synsets(word, pos=pos):
+            if lexname is None or synset.lexname == lexname:
+                return synset.gloss
+        return None
+
+
+class _Lists:
+    """A list column of integers as two flat lists."""
+
+    def __init__(self, column: Any) -> None:
+        lists = column.combine_chunks()
+        self._values: list[int] = lists.values.to_numpy().tolist()
+        self._starts: list[int] = lists.offsets.to_numpy().tolist()
+
+    def __getitem__(self, row: int) -> list[int]:
+        return self._values[self._starts[row] : self._starts[row + 1]]

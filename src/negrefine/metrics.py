@@ -1,0 +1,77 @@
+"""AUROC, AUPR and FPR95 as the six papers compute them.
+
+In-distribution is the positive class and larger scores mean more in-distribution. OpenOOD and
+pytorch-ood have it the other way round: never mix the tables.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from negrefine.errors import InputError
+
+
+def auroc(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Return the area under the ROC curve, a fraction; ties count half.
+
+    Args:
+        id_scores: Scores of in-distribution images, one or more.
+        ood_scores: Scores of out-of-distribution images, one or more.
+
+    Raises:
+        InputError: A side is empty, not one-dimensional, or holds NaN or infinity.
+    """
+    in_, out = _checked(id_scores, ood_scores)
+    return float(roc_auc_score(*_labelled(in_, out)))
+
+
+def aupr_in(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Return the average precision with in-distribution as the positive class, a fraction."""
+    in_, out = _checked(id_scores, ood_scores)
+    return float(average_precision_score(*_labelled(in_, out)))
+
+
+def aupr_out(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Return the average precision of negated scores with OOD as the positive class."""
+    in_, out = _checked(id_scores, ood_scores)
+    return float(average_precision_score(*_labelled(-out, -in_)))
+
+
+def fpr95(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Return the false positive rate at 95 % recall as MCM to NegRefine compute it, a fraction.
+
+    Over all distinct score values t from the lowest ID score upwards, take the one whose recall
+    mean(ID >= t) is closest to 0.95, above or below, and the smallest of equals; the result is
+    mean(OOD >= t). With few ID scores the recall may lie well under 0.95.
+
+    Args and Raises as `auroc`.
+    """
+    in_, out = _checked(id_scores, ood_scores)
+    thresholds = np.unique(np.concatenate([in_, out]))
+    thresholds = thresholds[thresholds >= in_.min()]
+    recall = (len(in_) - np.searchsorted(np.sort(in_), thresholds)) / len(in_)
+    best = thresholds[np.argmin(np.abs(recall - 0.95))]
+    return float(np.mean(out >= best))
+
+
+def _checked(
+    id_scores: ArrayLike, ood_scores: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    sides = []
+    for name, scores in (("id_scores", id_scores), ("ood_scores", ood_scores)):
+        array = np.asarray(scores, dtype=np.float64)
+        if array.ndim != 1 or not len(array):
+            raise InputError(f"{name} must be a non-empty one-dimensional array of scores.")
+        if not np.isfinite(array).all():
+            raise InputError(f"{name} holds NaN or infinity: leave unreadable images out.")
+        sides.append(array)
+    return sides[0], sides[1]
+
+
+def _labelled(
+    positive: NDArray[np.float64], negative: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    labels = np.concatenate([np.ones(len(positive)), np.zeros(len(negative))]).astype(np.int64)
+    return labels, np.concatenate([positive, negative])
