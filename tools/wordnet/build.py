@@ -48,6 +48,7 @@ SCHEMA = pa.schema(
         pa.field("senses", pa.list_(pa.int16())),
         pa.field("hypernyms", pa.list_(pa.int32())),
         pa.field("instance_hypernyms", pa.list_(pa.int32())),
+        pa.field("member_of", pa.list_(pa.int32())),
         pa.field("frequency", pa.int32()),
         pa.field("listed", pa.bool_()),
         pa.field("gloss", pa.string()),
@@ -65,6 +66,7 @@ class Synset:
     lemmas: tuple[str, ...]
     hypernyms: tuple[tuple[str, int], ...]
     instance_hypernyms: tuple[tuple[str, int], ...]
+    member_of: tuple[tuple[str, int], ...]
     opens_pair: bool
     gloss: str
 
@@ -90,6 +92,7 @@ def parse_line(line: str, pos: str) -> Synset:
         lemmas=tuple(lemmas),
         hypernyms=targets("@"),
         instance_hypernyms=targets("@i"),
+        member_of=targets("#m"),
         # In the source of adj.all a pair of antonyms is one cluster whose first line opens with "[";
         # the other adjective files have no such clusters.
         opens_pair=fields[1] == "00" and kind == "a" and min(antonyms, default=0) > offset,
@@ -153,6 +156,7 @@ def build_table(dict_dir: Path) -> pa.Table:
         "senses": [[number for number, _ in senses(s)] for s in synsets],
         "hypernyms": [[row_of[p] for p in s.hypernyms] for s in synsets],
         "instance_hypernyms": [[row_of[p] for p in s.instance_hypernyms] for s in synsets],
+        "member_of": [[row_of[p] for p in s.member_of] for s in synsets],
         "frequency": [key and frequency[key] for key in keys],
         "listed": [key and listed[key] for key in keys],
         "gloss": [s.gloss for s in synsets],

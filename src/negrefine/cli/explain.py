@@ -58,6 +58,12 @@ def render(explanation: Explanation) -> str:
             f"  winning pair     {pair.text!r} {pair.similarity:.3f} "
             f"against {pair.negative!r} alone {pair.negative_similarity:.3f}"
         )
+    patch = explanation.patch
+    if patch is not None:
+        lines.append(
+            f"  winning patch    row {patch.row}, column {patch.column}: "
+            f"{patch.class_name} {patch.similarity:.3f}"
+        )
     return "\n".join(lines)
 
 

@@ -36,7 +36,7 @@ def score(
     Columns: path, score, the components of the score, verdict (ID or OOD if the detector has a
     threshold), error. Exit code 1 if no image could be read.
     """
-    from negrefine.cli.opening import open_detector
+    from negrefine.detectors import load_detector
     from negrefine.encoders import find_images
     from negrefine.evaluation.score_files import score_files
     from negrefine.evaluation.tables import row_writer, write_rows
@@ -44,7 +44,7 @@ def score(
     if out is not None:
         row_writer(out)
     paths = find_images(images)
-    detector = open_detector(detector_dir, encoder, device=device, dtype=dtype)
+    detector = load_detector(detector_dir, encoder, device=device, dtype=dtype)
     journal = None if out is None else out.with_name(out.name + ".partial")
     if journal is not None:
         journal.parent.mkdir(parents=True, exist_ok=True)

@@ -36,12 +36,14 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
     makes features, which every detector on the same encoder can score.
 
     Attributes:
+        uses_patches: The score needs patch features beside image features.
         class_names_: K class names.
         class_features_: float32 (K, d), their prompt ensembles, rows of length one.
         offset_: The threshold that `predict` compares scores with; None until `calibrate`.
     """
 
     method: ClassVar[str]
+    uses_patches: ClassVar[bool] = False
     _default_prompts: ClassVar[Prompts]
 
     encoder: Encoder
@@ -50,7 +52,7 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
     class_features_: FloatArray
     offset_: float | None
 
-    def fit(self, class_names: Iterable[str], y: object = None, *, progress: bool = False) -> Self:
+    def fit(self, class_names: Iterable[str], y: object = None, *, progress: bool = False) -> Self:  # noqa: ARG002
         """Prepare the detector for a list of class names. No image is needed.
 
         Args:
@@ -62,13 +64,7 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
             InputError: The class list or a parameter cannot be used.
         """
         names = check_class_names(class_names)
-        features = embed(
-            self.encoder,
-            names,
-            self.prompts_.class_name,
-            description="Encoding class names",
-            progress=progress,
-        )
+        features = self._embed_class_names(names, progress=progress)
         self._fit_negatives(names, features, progress=progress)
         self.class_names_ = names
         self.class_features_ = features
@@ -79,12 +75,24 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
     def part_names_(self) -> list[str]:
         """Names of the components of the score, in order."""
         self._check_fitted()
-        return list(self.score_feature_parts(np.empty((0, self.class_features_.shape[1]))))
+        dim = self.class_features_.shape[1]
+        patches = np.empty((0, 1, dim)) if self.uses_patches else None
+        return list(self.score_feature_parts(np.empty((0, dim)), patches))
 
     @property
     def prompts_(self) -> Prompts:
         """The prompt templates in use."""
         return self._default_prompts if self.prompts is None else self.prompts
+
+    def _embed_class_names(self, class_names: list[str], *, progress: bool) -> FloatArray:
+        """Return `class_features_`."""
+        return embed(
+            self.encoder,
+            class_names,
+            self.prompts_.class_name,
+            description="Encoding class names",
+            progress=progress,
+        )
 
     def _fit_negatives(
         self, class_names: list[str], class_features: FloatArray, *, progress: bool
@@ -100,20 +108,26 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
         (score,) = parts.values()
         return score
 
-    def score_feature_parts(self, features: ArrayLike) -> dict[str, NDArray[np.float64]]:
+    def score_feature_parts(
+        self, features: ArrayLike, patches: ArrayLike | None = None
+    ) -> dict[str, NDArray[np.float64]]:
         """Return the components of the score for image features.
 
         Args:
             features: (n, d) from `encoder.encode_images`; normalised or not.
+            patches: (n, p, d) from `encoder.encode_images_and_patches`, for detectors with
+                `uses_patches`.
 
         Returns:
             Component name to float64 (n,).
 
         Raises:
             NotFittedError: `fit` has not run.
-            InputError: The array has the wrong shape.
+            InputError: An array has the wrong shape, or patches are missing or not wanted.
         """
         self._check_fitted()
+        if patches is not None and not self.uses_patches:
+            raise InputError(f"{type(self).__name__} does not use patch features: leave them out.")
         array = np.asarray(features, dtype=np.float32)
         dim = self.class_features_.shape[1]
         if array.ndim != 2 or array.shape[1] != dim:
@@ -121,20 +135,25 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
                 f"Image features must have shape (n, {dim}) for this encoder, not {array.shape}."
             )
         blocks = [
-            {name: part.numpy() for name, part in self._score_parts(_unit_rows(rows)).items()}
+            {name: part.numpy() for name, part in self._score_parts(unit_rows(rows)).items()}
             for rows in np.split(array, range(_SCORE_ROWS, max(len(array), 1), _SCORE_ROWS))
         ]
         return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
-    def score_features(self, features: ArrayLike) -> NDArray[np.float64]:
-        """Return float64 (n,) scores of image features (n, d); larger is more in-distribution."""
-        return self.combine(self.score_feature_parts(features))
+    def score_features(
+        self, features: ArrayLike, patches: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
+        """Return float64 (n,) scores of image features; larger is more in-distribution.
+
+        Args and Raises as `score_feature_parts`.
+        """
+        return self.combine(self.score_feature_parts(features, patches))
 
     def score_parts(
         self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
     ) -> dict[str, NDArray[np.float64]]:
         """Return the components of the score for images, each float64 (n,)."""
-        return self.score_feature_parts(self._encode(images, batch_size, progress))
+        return self.score_feature_parts(*self._encode(images, batch_size, progress))
 
     def score_samples(
         self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
@@ -153,13 +172,19 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
             ImageError: An image cannot be read.
             NotFittedError: `fit` has not run.
         """
-        return self.score_features(self._encode(images, batch_size, progress))
+        return self.combine(self.score_parts(images, batch_size=batch_size, progress=progress))
 
-    def _encode(self, images: Sequence[ImageSource], batch_size: int, progress: bool) -> FloatArray:
+    def _encode(
+        self, images: Sequence[ImageSource], batch_size: int, progress: bool
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Return the features and patch features that `score_feature_parts` takes."""
         self._check_fitted()
         if progress:
-            return self.encoder.encode_images(images, batch_size=batch_size, show_progress_bar=True)
-        return self.encoder.encode_images(images, batch_size=batch_size)
+            features = self.encoder.encode_images(
+                images, batch_size=batch_size, show_progress_bar=True
+            )
+            return features, None
+        return self.encoder.encode_images(images, batch_size=batch_size), None
 
     def calibrate(
         self,
@@ -180,13 +205,18 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
         Raises:
             InputError: No images, or a rate outside (0, 1).
         """
-        return self.calibrate_features(self._encode(images, batch_size, progress), fpr)
+        _check_rate(fpr)
+        scores = self.score_samples(images, batch_size=batch_size, progress=progress)
+        return self._set_threshold(scores, fpr)
 
-    def calibrate_features(self, features: ArrayLike, fpr: float = 0.05) -> Self:
-        """Do what `calibrate` does, from image features (n, d)."""
-        if not 0 < fpr < 1:
-            raise InputError(f"fpr must lie strictly between 0 and 1, not {fpr}.")
-        scores = self.score_features(features)
+    def calibrate_features(
+        self, features: ArrayLike, fpr: float = 0.05, *, patches: ArrayLike | None = None
+    ) -> Self:
+        """Do what `calibrate` does, from image features (n, d) and patch features (n, p, d)."""
+        _check_rate(fpr)
+        return self._set_threshold(self.score_features(features, patches), fpr)
+
+    def _set_threshold(self, scores: NDArray[np.float64], fpr: float) -> Self:
         if not len(scores):
             raise InputError("Calibration needs at least one in-distribution image.")
         self.offset_ = float(np.quantile(scores, fpr))
@@ -212,14 +242,17 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
             image: A path, Pillow image or uint8 array.
             top: How many class names and negative labels to list.
         """
-        return self.explain_features(self._encode([image], 1, progress=False), top=top)[0]
+        features, patches = self._encode([image], 1, progress=False)
+        return self.explain_features(features, patches=patches, top=top)[0]
 
-    def explain_features(self, features: ArrayLike, *, top: int = 5) -> list[Explanation]:
+    def explain_features(
+        self, features: ArrayLike, *, patches: ArrayLike | None = None, top: int = 5
+    ) -> list[Explanation]:
         """Explain image features (n, d), one explanation for each row."""
-        parts = self.score_feature_parts(features)
+        parts = self.score_feature_parts(features, patches)
         scores = self.combine(parts)
         explanations = []
-        for row, x in enumerate(_unit_rows(np.asarray(features, dtype=np.float32))):
+        for row, x in enumerate(unit_rows(np.asarray(features, dtype=np.float32))):
             score = float(scores[row])
             explanations.append(
                 Explanation(
@@ -295,6 +328,11 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
             raise ValueError("class names and their features differ in number")
 
 
+def _check_rate(fpr: float) -> None:
+    if not 0 < fpr < 1:
+        raise InputError(f"fpr must lie strictly between 0 and 1, not {fpr}.")
+
+
 def encode_parameter(value: Any) -> Any:
     """Return a constructor parameter as JSON data; a user's own object leaves only its name."""
     if value is None or isinstance(value, (str, bool, int, float)):
@@ -324,7 +362,8 @@ def as_double(features: FloatArray) -> Tensor:
     return torch.from_numpy(features).double()
 
 
-def _unit_rows(features: FloatArray) -> Tensor:
+def unit_rows(features: FloatArray) -> Tensor:
+    """Return features (..., d) as float64 with rows of length one; a zero row stays zero."""
     rows = as_double(np.ascontiguousarray(features))
     return rows / rows.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 

@@ -41,6 +41,23 @@ class PairMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class PatchMatch:
+    """The patch and class that decided GL-MCM's local term.
+
+    Attributes:
+        row: Row of the patch in the grid, 0 at the top.
+        column: Column of the patch in the grid, 0 at the left.
+        class_name: The class it speaks for.
+        similarity: Cosine of the patch with the class.
+    """
+
+    row: int
+    column: int
+    class_name: str
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Everything that decided one image.
 
@@ -52,6 +69,7 @@ class Explanation:
         classes: The most similar class names, best first.
         negatives: The most similar negative labels, best first.
         pair: The winning pair of S_MM, for NegRefine.
+        patch: The winning patch, for GL-MCM.
     """
 
     score: float
@@ -61,6 +79,7 @@ class Explanation:
     classes: list[Match]
     negatives: list[Match] = field(default_factory=list)
     pair: PairMatch | None = None
+    patch: PatchMatch | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain Python data, for JSON."""
@@ -76,6 +95,11 @@ class Explanation:
         if self.pair is not None:
             sign = "beats" if self.pair.similarity > self.pair.negative_similarity else "loses to"
             text += f"; {self.pair.text!r} {sign} {self.pair.negative!r} alone"
+        if self.patch is not None:
+            text += (
+                f"; the patch in row {self.patch.row}, column {self.patch.column} "
+                f"shows {self.patch.class_name!r} ({self.patch.similarity:.3f})"
+            )
         return text
 
 

@@ -32,6 +32,72 @@ def mcm_score(class_similarities: Similarities, temperature: float = 1.0) -> Ten
     return torch.softmax(s / temperature, dim=-1).amax(dim=-1)
 
 
+def local_mcm_score(patch_similarities: Similarities, temperature: float = 1.0) -> Tensor:
+    """GL-MCM's local term: max over patches p and classes k of softmax_k(z_p.T_k / temperature).
+
+    GL-MCM, arXiv 2304.04521. The published score is `mcm_score` of the image feature plus
+    lambda times this.
+
+    Args:
+        patch_similarities: (n, p, K) cosines of the patches.
+        temperature: 1.0 as published.
+
+    Returns:
+        (n,) in [1/K, 1].
+    """
+    return mcm_score(patch_similarities, temperature).amax(dim=-1)
+
+
+def yes_probability(
+    yes_similarities: Similarities, no_similarities: Similarities, logit_scale: float = 100.0
+) -> Tensor:
+    """CLIPN's probability that class k is present: q_k = softmax over (yes, no) = sigmoid(y_k - o_k).
+
+    CLIPN, ICCV 2023, arXiv 2308.12213. y_k and o_k are the scaled cosines with the class under the
+    "yes" and the "no" text encoder.
+
+    Args:
+        yes_similarities: (n, K) cosines.
+        no_similarities: (n, K) cosines.
+        logit_scale: 100 as published.
+
+    Returns:
+        (n, K) in [0, 1].
+    """
+    yes, no = torch.as_tensor(yes_similarities), torch.as_tensor(no_similarities)
+    return torch.sigmoid(logit_scale * (yes - no))
+
+
+def competing_to_win_score(
+    yes_similarities: Similarities, no_similarities: Similarities, logit_scale: float = 100.0
+) -> Tensor:
+    """CLIPN's CTW: `yes_probability` of the class with the largest yes similarity.
+
+    CLIPN, ICCV 2023, arXiv 2308.12213. Args as `yes_probability`.
+
+    Returns:
+        (n,) in [0, 1].
+    """
+    best = torch.as_tensor(yes_similarities).argmax(dim=-1, keepdim=True)
+    q = yes_probability(yes_similarities, no_similarities, logit_scale)
+    return q.gather(-1, best).squeeze(-1)
+
+
+def agreeing_to_differ_score(
+    yes_similarities: Similarities, no_similarities: Similarities, logit_scale: float = 100.0
+) -> Tensor:
+    """CLIPN's ATD: sum_k softmax_k(y_k) q_k with q of `yes_probability`.
+
+    CLIPN, ICCV 2023, arXiv 2308.12213. One minus it is the probability of an extra class for
+    everything that is none of the K. Args as `yes_probability`.
+
+    Returns:
+        (n,) in [0, 1].
+    """
+    p = torch.softmax(logit_scale * torch.as_tensor(yes_similarities), dim=-1)
+    return (p * yes_probability(yes_similarities, no_similarities, logit_scale)).sum(dim=-1)
+
+
 def group_negatives(
     n_negatives: int, n_groups: int, *, seed: int = 0, official: bool = True
 ) -> Tensor:

@@ -44,3 +44,21 @@ class Encoder(Protocol):
     def encode_texts(self, texts: Sequence[str], batch_size: int = ...) -> FloatArray:
         """Return text features, float32 of shape (m, d), not normalised."""
         ...
+
+
+class PatchEncoder(Encoder, Protocol):
+    """An encoder that can also place the patches of an image in the joint space."""
+
+    def encode_images_and_patches(
+        self, images: Sequence[ImageSource], batch_size: int = ...
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return float32 (n, d) and (n, p, d) of the p patches on a square grid, row by row."""
+        ...
+
+
+class YesNoEncoder(Encoder, Protocol):
+    """An encoder with CLIPN's second text tower, which says what an image does not show."""
+
+    def encode_texts_no(self, texts: Sequence[str], batch_size: int = ...) -> FloatArray:
+        """Return float32 (m, d) of the "no" tower, not normalised."""
+        ...

@@ -1,11 +1,11 @@
-"""From strings to token ids, and from token ids to batches that waste no padding."""
+"""From strings to token ids."""
 
 from __future__ import annotations
 
 import html
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import ftfy
 from tokenizers import Tokenizer
@@ -67,22 +67,3 @@ class TextTokenizer:
             self._warned = True
             warnings.warn(f"{fact}: it and other long texts are cut.", stacklevel=4)
         return [*ids[: self.context_length - 1], ids[-1]]
-
-
-def length_batches(
-    lengths: Sequence[int], *, batch_size: int, token_budget: int
-) -> Iterator[list[int]]:
-    """Group indices so that each batch holds texts of similar length.
-
-    Shorter texts come first and ties keep their order. A batch has at most `batch_size` texts and,
-    if it has more than one, at most `token_budget` tokens once padded to its longest text.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        full = len(batch) >= batch_size or lengths[index] * (len(batch) + 1) > token_budget
-        if batch and full:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch

@@ -100,8 +100,8 @@ def _score_chunk(
     if not isinstance(encoder, CLIPEncoder):
         raise InputError("Files can be scored with an encoder from load_encoder only.")
     position = 0
-    for batch in encoder.iter_encoded_images(paths, batch_size):
-        parts = detector.score_feature_parts(batch.features)
+    for batch in encoder.iter_encoded_images(paths, batch_size, patches=detector.uses_patches):
+        parts = detector.score_feature_parts(batch.features, batch.patches)
         scores = detector.combine(parts)
         readable = 0
         for error in batch.errors:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
+
+import numpy as np
 
 from negrefine.errors import InputError
 
@@ -64,10 +66,11 @@ def as_answers(
 
 
 def _as_answer(value: object, position: int, name: str) -> Answer:
-    if isinstance(value, Answer):
-        return value
-    if value is None or isinstance(value, bool):
-        return Answer(value)
+    answer = value if isinstance(value, Answer) else Answer(value)  # type: ignore[arg-type]
+    if answer.yes is None or isinstance(answer.yes, bool):
+        return answer
+    if isinstance(answer.yes, np.bool_):
+        return replace(answer, yes=bool(answer.yes))
     raise InputError(
         f"The judge {name!r} returned {value!r} as answer {position}: "
         "return Answer, True, False or None."

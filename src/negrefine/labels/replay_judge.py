@@ -86,7 +86,10 @@ class ReplayJudge:
                 candidates[word].append(class_name)
                 # A class name equal to the word was never put to the model.
                 if (yes := _VERDICTS[verdict]) is not None:
-                    self._subcategory.setdefault((word, class_name), yes)
+                    # A class list may hold a name twice, and a sampling model may answer twice
+                    # differently: one yes removed the word.
+                    pair = word, class_name
+                    self._subcategory[pair] = self._subcategory.get(pair, False) or yes
                     self.n_questions += 1
 
 

@@ -71,9 +71,8 @@ class WordNet:
     """Read access to the shipped graph. Use `WordNet.load()`, which keeps one copy per process."""
 
     def __init__(self) -> None:
-        table = read_columns(
-            ["pos", "lexname", "lemmas", "senses", "hypernyms", "instance_hypernyms", "gloss"]
-        )
+        links = ["hypernyms", "instance_hypernyms", "member_of"]
+        table = read_columns(["pos", "lexname", "lemmas", "senses", "gloss", *links])
         self._pos = plain_strings(table["pos"])
         self._lexname = plain_strings(table["lexname"])
         # Text stays in Arrow until a synset is asked for; most never are.
@@ -81,6 +80,7 @@ class WordNet:
         self._gloss = table["gloss"].combine_chunks()
         self._kinds = _Lists(table["hypernyms"])
         self._classes = _Lists(table["instance_hypernyms"])
+        self._groups = _Lists(table["member_of"])
         self._words, self._rows, self._starts = self._build_index(table["senses"].combine_chunks())
 
     @staticmethod
@@ -118,7 +118,7 @@ class WordNet:
             pos=self._pos[row],
             lexname=self._lexname[row],
             lemmas=tuple(self._lemmas[row].as_py()),
-            instance=bool(self._classes[row]),
+            instance=self.is_instance(row),
             gloss=self._gloss[row].as_py(),
         )
 
@@ -140,31 +140,46 @@ class WordNet:
 
     def hypernyms(self, synset: Synset) -> tuple[Synset, ...]:
         """Return the direct hypernyms: the kinds it is a kind of, or an instance of."""
-        return tuple(self.synset(row) for row in self._up(synset.row))
+        return tuple(self.synset(row) for row in list(self.chains(synset.row, steps=1))[1:])
 
     def closure(self, synset: Synset) -> tuple[Synset, ...]:
         """Return every hypernym up to the root, nearest first, without the synset itself."""
         return tuple(self.synset(row) for row in list(self.chains(synset.row))[1:])
 
-    def chains(self, row: int) -> dict[int, int]:
+    def chains(self, row: int, *, steps: int | None = None) -> dict[int, int]:
         """Return {row of a hypernym: row one step below it}, nearest first; `row` maps to itself.
 
-        Following the values back from any key walks down the hypernym chain to `row`.
+        Following the values from any key walks down the hypernym chain to `row`. `steps` limits the
+        length of the chains.
         """
         below = {row: row}
         frontier = [row]
-        while frontier:
+        while frontier and steps != 0:
+            steps = None if steps is None else steps - 1
             reached = []
             for child in frontier:
-                for parent in self._up(child):
+                for parent in self._kinds[child] + self._classes[child]:
                     if parent not in below:
                         below[parent] = child
                         reached.append(parent)
             frontier = reached
         return below
 
-    def _up(self, row: int) -> list[int]:
-        return self._kinds[row] + self._classes[row]
+    def member_of(self, row: int) -> list[int]:
+        """Return the rows of the groups it belongs to: a species its genus, a genus its family."""
+        return self._groups[row]
+
+    def lexname(self, row: int) -> str:
+        """Return the lexicographer file of one row."""
+        return self._lexname[row]
+
+    def is_instance(self, row: int) -> bool:
+        """Return whether the synset names one thing instead of a kind of things."""
+        return bool(self._classes[row])
+
+    def is_taxon(self, row: int) -> bool:
+        """Return whether it names a taxonomic group: a genus, a family, an order."""
+        return any("taxonomic group" in self._lemmas[r].as_py() for r in self.chains(row))
 
     def gloss_of(self, word: str, lexname: str | None = None, pos: str | None = None) -> str | None:
         """Return the gloss of the commonest meaning in that file and part of speech, or None."""

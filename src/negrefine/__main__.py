@@ -1,0 +1,5 @@
+"""`python -m negrefine` is the command `negrefine`."""
+
+from negrefine.cli import main
+
+main()

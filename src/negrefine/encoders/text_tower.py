@@ -1,0 +1,216 @@
+"""CLIP's text tower without repeated work: nothing past the end token, shared prefixes once.
+
+The tower is causal and pooled at the end token, so a text's features do not depend on what follows
+that token, and the keys and values of a prefix do not depend on what follows the prefix. Thousands
+of prompts that start with "a photo of the nice" pay for those tokens once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+# Fewer texts than this under one prefix make batches too small to gain from it.
+_MIN_SHARING = 32
+
+
+@dataclass(frozen=True)
+class _Prefixes:
+    """Keys and values of prefixes of one length P: for each layer (n, heads, P, head_dim)."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+
+def encode_tokens(
+    model: Any,
+    ids: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+    token_budget: int,
+    store: Callable[[NDArray[np.intp], Tensor], None],
+) -> None:
+    """Encode token sequences with the text tower and projection of a `transformers.CLIPModel`.
+
+    Args:
+        model: In evaluation mode.
+        ids: One sequence each, with start and end tokens, without padding.
+        batch_size: Most sequences at a time.
+        token_budget: Most tokens at a time, shared prefixes not counted.
+        store: Called with indices into `ids` and their features, (len(indices), d).
+    """
+    # What follows the first end token cannot reach the pooled position.
+    texts = [list(row[: row.index(row[-1]) + 1]) for row in ids]
+    lengths, rows = share_prefixes(texts, _MIN_SHARING)
+    tower = _Tower(model)
+    for length in np.unique(lengths).tolist():
+        members = np.flatnonzero(lengths == length)
+        _, first = np.unique(rows[members], return_index=True)
+        prefixes = [texts[i][:length] for i in members[first]]
+        cached = tower.read_prefixes(prefixes, token_budget)
+        for batch in length_batches(
+            [len(texts[i]) - length for i in members],
+            batch_size=batch_size,
+            token_budget=token_budget,
+        ):
+            indices = members[batch]
+            rest = [texts[i][length:] for i in indices]
+            store(indices, tower.pool(rest, cached, length, rows[indices]))
+
+
+def length_batches(
+    lengths: Sequence[int], *, batch_size: int, token_budget: int
+) -> Iterator[list[int]]:
+    """Group indices so that each batch holds texts of similar length.
+
+    Shorter texts come first and ties keep their order. A batch has at most `batch_size` texts and,
+    if it has more than one, at most `token_budget` tokens once padded to its longest text.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        full = len(batch) >= batch_size or lengths[index] * (len(batch) + 1) > token_budget
+        if batch and full:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def share_prefixes(
+    texts: Sequence[Sequence[int]], min_sharing: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Split each text after its longest prefix that `min_sharing` texts have in common.
+
+    The first token always counts as shared; the last one never does.
+
+    Args:
+        texts: Token sequences of two tokens or more.
+        min_sharing: Texts that must share a prefix; those with a longer shared one do not count.
+
+    Returns:
+        For each text the length of its prefix, and the number of that prefix among the distinct
+        prefixes of its length, from 0.
+    """
+    sizes = np.array([len(text) for text in texts], dtype=np.intp)
+    tokens = np.full((len(texts), sizes.max(initial=1)), -1, dtype=np.int64)
+    tokens[np.arange(tokens.shape[1]) < sizes[:, None]] = [t for text in texts for t in text]
+    order = np.lexsort(tokens.T[::-1])
+    tokens, sizes = tokens[order], sizes[order]
+    equal = np.cumprod(tokens[1:] == tokens[:-1], axis=1, dtype=np.intp).sum(axis=1)
+    lengths = np.zeros(len(texts), dtype=np.intp)
+    rows = np.zeros(len(texts), dtype=np.intp)
+    for length in range(tokens.shape[1] - 1, 0, -1):
+        # Sorted, texts with a common prefix stand in one run.
+        run = np.concatenate([[0], np.cumsum(equal < length)])[: len(texts)]
+        free = (lengths == 0) & (sizes > length)
+        counts = np.bincount(run[free], minlength=len(texts))
+        taken = free & (counts[run] >= (min_sharing if length > 1 else 1))
+        lengths[taken] = length
+        rows[taken] = np.unique(run[taken], return_inverse=True)[1]
+    inverse = np.argsort(order, kind="stable")
+    return lengths[inverse], rows[inverse]
+
+
+class _Tower:
+    """The modules of the text tower, run layer by layer."""
+
+    def __init__(self, model: Any) -> None:
+        text = model.text_model
+        self._embeddings = text.embeddings
+        self._layers: Sequence[Any] = text.encoder.layers
+        self._final_norm = text.final_layer_norm
+        self._projection = model.text_projection
+        self._device = text.embeddings.token_embedding.weight.device
+        heads = model.config.text_config.num_attention_heads
+        self._heads = int(heads)
+
+    def read_prefixes(self, prefixes: list[list[int]], token_budget: int) -> _Prefixes:
+        length = len(prefixes[0])
+        step = max(1, token_budget // max(length, 1))
+        parts = [
+            self._read_prefixes(prefixes[start : start + step])
+            for start in range(0, len(prefixes), step)
+        ]
+        layers = range(len(self._layers))
+        return _Prefixes(
+            [torch.cat([part.keys[layer] for part in parts]) for layer in layers],
+            [torch.cat([part.values[layer] for part in parts]) for layer in layers],
+        )
+
+    def _read_prefixes(self, prefixes: list[list[int]]) -> _Prefixes:
+        hidden = self._embed(torch.tensor(prefixes, device=self._device), 0)
+        length = hidden.shape[1]
+        blocked = torch.ones(length, length, dtype=torch.bool, device=self._device).triu(1)
+        keys, values = [], []
+        for layer in self._layers:
+            x = layer.layer_norm1(hidden)
+            key, value = self._keys_and_values(layer, x)
+            keys.append(key)
+            values.append(value)
+            if layer is not self._layers[-1]:
+                query = self._split(layer.self_attn.q_proj(x))
+                hidden = _finish(layer, hidden, _attend(query, key, value, blocked))
+        return _Prefixes(keys, values)
+
+    def pool(
+        self,
+        texts: list[list[int]],
+        cached: _Prefixes,
+        prefix_length: int,
+        rows: NDArray[np.intp],
+    ) -> Tensor:
+        """Return the projected features at the last token of each text, (n, d)."""
+        longest = max(map(len, texts))
+        padded = [text + text[-1:] * (longest - len(text)) for text in texts]
+        hidden = self._embed(torch.tensor(padded, device=self._device), prefix_length)
+        row = torch.from_numpy(rows).to(self._device)
+        last = torch.tensor([len(text) - 1 for text in texts], device=self._device)
+        place = torch.arange(prefix_length + longest, device=self._device) - prefix_length
+        blocked = place > torch.arange(longest, device=self._device).unsqueeze(1)
+        for number, layer in enumerate(self._layers):
+            x = layer.layer_norm1(hidden)
+            key, value = self._keys_and_values(layer, x)
+            key = torch.cat([cached.keys[number][row], key], dim=2)
+            value = torch.cat([cached.values[number][row], value], dim=2)
+            if layer is self._layers[-1]:
+                # Only the end token is read from the last layer.
+                each = torch.arange(len(texts), device=self._device)
+                x, hidden = x[each, last].unsqueeze(1), hidden[each, last].unsqueeze(1)
+                blocked = (place > last.unsqueeze(1)).unsqueeze(1).unsqueeze(1)
+            query = self._split(layer.self_attn.q_proj(x))
+            hidden = _finish(layer, hidden, _attend(query, key, value, blocked))
+        pooled: Tensor = self._projection(self._final_norm(hidden[:, 0]))
+        return pooled
+
+    def _embed(self, tokens: Tensor, first_position: int) -> Tensor:
+        positions = self._embeddings.position_embedding.weight
+        span = positions[first_position : first_position + tokens.shape[1]]
+        embedded: Tensor = self._embeddings.token_embedding(tokens) + span
+        return embedded
+
+    def _keys_and_values(self, layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._split(layer.self_attn.k_proj(x)), self._split(layer.self_attn.v_proj(x))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """Split (n, t, width) into heads: (n, heads, t, head_dim)."""
+        return x.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, blocked: Tensor) -> Tensor:
+    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    weights = torch.softmax(scores.masked_fill(blocked, -math.inf), dim=-1)
+    return (weights @ value).transpose(1, 2).flatten(2)
+
+
+def _finish(layer: nn.Module, hidden: Tensor, attended: Tensor) -> Tensor:
+    hidden = hidden + layer.self_attn.out_proj(attended)
+    result: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
+    return result

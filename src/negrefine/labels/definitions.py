@@ -1,0 +1,72 @@
+"""Reading the genus term, the kind that is named first, out of a dictionary definition."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+_LEADING = frozenset(
+    "a an the any one some most all various numerous several many certain either each or such "
+    "both other common important small large very".split()
+)
+# "a genus of agarics" and "any of various agarics" say agarics.
+_OF = frozenset(
+    "any one some either several genus subgenus family order species variety kind type form class "
+    "group breed member subfamily suborder cultivar hybrid".split()
+)
+_END = frozenset(
+    "with without having of that which whose who where when used for in from on at to by as than "
+    "native found resembling characterized bearing cultivated grown growing usually often "
+    "especially sometimes including containing consisting producing belonging formerly is are "
+    "was made worn being and but over under above below between along around near through into "
+    "against like".split()
+)
+_TAXON = re.compile(
+    r"\bof the (?:sub|super)?(?:genus|genera|family|order|class|division|phylum) (\w[\w-]+)"
+)
+_COMMON_NAME = re.compile(r"^(?:the )?common name for (?:an? |the )?(.+)")
+_MEMBERS = re.compile(r"^any (?:of )?(?:the |various |numerous |several |many )*")
+
+
+@lru_cache(maxsize=65536)
+def genus_phrase(definition: str) -> str:
+    """Return the words that end in the genus term: "edible agaric" of "an edible agaric with ..."."""
+    text = re.sub(r"\([^)]*\)", " ", definition).lower()
+    tokens = re.split(r"[;:,.]", text, maxsplit=1)[0].split()
+    start = 0
+    for i, token in enumerate(tokens[:-1]):
+        if tokens[i + 1] == "of" and token in _OF:
+            start = i + 2
+        elif token not in _LEADING and token in _END and i > start:
+            break
+    phrase = tokens[start:]
+    while phrase and phrase[0] in _LEADING:
+        phrase = phrase[1:]
+    for i, token in enumerate(phrase):
+        if token in _END:
+            return " ".join(phrase[:i])
+    return " ".join(phrase)
+
+
+def suffixes(phrase: str) -> Iterator[str]:
+    """Yield the phrase, then ever shorter endings of it, whole words, longest first."""
+    tokens = phrase.split()
+    for i in range(len(tokens)):
+        yield " ".join(tokens[i:])
+
+
+def common_name_of(definition: str) -> str | None:
+    """Return the genus phrase after "common name for", or None."""
+    match = _COMMON_NAME.match(definition)
+    return genus_phrase(match[1]) if match else None
+
+
+def taxa(definition: str) -> list[str]:
+    """Return the names after "of the genus", "of the family" and other ranks."""
+    return _TAXON.findall(definition)
+
+
+def defines_members(definition: str) -> bool:
+    """Return whether it opens like the definition of a whole group: "any of various ..."."""
+    return _MEMBERS.match(definition) is not None
