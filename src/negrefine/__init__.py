@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from negrefine import errors, metrics
-    from negrefine.detectors import CSP, MCM, Detector, NegLabel, NegRefine, load_detector
+    from negrefine.detectors import (
+        CLIPN,
+        CSP,
+        GLMCM,
+        MCM,
+        Detector,
+        NegLabel,
+        NegRefine,
+        load_detector,
+    )
     from negrefine.encoders import Encoder, load_encoder
     from negrefine.labels.judges import Answer, Judge
     from negrefine.labels.lexicon import Lexicon
@@ -26,7 +35,9 @@ if TYPE_CHECKING:
     from negrefine.labels.wordnet_judge import WordNetJudge
 
 __all__ = [
+    "CLIPN",
     "CSP",
+    "GLMCM",
     "MCM",
     "Answer",
     "Detector",
@@ -45,7 +56,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CLIPN": "negrefine.detectors",
     "CSP": "negrefine.detectors",
+    "GLMCM": "negrefine.detectors",
     "MCM": "negrefine.detectors",
     "Detector": "negrefine.detectors",
     "NegLabel": "negrefine.detectors",

@@ -1,14 +1,14 @@
 """AUROC, AUPR and FPR95 as the six papers compute them.
 
 In-distribution is the positive class and larger scores mean more in-distribution. OpenOOD and
-pytorch-ood have it the other way round: never mix the tables.
+pytorch-ood have it the other way round, which `fpr95_ood_positive` computes: never mix the tables.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from negrefine.errors import InputError
 
@@ -54,6 +54,38 @@ def fpr95(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     recall = (len(in_) - np.searchsorted(np.sort(in_), thresholds)) / len(in_)
     best = thresholds[np.argmin(np.abs(recall - 0.95))]
     return float(np.mean(out >= best))
+
+
+def fpr95_interpolated(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Return the false positive rate at 95 % recall as CLIPN computes it, a fraction.
+
+    The ROC curve, in-distribution positive and without its collinear points, is interpolated
+    linearly at recall 0.95. With equal scores on both sides this invents operating points that no
+    threshold has: where all scores are equal it gives 0.95 and `fpr95` 1.0.
+
+    Args and Raises as `auroc`.
+    """
+    in_, out = _checked(id_scores, ood_scores)
+    false_positives, recall, _ = roc_curve(*_labelled(in_, out), drop_intermediate=True)
+    # np.interp is what the official scipy interp1d calls, also where recall values repeat.
+    return float(np.interp(0.95, recall, false_positives))
+
+
+def fpr95_ood_positive(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Return the fraction of ID images rejected when 95 % of OOD is caught, as pytorch-ood does.
+
+    The threshold t is the lowest OOD score with mean(OOD <= t) >= 0.95, compared in float64, and
+    the result is mean(ID <= t): ID images that tie with t are rejected. OpenOOD takes the same
+    first point of a ROC curve whose collinear points scikit-learn has dropped, so it can report a
+    larger value, but only where ID and OOD scores are equal. This is another quantity than the
+    papers' `fpr95`, not another way to compute it.
+
+    Args and Raises as `auroc`.
+    """
+    in_, out = _checked(id_scores, ood_scores)
+    caught = np.arange(1, len(out) + 1) / len(out)
+    threshold = np.sort(out)[np.argmax(caught >= 0.95)]
+    return float(np.mean(in_ <= threshold))
 
 
 def _checked(

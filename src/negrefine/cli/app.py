@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
 
+from negrefine.cli.convert_clipn import convert_clipn
 from negrefine.cli.demo import demo
 from negrefine.cli.explain import explain
 from negrefine.cli.fit import fit
 from negrefine.cli.labels import labels
 from negrefine.cli.score import score
+from negrefine.cli.sweep import sweep
 from negrefine.errors import NegrefineError
 
 app = typer.Typer(
@@ -27,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (fit, score, explain, labels, demo):
+for command in (fit, score, explain, labels, sweep, demo, convert_clipn):
     app.command()(command)
 
 
@@ -50,16 +54,35 @@ def _root(
 def main() -> NoReturn:
     """Run the command line: exit code 0 if all went well, 1 on an error, 2 on wrong usage."""
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal or pipe cannot show must not cost the rows after it.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    code = _run()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) is gone; without this, Python would complain while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = code or 1
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except NegrefineError as error:
-        typer.echo(f"negrefine: error: {error}", err=True)
-        sys.exit(1)
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) is gone; leaving stdout open would complain at exit.
-        sys.stderr.close()
-        sys.exit(1)
-    sys.exit(0)
+        _fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}.")
+    return 1
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"negrefine: error: {' '.join(sentence.split())}", err=True)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

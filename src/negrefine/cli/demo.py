@@ -58,7 +58,7 @@ def _table(rows: list[Row], result: DemoResult) -> Table:
     sets = list(dict.fromkeys(row.ood_set for row in rows))
     table = Table(
         title=f"AUROC/FPR95 in percent, {result.n_id} animals against {result.n_ood} others",
-        caption="NegFilter + S_MM is NegRefine; no filter, no S_MM is the score of NegLabel and CSP.",
+        caption="NegFilter + S_MM is NegRefine; no filter, no S_MM is CSP's score.",
     )
     table.add_column("method", no_wrap=True)
     for name in sets:

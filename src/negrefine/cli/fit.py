@@ -19,6 +19,8 @@ class Method(str, Enum):
     CSP = "csp"
     NEGLABEL = "neglabel"
     MCM = "mcm"
+    GLMCM = "glmcm"
+    CLIPN = "clipn"
 
 
 def fit(
@@ -100,7 +102,17 @@ def fit(
     quantile: Annotated[
         float | None, typer.Option(help="Quantile over classes that ranks words.")
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="MCM's temperature.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Temperature of MCM and GL-MCM.")
+    ] = None,
+    local_weight: Annotated[
+        float | None,
+        typer.Option(help="GL-MCM's weight of patches; 0.5 in the official ImageNet script."),
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="CLIPN's score: 'atd' (agreeing to differ) or 'ctw' (competing to win)."),
+    ] = None,
     logit_scale: Annotated[
         float | None, typer.Option(help="Factor on cosines; default: the encoder's own.")
     ] = None,
@@ -122,17 +134,18 @@ def fit(
 ) -> None:
     """Fit a detector on class names, optionally set its threshold, and save it."""
     from negrefine.detectors import DETECTORS
+    from negrefine.detectors.bundle import check_target
     from negrefine.encoders import find_images, load_encoder
     from negrefine.labels.class_names import read_class_names
 
     if not 0 < fpr < 1:
         raise InputError(f"--fpr must lie strictly between 0 and 1, not {fpr}.")
+    check_target(out)
     class_names = read_class_names(classes)
     images = find_images(calibrate) if calibrate else []
-    files = lexicon_files
     given: dict[str, Any] = {
-        "lexicon": _read_lexicon(lexicon, min_frequency),
-        "lexicon_files": files.split(",") if files and "," in files else files,
+        "lexicon": read_lexicon(lexicon, min_frequency),
+        "lexicon_files": _split_files(lexicon_files),
         "judge": parse_judge(judge),
         "keep": read_class_names(keep) if keep else None,
         "drop": read_class_names(drop) if drop else None,
@@ -143,6 +156,8 @@ def fit(
         "top_fraction": top_fraction,
         "quantile": quantile,
         "temperature": temperature,
+        "local_weight": local_weight,
+        "rule": rule,
         "logit_scale": logit_scale,
         "seed": seed,
         "official": False if all_labels else None,
@@ -173,7 +188,15 @@ def parse_judge(text: str | None) -> Any:
     raise InputError(f"--judge must be 'wordnet', 'none' or 'replay:FILE', not {text!r}.")
 
 
-def _read_lexicon(path: Path | None, min_frequency: int) -> Any:
+def _split_files(text: str | None) -> str | list[str] | None:
+    """Return a preset's name, or the list of lexicographer files, whose names hold a dot."""
+    if text is None or "." not in text:
+        return text
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def read_lexicon(path: Path | None, min_frequency: int) -> Any:
+    """Return what --lexicon and --min-frequency mean to a detector."""
     from negrefine.labels.lexicon import Lexicon
 
     if path is not None:

@@ -39,15 +39,13 @@ def score(
     from negrefine.detectors import load_detector
     from negrefine.encoders import find_images
     from negrefine.evaluation.score_files import score_files
-    from negrefine.evaluation.tables import row_writer, write_rows
+    from negrefine.evaluation.tables import check_target, write_rows
 
     if out is not None:
-        row_writer(out)
+        check_target(out)
     paths = find_images(images)
     detector = load_detector(detector_dir, encoder, device=device, dtype=dtype)
     journal = None if out is None else out.with_name(out.name + ".partial")
-    if journal is not None:
-        journal.parent.mkdir(parents=True, exist_ok=True)
     scored = score_files(detector, paths, journal=journal, batch_size=batch_size, progress=True)
     parts = detector.part_names_
     schema = {

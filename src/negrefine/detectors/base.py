@@ -134,6 +134,8 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
             raise InputError(
                 f"Image features must have shape (n, {dim}) for this encoder, not {array.shape}."
             )
+        if not np.isfinite(array).all():
+            raise InputError("Image features hold NaN or infinity: encode the images again.")
         blocks = [
             {name: part.numpy() for name, part in self._score_parts(unit_rows(rows)).items()}
             for rows in np.split(array, range(_SCORE_ROWS, max(len(array), 1), _SCORE_ROWS))
@@ -179,12 +181,9 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
     ) -> tuple[FloatArray, FloatArray | None]:
         """Return the features and patch features that `score_feature_parts` takes."""
         self._check_fitted()
-        if progress:
-            features = self.encoder.encode_images(
-                images, batch_size=batch_size, show_progress_bar=True
-            )
-            return features, None
-        return self.encoder.encode_images(images, batch_size=batch_size), None
+        # A user's own encoder need not know how to draw a bar.
+        options: dict[str, Any] = {"show_progress_bar": True} if progress else {}
+        return self.encoder.encode_images(images, batch_size=batch_size, **options), None
 
     def calibrate(
         self,
@@ -249,6 +248,8 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
         self, features: ArrayLike, *, patches: ArrayLike | None = None, top: int = 5
     ) -> list[Explanation]:
         """Explain image features (n, d), one explanation for each row."""
+        if top < 1:
+            raise InputError(f"top must be at least 1, not {top}.")
         parts = self.score_feature_parts(features, patches)
         scores = self.combine(parts)
         explanations = []
@@ -283,7 +284,8 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
     def identity(self) -> str:
         """Return a SHA-256 (hex) over everything that decides scores and verdicts."""
         self._check_fitted()
-        digest = hashlib.sha256(json.dumps(self._facts(), sort_keys=True).encode())
+        decisive = [self._facts(), self._saved_tables()]
+        digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
         for name, array in sorted(self._saved_arrays().items()):
             digest.update(name.encode() + array.tobytes())
         return digest.hexdigest()
@@ -304,7 +306,7 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
                 "logit_scale": self.encoder.logit_scale,
             },
             "class_names": self.class_names_,
-            "offset": self.offset_,
+            "offset": None if self.offset_ is None else float(self.offset_),
         }
 
     def _check_fitted(self) -> None:
@@ -343,10 +345,17 @@ def encode_parameter(value: Any) -> Any:
         return value.item()
     if isinstance(value, (set, frozenset)):
         return sorted(value)
-    if isinstance(value, (list, tuple)):
-        return list(value)
+    if isinstance(value, Iterable):
+        return [encode_parameter(item) for item in value]
     name = str(getattr(value, "name", type(value).__name__))
     return {"unsaved": name}
+
+
+def check_whole(name: str, value: object, minimum: int) -> None:
+    """Raise InputError unless a parameter is a whole number of at least `minimum`."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < minimum:  # type: ignore[operator]
+        raise InputError(f"{name} must be a whole number of at least {minimum}, not {value!r}.")
 
 
 def resolve_logit_scale(logit_scale: float | None, encoder: Encoder) -> float:
@@ -365,7 +374,8 @@ def as_double(features: FloatArray) -> Tensor:
 def unit_rows(features: FloatArray) -> Tensor:
     """Return features (..., d) as float64 with rows of length one; a zero row stays zero."""
     rows = as_double(np.ascontiguousarray(features))
-    return rows / rows.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    lengths: Tensor = rows.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return rows / lengths
 
 
 def best_matches(

@@ -1,12 +1,16 @@
-"""Writing and reading the directory of a saved detector: JSON, JSON lines and safetensors."""
+"""Writing and reading the directory of a saved detector: JSON, JSON lines and safetensors.
+
+The names of data files carry a digest of their content, so a new version is written beside the old
+one, and replacing detector.json, which says what belongs to the detector, is the one step that
+changes it. A process killed at any moment leaves the old detector or the new one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
-import tempfile
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,9 @@ FORMAT = "negrefine-detector"
 FORMAT_VERSION = 1
 MANIFEST = "detector.json"
 _ARRAYS = "features.safetensors"
+_WRITTEN_HERE = re.compile(
+    r"(detector\.json|[a-z_]+-[0-9a-f]{12}\.(jsonl|safetensors))(\.[0-9]+\.tmp)?"
+)
 
 Arrays = dict[str, NDArray[np.float32]]
 Tables = dict[str, list[dict[str, Any]]]
@@ -30,38 +37,65 @@ Tables = dict[str, list[dict[str, Any]]]
 def write_bundle(
     path: str | os.PathLike[str], facts: dict[str, Any], arrays: Arrays, tables: Tables
 ) -> None:
-    """Write a directory atomically; one that holds a saved detector is replaced.
+    """Write a directory atomically; a saved detector in it is replaced, other files stay.
 
     Args:
         path: The directory.
         facts: What goes into detector.json beside format, version and checksums.
-        arrays: Go into features.safetensors.
-        tables: Each becomes NAME.jsonl, one JSON object a line.
+        arrays: Go into features-DIGEST.safetensors.
+        tables: Each becomes NAME-DIGEST.jsonl, one JSON object a line.
 
     Raises:
         BundleError: The path holds something else, or cannot be written.
     """
+    check_target(path)
     target = Path(path)
-    if target.exists() and not (target / MANIFEST).is_file():
-        empty = target.is_dir() and not any(target.iterdir())
-        if not empty:
-            raise BundleError(
-                f"{str(target)!r} exists and is not a saved detector: choose another path."
-            )
     contents = {_ARRAYS: save(arrays)}
     for name, rows in tables.items():
         contents[f"{name}.jsonl"] = _json_lines(rows)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "negrefine_version": _own_version(),
         **facts,
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
+        "files": digests,
     }
     manifest["checksum"] = _checksum(manifest)
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-    contents[MANIFEST] = text.encode("utf-8")
-    _write_directory(target, contents)
+    files = {_stored_name(name, digests[name]): data for name, data in contents.items()}
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            _replace(target / name, data)
+        _replace(target / MANIFEST, text.encode("utf-8"))
+        for file in target.iterdir():
+            if _WRITTEN_HERE.fullmatch(file.name) and file.name not in {MANIFEST, *files}:
+                file.unlink()
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Raise BundleError unless a detector may be saved there.
+
+    It may where nothing stands yet, in an empty directory, in place of a saved detector, and where
+    saving one was interrupted.
+    """
+    target = Path(path)
+    try:
+        names = {file.name for file in target.iterdir()}
+        ours = MANIFEST in names and FORMAT.encode() in (target / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        names, ours = {""}, False
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    if not ours and (MANIFEST in names or not all(map(_WRITTEN_HERE.fullmatch, names))):
+        raise BundleError(
+            f"{str(target)!r} exists and is not a saved detector: choose another path."
+        )
 
 
 def read_bundle(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays, Tables]:
@@ -75,9 +109,10 @@ def read_bundle(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays, T
     """
     directory = Path(path)
     manifest = _read_manifest(directory)
-    files = {
-        name: _read_checked(directory, name, digest) for name, digest in manifest["files"].items()
-    }
+    digests = manifest.get("files")
+    if not isinstance(digests, dict):
+        raise damaged(directory, f"{MANIFEST} names no files")
+    files = {name: _read_checked(directory, name, str(digests[name])) for name in digests}
     tables = {
         name.removesuffix(".jsonl"): [
             json.loads(line) for line in data.decode("utf-8").split("\n") if line
@@ -126,14 +161,15 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def _read_checked(directory: Path, name: str, digest: str) -> bytes:
-    if Path(name).name != name:
+    stored = _stored_name(name, digest)
+    if Path(stored).name != stored:
         raise damaged(directory, f"{MANIFEST} names a file outside the directory")
     try:
-        data = (directory / name).read_bytes()
-    except OSError as error:
-        raise damaged(directory, f"{name} is missing or unreadable") from error
+        data = (directory / stored).read_bytes()
+    except (OSError, ValueError) as error:
+        raise damaged(directory, f"{stored} is missing or unreadable") from error
     if hashlib.sha256(data).hexdigest() != digest:
-        raise damaged(directory, f"{name} is truncated or was changed after it was written")
+        raise damaged(directory, f"{stored} is truncated or was changed after it was written")
     return data
 
 
@@ -153,29 +189,22 @@ def _own_version() -> str:
         return "unknown"
 
 
-def _write_directory(target: Path, contents: dict[str, bytes]) -> None:
-    """Write beside the target and move into place, so that a reader never sees half of it."""
+def _stored_name(name: str, digest: str) -> str:
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}-{digest[:12]}.{suffix}"
+
+
+def _replace(file: Path, data: bytes) -> None:
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise BundleError(
-            f"The detector cannot be written to {str(target)!r}: {error.strerror}."
-        ) from error
-    try:
-        fresh = staging / "new"
-        fresh.mkdir()
-        for name, data in contents.items():
-            with (fresh / name).open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-        if target.exists():
-            target.rename(staging / "old")
-        fresh.rename(target)
-    except OSError as error:
-        raise BundleError(
-            f"The detector cannot be written to {str(target)!r}: {error.strerror}."
-        ) from error
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
+
+
+def _unwritable(target: Path, error: OSError) -> BundleError:
+    return BundleError(f"The detector cannot be written to {str(target)!r}: {error.strerror}.")

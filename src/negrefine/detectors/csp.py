@@ -12,8 +12,8 @@ from negrefine.detectors.neglabel import NegLabel
 from negrefine.detectors.scores import neglabel_score
 from negrefine.encoders.base import Encoder
 from negrefine.labels.lexicon import Lexicon
-from negrefine.labels.mining import SUPERCLASS_TEMPLATES, MiningRule
-from negrefine.labels.prompts import CSP_PROMPTS, Prompts
+from negrefine.labels.mining import MiningRule
+from negrefine.labels.prompts import CSP_PROMPTS, SUPERCLASS_TEMPLATES, Prompts
 from negrefine.labels.unsaved import Unsaved
 
 

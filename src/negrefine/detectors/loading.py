@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from negrefine.detectors.base import Detector
 from negrefine.detectors.bundle import damaged, read_bundle
+from negrefine.detectors.clipn import CLIPN
 from negrefine.detectors.csp import CSP
+from negrefine.detectors.glmcm import GLMCM
 from negrefine.detectors.mcm import MCM
 from negrefine.detectors.neglabel import NegLabel
 from negrefine.detectors.negrefine import NegRefine
@@ -19,8 +20,8 @@ from negrefine.errors import BundleError, EncoderError
 from negrefine.labels.prompts import Prompts
 from negrefine.labels.unsaved import Unsaved
 
-DETECTORS: dict[str, Callable[..., Detector]] = {
-    cls.method: cls for cls in (MCM, NegLabel, CSP, NegRefine)
+DETECTORS: dict[str, type[Detector]] = {
+    cls.method: cls for cls in (MCM, GLMCM, CLIPN, NegLabel, CSP, NegRefine)
 }
 """Method name to detector class."""
 

@@ -9,11 +9,16 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from negrefine.detectors.base import Detector, as_double, best_matches, resolve_logit_scale
+from negrefine.detectors.base import (
+    Detector,
+    as_double,
+    best_matches,
+    check_whole,
+    resolve_logit_scale,
+)
 from negrefine.detectors.bundle import Arrays, Tables
 from negrefine.detectors.scores import group_negatives, neglabel_score, raw_sum_score
 from negrefine.encoders.base import Encoder, FloatArray
-from negrefine.errors import InputError
 from negrefine.labels.lexicon import Lexicon
 from negrefine.labels.mining import MiningRule, NegativeLabel, mine
 from negrefine.labels.prompts import NEGLABEL_PROMPTS, Prompts
@@ -99,12 +104,16 @@ class NegLabel(Detector):
     def _group_seed(self) -> int:
         return self.seed
 
+    def _check_parameters(self) -> None:
+        """Raise InputError for a parameter that cannot be used, before minutes of mining."""
+        check_whole("n_groups", self.n_groups, 1)
+        resolve_logit_scale(self.logit_scale, self.encoder)
+        self._mining_rule()
+
     def _fit_negatives(
         self, class_names: list[str], class_features: FloatArray, *, progress: bool
     ) -> None:
-        if self.n_groups < 1:
-            raise InputError(f"n_groups must be at least 1, not {self.n_groups}.")
-        resolve_logit_scale(self.logit_scale, self.encoder)
+        self._check_parameters()
         if isinstance(self.lexicon, Unsaved):
             raise self.lexicon.error()
         lexicon = Lexicon.wordnet() if self.lexicon is None else self.lexicon
@@ -122,8 +131,8 @@ class NegLabel(Detector):
         self._take_labels(*self._refine(labels, features, class_names, progress=progress))
         if self.groups_.numel() == 0:
             warnings.warn(
-                f"{len(features)} negative labels cannot fill {self.n_groups} groups and the "
-                "official rule leaves them all out: every NegLabel score is 1; "
+                f"{len(self.negative_features_)} negative labels cannot fill {self.n_groups} "
+                "groups and the official rule leaves them all out: every NegLabel score is 1; "
                 "lower n_groups or set official=False.",
                 stacklevel=4,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import asdict, replace
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from negrefine.detectors.base import resolve_logit_scale
+from negrefine.detectors.base import check_whole, resolve_logit_scale
 from negrefine.detectors.bundle import Arrays, Tables
 from negrefine.detectors.csp import CSP
 from negrefine.detectors.explanation import PairMatch
@@ -22,15 +23,16 @@ from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.errors import InputError
 from negrefine.labels.judges import Judge
 from negrefine.labels.lexicon import Lexicon
-from negrefine.labels.mining import SUPERCLASS_TEMPLATES, NegativeLabel
+from negrefine.labels.mining import NegativeLabel
 from negrefine.labels.negfilter import (
     FILTERS,
     Question,
+    check_filters,
     clean_labels,
     nearest_class_names,
     refine,
 )
-from negrefine.labels.prompts import Prompts, embed
+from negrefine.labels.prompts import SUPERCLASS_TEMPLATES, Prompts, embed
 from negrefine.labels.unsaved import Unsaved
 from negrefine.labels.wordnet_judge import WordNetJudge
 
@@ -114,6 +116,16 @@ class NegRefine(CSP):
         self.k = k
         self.max_pairs = max_pairs
 
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_whole("k", self.k, 1)
+        check_whole("n_candidates", self.n_candidates, 1)
+        check_whole("max_pairs", self.max_pairs, 0)
+        if not math.isfinite(self.alpha):
+            raise InputError(f"alpha must be a finite number, not {self.alpha}.")
+        check_filters(self.filters)
+        resolve_judge(self.judge)
+
     def _refine(
         self,
         labels: list[NegativeLabel],
@@ -122,10 +134,6 @@ class NegRefine(CSP):
         *,
         progress: bool,
     ) -> tuple[list[NegativeLabel], FloatArray]:
-        if self.k < 1:
-            raise InputError(f"k must be at least 1, not {self.k}.")
-        if self.n_candidates < 1:
-            raise InputError(f"n_candidates must be at least 1, not {self.n_candidates}.")
         judge = resolve_judge(self.judge)
         if judge is None:
             self.audit_ = []
@@ -180,7 +188,7 @@ class NegRefine(CSP):
 
     def with_filter(
         self,
-        judge: Judge | str | None = None,
+        judge: Judge | Unsaved | str | None = None,
         *,
         filters: Sequence[str] = FILTERS,
         keep: Iterable[str] = (),
@@ -279,4 +287,10 @@ def resolve_judge(judge: Judge | Unsaved | str | None) -> Judge | None:
         raise InputError(f"judge must be 'wordnet', 'none' or a judge object, not {judge!r}.")
     if isinstance(judge, Unsaved):
         raise judge.error()
+    methods = (getattr(judge, name, None) for name in ("is_proper_noun", "is_subcategory"))
+    if isinstance(judge, type) or not all(map(callable, methods)):
+        raise InputError(
+            f"judge must be 'wordnet', 'none' or an object with the methods is_proper_noun and "
+            f"is_subcategory, not {judge!r}."
+        )
     return judge

@@ -51,10 +51,10 @@ def local_mcm_score(patch_similarities: Similarities, temperature: float = 1.0) 
 def yes_probability(
     yes_similarities: Similarities, no_similarities: Similarities, logit_scale: float = 100.0
 ) -> Tensor:
-    """CLIPN's probability that class k is present: q_k = softmax over (yes, no) = sigmoid(y_k - o_k).
+    """CLIPN's probability that class k is present: q_k = sigmoid(y_k - o_k).
 
-    CLIPN, ICCV 2023, arXiv 2308.12213. y_k and o_k are the scaled cosines with the class under the
-    "yes" and the "no" text encoder.
+    CLIPN, ICCV 2023, arXiv 2308.12213. It is the softmax over yes and no; y_k and
+    o_k are the scaled cosines with the class under the "yes" and the "no" text encoder.
 
     Args:
         yes_similarities: (n, K) cosines.

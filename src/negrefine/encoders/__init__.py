@@ -2,12 +2,14 @@
 
 from negrefine.encoders.base import Encoder
 from negrefine.encoders.clip import CLIPEncoder, EncodedImages
+from negrefine.encoders.clipn import CLIPNEncoder
 from negrefine.encoders.images import ImageSource, find_images, read_image
 from negrefine.encoders.loading import load_encoder
 from negrefine.encoders.preprocessing import Preprocessing
 
 __all__ = [
     "CLIPEncoder",
+    "CLIPNEncoder",
     "EncodedImages",
     "Encoder",
     "ImageSource",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from transformers import CLIPModel
 
 from negrefine.encoders.base import FloatArray
@@ -110,12 +112,14 @@ class CLIPEncoder:
     @property
     def device(self) -> torch.device:
         """Device that holds the weights."""
-        return self._model.logit_scale.device
+        device: torch.device = self._model.logit_scale.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of the weights and of the arithmetic; features always come out as float32."""
-        return self._model.visual_projection.weight.dtype
+        dtype: torch.dtype = self._model.visual_projection.weight.dtype
+        return dtype
 
     def encode_texts(
         self, texts: Sequence[str], batch_size: int = 1024, *, show_progress_bar: bool = False
@@ -138,6 +142,8 @@ class CLIPEncoder:
         """
         if isinstance(texts, str):
             raise InputError("encode_texts takes a list of strings, not one string: wrap it in [].")
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, not {batch_size}.")
         unique = list(dict.fromkeys(texts))
         features = np.empty((len(unique), self.dim), dtype=np.float32)
         with progress_bar("Encoding texts", len(unique), enabled=show_progress_bar) as advance:
@@ -235,7 +241,8 @@ class CLIPEncoder:
         *,
         patches: bool,
     ) -> list[EncodedImages]:
-        """Encode every image or raise; an empty batch stands first, so that results have a shape."""
+        """Encode every image or raise; the first batch is empty and gives no images a shape."""
+        images = _several(images)
         batches = [self._encode_pixels([], [], patches=patches)]
         with progress_bar("Encoding images", len(images), enabled=show_progress_bar) as advance:
             for batch in self.iter_encoded_images(images, batch_size, patches=patches):
@@ -259,9 +266,7 @@ class CLIPEncoder:
             batch_size: Images to encode at a time.
             patches: Also give patch features, as `encode_images_and_patches` does.
         """
-        if isinstance(images, str):
-            raise InputError("images must be a list of images, not one string: wrap it in [].")
-        for pixels in _read_ahead(self._read_pixels, images, batch_size):
+        for pixels in _read_ahead(self._read_pixels, _several(images), batch_size):
             good = [p for p in pixels if not isinstance(p, ImageError)]
             errors = [p if isinstance(p, ImageError) else None for p in pixels]
             yield self._encode_pixels(good, errors, patches=patches)
@@ -271,9 +276,9 @@ class CLIPEncoder:
             image = read_image(
                 source, exif_orientation=self.exif_orientation, background=self.background
             )
+            return self.preprocessing(image)
         except ImageError as error:
             return error
-        return self.preprocessing(image)
 
     @torch.inference_mode()
     def _encode_pixels(
@@ -289,6 +294,18 @@ class CLIPEncoder:
             return EncodedImages(_to_numpy(image), errors, _to_numpy(local))
         pooled = self._model.vision_model(pixel_values=batch).pooler_output
         return EncodedImages(_to_numpy(self._model.visual_projection(pooled)), errors)
+
+
+def _several(images: Sequence[ImageSource]) -> Sequence[ImageSource]:
+    """Return `images` unless it is one image, whose rows would pass for grey images."""
+    one_array = isinstance(images, np.ndarray) and (
+        images.ndim < 3 or (images.ndim == 3 and images.shape[2] == 3)
+    )
+    if one_array or isinstance(images, (str, os.PathLike, Image.Image)):
+        raise InputError(
+            f"images must be a list of images, not one {type(images).__name__}: wrap it in []."
+        )
+    return images
 
 
 def _to_numpy(features: torch.Tensor) -> FloatArray:

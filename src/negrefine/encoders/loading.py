@@ -25,13 +25,15 @@ from transformers import AutoTokenizer, CLIPModel
 from transformers.utils import logging as transformers_logging
 
 from negrefine.encoders.clip import CLIPEncoder
+from negrefine.encoders.clipn import CLIPNEncoder, load_no_tower
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError
 
 BUILTIN = "builtin"
 _OPENAI_CONTEXT = 77
-_HUB_FILES = ["*.json", "*.safetensors", "vocab.*", "merges.txt"]
+_WEIGHTS = "*.safetensors"
+_HUB_FILES = ["*.json", _WEIGHTS, "vocab.*", "merges.txt"]
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 _VOLATILE_CONFIG = {
     "_name_or_path",
@@ -63,7 +65,8 @@ def load_encoder(
     Args:
         name_or_path: "builtin" (the small model inside this package), a directory that holds a
             Hugging Face `CLIPModel` with safetensors weights, or a hub id such as
-            "openai/clip-vit-base-patch16".
+            "openai/clip-vit-base-patch16". A directory that `negrefine convert-clipn` wrote gives
+            a `CLIPNEncoder`.
         device: "auto" (a GPU if there is one, otherwise the processor) or a torch device.
         dtype: "auto" (float32), "float32", "float16" or "bfloat16".
         revision: Branch, tag or commit on the hub.
@@ -78,7 +81,7 @@ def load_encoder(
         EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
     """
     name = os.fspath(name_or_path)
-    directory = _resolve(name, revision)
+    directory = find_model_directory(name, revision)
     if name != BUILTIN and Path(name).is_dir():
         name = str(directory)
     config = _read_json(directory / "config.json", name)
@@ -87,10 +90,17 @@ def load_encoder(
             f"{name!r} holds a {config.get('model_type', 'nameless')!r} model, "
             "and only Hugging Face CLIPModel directories (model_type 'clip') can be loaded."
         )
+    identity_files = _files_of_identity(directory)
     model = _load_model(directory, name, _pick_dtype(dtype), _pick_device(device))
     context_length = int(model.config.text_config.max_position_embeddings)
     cut = context_length < _OPENAI_CONTEXT if truncate is None else truncate
-    preprocessing = _load_preprocessing(directory, name, resample)
+    preprocessing = load_preprocessing(directory, name, resample)
+    side = int(model.config.vision_config.image_size)
+    if preprocessing.output_size != (side, side):
+        raise EncoderError(
+            f"The image preprocessing of {name!r} is unusable: its images come out as "
+            f"{preprocessing.output_size} and the model takes {(side, side)}; correct crop_size."
+        )
     options: dict[str, Any] = {
         "revision": revision,
         "resample": resample,
@@ -104,19 +114,36 @@ def load_encoder(
         "exif_orientation": exif_orientation,
         "background": options["background"],
     }
-    return CLIPEncoder(
-        model,
-        TextTokenizer(_load_tokenizer(directory, name), context_length, truncate=cut),
-        preprocessing,
-        name=name,
-        options={key: value for key, value in options.items() if value is not None},
-        fingerprint=lambda: _fingerprint(directory, identity),
-        exif_orientation=exif_orientation,
-        background=background,
-    )
+    tokenizer = TextTokenizer(load_tokenizer(directory, name), context_length, truncate=cut)
+    if tokenizer.n_ids > int(model.config.text_config.vocab_size):
+        raise EncoderError(
+            f"The tokenizer of {name!r} has {tokenizer.n_ids} tokens and the model embeds "
+            f"{model.config.text_config.vocab_size}: the files do not belong together."
+        )
+    settings: dict[str, Any] = {
+        "name": name,
+        "options": {key: value for key, value in options.items() if value is not None},
+        "fingerprint": lambda: _fingerprint(identity_files, identity, name),
+        "exif_orientation": exif_orientation,
+        "background": background,
+    }
+    no_model = load_no_tower(directory, model, name)
+    if no_model is not None:
+        return CLIPNEncoder(model, tokenizer, preprocessing, no_model=no_model, **settings)
+    return CLIPEncoder(model, tokenizer, preprocessing, **settings)
 
 
-def _resolve(name: str, revision: str | None) -> Path:
+def find_model_directory(name: str, revision: str | None, *, weights: bool = True) -> Path:
+    """Return the directory of a model, downloaded if it is on the hub.
+
+    Args:
+        name: As `name_or_path` of `load_encoder`.
+        revision: Branch, tag or commit on the hub.
+        weights: Download the weights too.
+
+    Raises:
+        EncoderError: There is no such model, or the hub cannot be reached.
+    """
     if name == BUILTIN:
         return Path(str(files("negrefine.encoders") / "builtin" / "model"))
     path = Path(name).expanduser()
@@ -128,13 +155,14 @@ def _resolve(name: str, revision: str | None) -> Path:
             f"{name!r} is not a directory: give the directory that holds config.json and "
             "model.safetensors, a hub id such as 'openai/clip-vit-base-patch16', or 'builtin'."
         )
-    return _download(name, revision)
+    return _download(name, revision, weights)
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None, weights: bool) -> Path:
+    files = [pattern for pattern in _HUB_FILES if weights or pattern != _WEIGHTS]
     try:
-        directory = Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
-        if revision is None and not any(directory.glob("*.safetensors")):
+        directory = Path(snapshot_download(name, revision=revision, allow_patterns=files))
+        if weights and revision is None and not any(directory.glob("*.safetensors")):
             converted = _safetensors_pull_request(name)
             if converted is not None:
                 directory = Path(
@@ -175,11 +203,15 @@ def _unreachable(name: str) -> EncoderError:
 
 def _safetensors_pull_request(name: str) -> str | None:
     """Find the hub's own conversion of a repository that holds only pickled weights."""
-    for discussion in HfApi().get_repo_discussions(
-        name, author="SFconvertbot", discussion_type="pull_request"
-    ):
-        if discussion.status in {"open", "draft"}:
-            return discussion.git_reference
+    try:
+        for discussion in HfApi().get_repo_discussions(
+            name, author="SFconvertbot", discussion_type="pull_request"
+        ):
+            if discussion.status in {"open", "draft"}:
+                return discussion.git_reference
+    except Exception:
+        # Nothing to find offline; that weights are missing is said where they are read.
+        return None
     return None
 
 
@@ -262,8 +294,13 @@ def _load_model(directory: Path, name: str, dtype: torch.dtype, device: torch.de
     return model.to(device).eval().requires_grad_(False)
 
 
-def _load_tokenizer(directory: Path, name: str) -> Any:
+def load_tokenizer(directory: Path, name: str) -> Any:
+    """Return the `tokenizers.Tokenizer` of a model directory; EncoderError if it has none."""
     try:
+        # Without its files transformers makes up a tokenizer that knows no words.
+        if not (directory / "tokenizer.json").is_file():
+            for file in ("vocab.json", "merges.txt"):
+                (directory / file).stat()
         with _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         return tokenizer.backend_tokenizer
@@ -274,7 +311,8 @@ def _load_tokenizer(directory: Path, name: str) -> Any:
         ) from error
 
 
-def _load_preprocessing(directory: Path, name: str, resample: str | None) -> Preprocessing:
+def load_preprocessing(directory: Path, name: str, resample: str | None) -> Preprocessing:
+    """Return the image preprocessing of a model directory; EncoderError if it has none."""
     path = directory / "preprocessor_config.json"
     if path.exists() or not (directory / "processor_config.json").exists():
         config = _read_json(path, name)
@@ -298,12 +336,30 @@ def _stable_config(config: Any) -> Any:
     return config
 
 
-def _fingerprint(directory: Path, identity: dict[str, Any]) -> str:
+def _files_of_identity(directory: Path) -> dict[Path, tuple[int, int]]:
+    """Return {file: (size, time of last change)} of the weights and the tokenizer."""
+    files = [directory / name for name in _TOKENIZER_FILES if (directory / name).exists()]
+    files += sorted(directory.glob("*.safetensors"))
+    return {file: _size_and_time(file) for file in files}
+
+
+def _size_and_time(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _fingerprint(files: dict[Path, tuple[int, int]], identity: dict[str, Any], name: str) -> str:
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
-    names = [name for name in _TOKENIZER_FILES if (directory / name).exists()]
-    names += sorted(path.name for path in directory.glob("*.safetensors"))
-    for name in names:
-        digest.update(name.encode() + _file_digest(directory / name))
+    try:
+        for file, before in files.items():
+            digest.update(file.name.encode() + _file_digest(file))
+            if _size_and_time(file) != before:
+                raise FileNotFoundError(file)
+    except OSError as error:
+        raise EncoderError(
+            f"The files of {name!r} were changed or removed after it was loaded: load the encoder "
+            "again."
+        ) from error
     return digest.hexdigest()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 # Fewer texts than this under one prefix make batches too small to gain from it.
 _MIN_SHARING = 32
@@ -201,7 +201,7 @@ class _Tower:
 
     def _split(self, x: Tensor) -> Tensor:
         """Split (n, t, width) into heads: (n, heads, t, head_dim)."""
-        return x.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self._heads, -1).transpose(1, 2)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, blocked: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, blocked: Tensor) -> Tenso
     return (weights @ value).transpose(1, 2).flatten(2)
 
 
-def _finish(layer: nn.Module, hidden: Tensor, attended: Tensor) -> Tensor:
+def _finish(layer: Any, hidden: Tensor, attended: Tensor) -> Tensor:
     hidden = hidden + layer.self_attn.out_proj(attended)
     result: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
     return result

@@ -21,6 +21,8 @@ def clean_text(text: str) -> str:
     Mojibake is repaired (ftfy), HTML entities are unescaped twice, runs of white space become one
     space.
     """
+    if not isinstance(text, str):
+        raise InputError(f"A text is {text!r}, a {type(text).__name__}: give strings.")
     if not (text.isascii() and text.isprintable() and "&" not in text):
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return _WHITESPACE.sub(" ", text).strip()
@@ -43,6 +45,11 @@ class TextTokenizer:
         self.context_length = context_length
         self.truncate = truncate
         self._warned = False
+
+    @property
+    def n_ids(self) -> int:
+        """Number of token ids, special tokens included."""
+        return int(self._tokenizer.get_vocab_size())
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, start and end tokens included."""

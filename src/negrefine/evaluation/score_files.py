@@ -105,10 +105,10 @@ def _score_chunk(
         scores = detector.combine(parts)
         readable = 0
         for error in batch.errors:
-            path = str(paths[position])
+            path = _storable(str(paths[position]))
             position += 1
             if error is not None:
-                yield ScoredImage(path, None, error=str(error))
+                yield ScoredImage(path, None, error=_storable(str(error)))
                 continue
             score = float(scores[readable])
             yield ScoredImage(
@@ -123,6 +123,11 @@ def _score_chunk(
 def _identity(detector: Detector) -> dict[str, Any]:
     """Say which detector made the rows, so that another one never continues its journal."""
     return {"detector": detector.identity(), "encoder": detector.encoder.fingerprint}
+
+
+def _storable(text: str) -> str:
+    """Return text that UTF-8 can hold: file names on Linux may be any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _stamp(path: Path) -> str:
@@ -151,7 +156,10 @@ def _read_journal(journal: Path, identity: dict[str, Any]) -> dict[str, ScoredIm
             if content != identity:
                 return {}
             continue
-        rows[content["stamp"]] = ScoredImage(**content["row"])
+        row = ScoredImage(**content["row"])
+        # What kept an image from being read may have passed.
+        if row.error is None:
+            rows[content["stamp"]] = row
     return rows
 
 

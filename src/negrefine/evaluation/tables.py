@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -44,9 +45,21 @@ def write_rows(path: str | os.PathLike[str], rows: Rows, schema: Mapping[str, st
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(
-            f"The results cannot be written to {str(target)!r}: {error.strerror or error}."
-        ) from error
+        raise _unwritable(target, error) from error
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Make the folder of a results file, or raise InputError where it cannot be written."""
+    target = Path(path)
+    row_writer(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not os.access(target.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _unwritable(target, error) from error
 
 
 def row_writer(target: Path) -> Callable[[Path, Rows, Mapping[str, str]], None]:
@@ -57,6 +70,12 @@ def row_writer(target: Path) -> Callable[[Path, Rows, Mapping[str, str]], None]:
             f"The format of {str(target)!r} is unknown: end the name in .parquet, .csv or .jsonl."
         )
     return writer
+
+
+def _unwritable(target: Path, error: OSError) -> InputError:
+    return InputError(
+        f"The results cannot be written to {str(target)!r}: {error.strerror or error}."
+    )
 
 
 def _umask() -> int:

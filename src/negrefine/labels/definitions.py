@@ -6,21 +6,27 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-_LEADING = frozenset(
+
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of a text as a set."""
+    return frozenset(text.split())
+
+
+_LEADING = word_set(
     "a an the any one some most all various numerous several many certain either each or such "
-    "both other common important small large very".split()
+    "both other common important small large very"
 )
 # "a genus of agarics" and "any of various agarics" say agarics.
-_OF = frozenset(
+_OF = word_set(
     "any one some either several genus subgenus family order species variety kind type form class "
-    "group breed member subfamily suborder cultivar hybrid".split()
+    "group breed member subfamily suborder cultivar hybrid"
 )
-_END = frozenset(
+_END = word_set(
     "with without having of that which whose who where when used for in from on at to by as than "
     "native found resembling characterized bearing cultivated grown growing usually often "
     "especially sometimes including containing consisting producing belonging formerly is are "
     "was made worn being and but over under above below between along around near through into "
-    "against like".split()
+    "against like"
 )
 _TAXON = re.compile(
     r"\bof the (?:sub|super)?(?:genus|genera|family|order|class|division|phylum) (\w[\w-]+)"
@@ -31,7 +37,7 @@ _MEMBERS = re.compile(r"^any (?:of )?(?:the |various |numerous |several |many )*
 
 @lru_cache(maxsize=65536)
 def genus_phrase(definition: str) -> str:
-    """Return the words that end in the genus term: "edible agaric" of "an edible agaric with ..."."""
+    """Return the words up to the genus term: "edible agaric" of "an edible agaric that is pale"."""
     text = re.sub(r"\([^)]*\)", " ", definition).lower()
     tokens = re.split(r"[;:,.]", text, maxsplit=1)[0].split()
     start = 0

@@ -85,7 +85,7 @@ class Lexicon:
 
         Args:
             min_frequency: Keep words tagged at least this often in the SemCor corpus, counted over
-                the word's meanings in one file. 1 keeps about an eighth of the words.
+                the word's meanings in one file. 1 keeps about a sixth of the words.
 
         Raises:
             InputError: A negative `min_frequency`, or one that no word reaches.

@@ -71,6 +71,11 @@ class MiningRule:
     top_fraction: float = 0.15
 
     def __post_init__(self) -> None:
+        for template in self.superclasses:
+            if template.count("{}") != 1:
+                raise InputError(
+                    f"The superclass template {template!r} must contain '{{}}' exactly once."
+                )
         if self.exclude_class_names not in {"exact", "casefold", "off"}:
             raise InputError(
                 "exclude_class_names must be 'exact', 'casefold' or 'off', "

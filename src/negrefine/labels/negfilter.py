@@ -123,10 +123,8 @@ def refine(
         InputError: Unknown filter names, or a judge that gives something else than one answer
             for each question.
     """
-    unknown = sorted(set(filters) - set(FILTERS))
-    if unknown:
-        raise InputError(f"Unknown filter {unknown[0]!r}: choose from {list(FILTERS)}.")
-    result = _apply_user_lists(labels, set(keep), set(drop))
+    check_filters(filters)
+    result = _apply_user_lists(labels, _word_set("keep", keep), _word_set("drop", drop))
     open_ = [i for i, label in enumerate(result) if label.kept and not label.reason]
     trail: list[list[Question]] = [[] for _ in result]
 
@@ -166,6 +164,21 @@ def refine(
                     settle(i, SUBCATEGORY, candidates[i][rank], answer)
                 advance()
     return result, [question for questions in trail for question in questions]
+
+
+def check_filters(filters: Collection[str]) -> None:
+    """Raise InputError if there is something else than known filters among them."""
+    if isinstance(filters, str):
+        raise InputError(f"filters must be a list such as [{filters!r}], not one string.")
+    unknown = sorted(set(filters) - set(FILTERS))
+    if unknown:
+        raise InputError(f"Unknown filter {unknown[0]!r}: choose from {list(FILTERS)}.")
+
+
+def _word_set(parameter: str, words: Iterable[str]) -> set[str]:
+    if isinstance(words, str):
+        raise InputError(f"{parameter} must be a list such as [{words!r}], not one string.")
+    return set(words)
 
 
 def _apply_user_lists(

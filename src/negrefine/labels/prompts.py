@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.errors import InputError
 from negrefine.progress import progress_bar
 
-# Bounds the memory for features of single prompts: 8 templates x 4096 x 768 x 4 bytes = 100 MB.
+# Bounds the memory for features of single prompts: 32768 x 768 x 4 bytes = 100 MB.
 _NAMES_PER_CHUNK = 4096
+_PROMPTS_PER_CHUNK = 32768
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Prompts:
         class_name: Templates of class names.
         noun: Templates of nouns; NegRefine also puts "class and negative" pairs into them.
         adjective: Templates of adjectives or adjective phrases.
+        no: Templates of class names for CLIPN's "no" encoder; empty means those of `class_name`.
     """
 
     class_name: tuple[str, ...]
     noun: tuple[str, ...] = ()
     adjective: tuple[str, ...] = ()
+    no: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field, templates in asdict(self).items():
@@ -125,19 +128,51 @@ def embed(
     Returns:
         float32 of shape (m, d) with rows of length one.
     """
+    return ensemble(
+        encoder.encode_texts, names, templates, description=description, progress=progress
+    )
+
+
+def ensemble(
+    encode: Callable[[Sequence[str]], FloatArray],
+    names: Sequence[str],
+    templates: Sequence[str],
+    *,
+    normalise_each: bool = False,
+    description: str = "Encoding prompts",
+    progress: bool = False,
+) -> FloatArray:
+    """Do what `embed` does, with any function from texts to features.
+
+    Args:
+        encode: Texts to float32 (m, d).
+        names: m strings.
+        templates: t strings, each with one "{}".
+        normalise_each: Give every prompt the same weight by normalising it before the average, as
+            CLIPN does; otherwise longer features weigh more.
+        description: Caption of the progress bar.
+        progress: Draw a progress bar on a terminal.
+
+    Returns:
+        float32 of shape (m, d) with rows of length one.
+    """
     chunks = []
+    step = max(1, min(_NAMES_PER_CHUNK, _PROMPTS_PER_CHUNK // len(templates)))
     with progress_bar(description, len(names), enabled=progress) as advance:
-        for start in range(0, len(names), _NAMES_PER_CHUNK):
-            chunk = names[start : start + _NAMES_PER_CHUNK]
+        for start in range(0, len(names), step):
+            chunk = names[start : start + step]
             texts = [template.replace("{}", name) for name in chunk for template in templates]
-            features = encoder.encode_texts(texts)
+            features = encode(texts)
+            if normalise_each:
+                features = normalise(features)
             mean = features.reshape(len(chunk), len(templates), -1).mean(axis=1)
             chunks.append(normalise(mean))
             advance(len(chunk))
-    return np.concatenate(chunks) if chunks else encoder.encode_texts([])
+    return np.concatenate(chunks) if chunks else encode([])
 
 
 def normalise(features: FloatArray) -> FloatArray:
     """Return features (n, d) scaled to rows of length one; a zero row stays zero."""
     length = np.linalg.norm(features, axis=-1, keepdims=True)
-    return features / np.maximum(length, np.finfo(np.float32).tiny)
+    unit: FloatArray = features / np.maximum(length, np.finfo(np.float32).tiny)
+    return unit

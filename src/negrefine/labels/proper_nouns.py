@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from negrefine.labels.definitions import word_set
 from negrefine.labels.judges import Answer
 from negrefine.labels.word_finder import WordFinder
 from negrefine.labels.wordnet import WordNet
 
 # "genus ginkgo" names one node of the tree of life. A genus alone ("ginkgo") is left to the
 # common word for its plants, which is how it is read in lower case.
-_RANKS = frozenset(
+_RANKS = word_set(
     "genus subgenus family subfamily superfamily order suborder superorder class subclass "
-    "superclass division subdivision phylum subphylum kingdom subkingdom tribe".split()
+    "superclass division subdivision phylum subphylum kingdom subkingdom tribe"
 )
 # Files where a name that is always capitalised has one bearer: a doctrine, a feast, a region.
 # Not persons (a Finn is one of many), languages, plants or devices named after somebody.
-_ONE_BEARER = frozenset(
-    f"noun.{name}" for name in "act cognition event group location object time".split()
+_ONE_BEARER = word_set(
+    "noun.act noun.cognition noun.event noun.group noun.location noun.object noun.time"
 )
-_PARTICLES = frozenset("a an and at de del in la le of on the to von".split())
+_PARTICLES = word_set("a an and at de del in la le of on the to von")
 
 
 class ProperNouns:
@@ -34,7 +35,10 @@ class ProperNouns:
             return self._unknown(word)
         rows = self._wordnet.rows(lemma, pos="noun")
         if lemma.partition(" ")[0] in _RANKS and self._wordnet.is_taxon(rows[0]):
-            return Answer(True, f"a {lemma.partition(' ')[0]}: {self._definition(rows[0])}")
+            return Answer(
+                True,
+                f"names a taxon of rank {lemma.partition(' ')[0]}: {self._definition(rows[0])}",
+            )
         instances = [row for row in rows if self._wordnet.is_instance(row)]
         if instances and all(
             row in instances or self._capitals(row, lemma) != "none" for row in rows

@@ -28,7 +28,7 @@ class ReplayJudge:
     Attributes:
         name: "replay" and the logs' file names.
         recorded: Every word that was asked about, in the order of the logs.
-        candidates: {word: class names asked about, in order, a name twice where it was asked twice}.
+        candidates: {word: class names in the order asked}, a name twice where it was asked twice.
             A word that is a proper noun has none; one equal to a class name has that name last.
         n_questions: Number of answers by a language model that the logs hold.
     """

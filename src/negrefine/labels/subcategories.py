@@ -156,7 +156,7 @@ class Subcategories:
         )
 
     def _defining_taxa(self, row: int, definition: str) -> set[int]:
-        """Taxa named by "of the family ..." or by a noun before the genus term: composite plants."""
+        """Taxa named by "of the family ..." or by a noun before the genus term."""
         lexname = self._wordnet.lexname(row)
         if lexname not in _NATURAL:
             return set()

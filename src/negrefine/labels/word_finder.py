@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from negrefine.labels.definitions import word_set
 from negrefine.labels.wordnet import WordNet
 
 # Files whose members can be seen in a picture: a class name means one of these where it can.
-DEPICTABLE = frozenset(
-    f"noun.{name}"
-    for name in ("animal artifact body food object person phenomenon plant shape substance".split())
+DEPICTABLE = word_set(
+    "noun.animal noun.artifact noun.body noun.food noun.object noun.person noun.phenomenon "
+    "noun.plant noun.shape noun.substance"
 )
 _ALTERNATIVES = re.compile(r" / | or ")
 _PARENTHESES = re.compile(r"^(?P<name>[^()]+) \((?P<hint>[^()]+)\)$")
@@ -48,7 +49,7 @@ class WordFinder:
         return respelled if respelled and self._wordnet.rows(respelled, pos="noun") else None
 
     def rows(self, word: str) -> list[int]:
-        """Return the noun senses of a word, commonest first, of its singular where it is unknown."""
+        """Return the noun senses of a word or else of its singular, commonest first."""
         for form in (word, *_singulars(word)):
             if (found := self.word(form)) is not None:
                 return self._wordnet.rows(found, pos="noun")

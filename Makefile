@@ -1,0 +1,45 @@
+# Everything runs from a fresh clone: each target makes the environment it needs.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo    run NegRefine on the bundled pictures"
+	@echo "make test    run the test suite"
+	@echo "make lint    check style (ruff) and types (mypy)"
+	@echo "make format  format the code"
+	@echo "make clean   remove the environment and results"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Creating $(VENV) (a minute or two) ..."
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(INSTALL) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	@$(BIN)/negrefine demo --out demo-results
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo-results build dist

@@ -1,0 +1,107 @@
+"""CLIPN's encoder (ICCV 2023, arXiv 2308.12213): CLIP with a second, "no" text tower.
+
+On disk it is a CLIPModel directory with one more file, no_text_model.safetensors: the tensors of
+the "no" tower under the names that a CLIPModel gives its text tower, and the learned embeddings
+`prompt_no`, which the hand-crafted variant lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import CLIPModel
+
+from negrefine.encoders.base import FloatArray
+from negrefine.encoders.clip import CLIPEncoder
+from negrefine.encoders.preprocessing import Preprocessing
+from negrefine.encoders.tokens import TextTokenizer
+from negrefine.errors import EncoderError
+
+NO_TOWER = "no_text_model.safetensors"
+PROMPT_NO = "prompt_no"
+
+
+class CLIPNEncoder(CLIPEncoder):
+    """A `CLIPEncoder` that also encodes texts with the "no" tower. Made by `load_encoder`."""
+
+    def __init__(
+        self,
+        model: CLIPModel,
+        tokenizer: TextTokenizer,
+        preprocessing: Preprocessing,
+        *,
+        no_model: CLIPModel,
+        fingerprint: Callable[[], str],
+        **settings: Any,
+    ) -> None:
+        super().__init__(model, tokenizer, preprocessing, fingerprint=fingerprint, **settings)
+        self._no_encoder = CLIPEncoder(
+            no_model,
+            tokenizer,
+            preprocessing,
+            fingerprint=lambda: f"{fingerprint()}-no",
+            **settings,
+        )
+
+    def encode_texts_no(
+        self, texts: Sequence[str], batch_size: int = 1024, *, show_progress_bar: bool = False
+    ) -> FloatArray:
+        """Encode texts with the "no" tower; arguments and result as `encode_texts`."""
+        return self._no_encoder.encode_texts(texts, batch_size, show_progress_bar=show_progress_bar)
+
+
+def load_no_tower(directory: Path, model: CLIPModel, name: str) -> CLIPModel | None:
+    """Return a model that shares everything with `model` but the text tower.
+
+    Args:
+        directory: Where no_text_model.safetensors may be.
+        model: The CLIPModel of the same directory.
+        name: What error messages call the directory.
+
+    Returns:
+        None if the directory holds no such file.
+
+    Raises:
+        EncoderError: The file is damaged or belongs to another model.
+    """
+    path = directory / NO_TOWER
+    if not path.is_file():
+        return None
+    text = nn.ModuleDict(
+        {part: deepcopy(getattr(model, part)) for part in ("text_model", "text_projection")}
+    )
+    try:
+        tensors = load_file(path)
+        prompt = tensors.pop(PROMPT_NO, None)
+        text.load_state_dict(tensors)
+        if prompt is not None:
+            _add_to_every_input(prompt, text["text_model"])
+    except (OSError, RuntimeError, SafetensorError, ValueError) as error:
+        raise EncoderError(
+            f"{NO_TOWER} of {name!r} is damaged or belongs to another model: convert the CLIPN "
+            "checkpoint again."
+        ) from error
+    twin = copy(model)
+    twin._modules = {**model._modules, **text}
+    return twin
+
+
+def _add_to_every_input(prompt: Tensor, text_model: Any) -> None:
+    """Add the mean of the learned embeddings to the position embeddings, where the paper adds it.
+
+    Token, position and learned embeddings are summed before the first layer, so one of them can
+    carry another for good.
+    """
+    positions = text_model.embeddings.position_embedding.weight
+    if prompt.ndim != 3 or prompt.shape[1:] != positions.shape:
+        raise ValueError(f"{PROMPT_NO} must have shape (n, {', '.join(map(str, positions.shape))})")
+    mean = prompt.float().mean(dim=0).to(positions.device)
+    with torch.no_grad():
+        positions.copy_(positions.float() + mean)

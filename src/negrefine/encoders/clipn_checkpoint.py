@@ -1,0 +1,308 @@
+"""From a CLIPN checkpoint in open_clip's layout to a directory for `load_encoder`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from negrefine.encoders.clipn import NO_TOWER, PROMPT_NO
+from negrefine.encoders.loading import (
+    find_model_directory,
+    load_encoder,
+    load_preprocessing,
+    load_tokenizer,
+)
+from negrefine.errors import EncoderError
+
+Tensors: TypeAlias = dict[str, Tensor]
+
+_BASE_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+_BLOCK_PARTS = {
+    "ln_1": "layer_norm1",
+    "attn.out_proj": "self_attn.out_proj",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+# Not among the tensors; open_clip's ViT-B and ViT-L, which CLIPN was trained on, all have it.
+_HEAD_WIDTH = 64
+
+
+def convert_clipn(
+    checkpoint: str | os.PathLike[str],
+    base: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    quick_gelu: bool = False,
+) -> bool:
+    """Convert a CLIPN checkpoint into a directory of safetensors and JSON.
+
+    Only tensors are read from the checkpoint; one that holds any other Python object is refused,
+    because loading it could run code.
+
+    Args:
+        checkpoint: epoch_N.pt of the official trainer, or a bare state dict in its layout.
+        base: Directory or hub id of a CLIP model with the same image size, which gives tokenizer
+            and image preprocessing. Its weights are not used.
+        out: A directory that does not exist or is empty.
+        quick_gelu: The towers use OpenAI's approximate GELU instead of the exact one of the LAION
+            models that CLIPN was trained from.
+
+    Returns:
+        True if the checkpoint has learned "no" embeddings (`prompt_no`), False for the hand-crafted
+        variant.
+
+    Raises:
+        EncoderError: The checkpoint cannot be read or lacks tensors, the base does not fit, or the
+            directory cannot be written.
+    """
+    target = Path(out)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise EncoderError(f"{str(target)!r} exists and is not empty: choose another directory.")
+    state = read_checkpoint(Path(checkpoint))
+    model, no_tower, config = translate(state, str(checkpoint), quick_gelu=quick_gelu)
+    source = find_model_directory(os.fspath(base), None, weights=False)
+    _check_base(source, str(base), config)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as staging:
+            fresh = Path(staging, "new")
+            fresh.mkdir()
+            for name in _BASE_FILES:
+                if (source / name).is_file():
+                    shutil.copyfile(source / name, fresh / name)
+            (fresh / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+            save_file(model, fresh / "model.safetensors", metadata={"format": "pt"})
+            save_file(no_tower, fresh / NO_TOWER, metadata={"format": "pt"})
+            _check_result(fresh, str(checkpoint))
+            if target.exists():
+                target.rmdir()
+            fresh.rename(target)
+    except OSError as error:
+        raise EncoderError(
+            f"The model cannot be written to {str(target)!r}: {error.strerror or error}."
+        ) from error
+    return PROMPT_NO in no_tower
+
+
+def read_checkpoint(path: Path) -> Tensors:
+    """Return the state dict of a checkpoint, without the "module." of distributed training.
+
+    Raises:
+        EncoderError: The file is missing, damaged, holds more than plain data, or no state dict.
+    """
+    try:
+        with warnings.catch_warnings():
+            # torch advises to loosen its checks.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise EncoderError(f"There is no checkpoint {str(path)!r}: check the path.") from error
+    except pickle.UnpicklingError as error:
+        raise EncoderError(
+            f"The checkpoint {str(path)!r} is damaged or holds Python objects that could run code "
+            "when they are loaded, and was refused: get the file from the authors again."
+        ) from error
+    except Exception as error:
+        # Each way in which a file can be cut short or not be a checkpoint has its own class.
+        raise EncoderError(
+            f"The checkpoint {str(path)!r} is cut short, damaged or not a PyTorch file: "
+            "download it again."
+        ) from error
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not isinstance(state, Mapping):
+        raise EncoderError(f"The checkpoint {str(path)!r} holds no state dict: give epoch_N.pt.")
+    return {
+        str(name).removeprefix("module."): tensor
+        for name, tensor in state.items()
+        if isinstance(tensor, Tensor)
+    }
+
+
+def translate(
+    state: Mapping[str, Tensor], name: str, *, quick_gelu: bool = False
+) -> tuple[Tensors, Tensors, dict[str, Any]]:
+    """Rename open_clip's tensors to those of a `transformers.CLIPModel`.
+
+    Args:
+        state: From `read_checkpoint`.
+        name: What error messages call the checkpoint.
+        quick_gelu: See `convert_clipn`.
+
+    Returns:
+        Tensors of the CLIPModel, tensors of the "no" tower, and the content of config.json, whose
+        sizes come from the shapes of the tensors.
+
+    Raises:
+        EncoderError: Tensors are missing or have impossible shapes.
+    """
+    model_rules = [*_image_rules(state), *_text_rules(state, ""), _Rule("logit_scale")]
+    no_rules = list(_text_rules(state, "_no"))
+    if PROMPT_NO in state:
+        no_rules.append(_Rule(PROMPT_NO))
+    missing = [rule.source for rule in (*model_rules, *no_rules) if rule.source not in state]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise EncoderError(
+            f"The checkpoint {name!r} lacks {', '.join(map(repr, missing[:3]))}{more}: "
+            "it is no CLIPN checkpoint in open_clip's layout, or only a part of one."
+        )
+    try:
+        config = _config(state, quick_gelu)
+        return _apply(model_rules, state), _apply(no_rules, state), config
+    except (IndexError, ValueError) as error:
+        raise EncoderError(
+            f"The tensors of the checkpoint {name!r} have impossible shapes: "
+            "it is no CLIPN checkpoint in open_clip's layout."
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """One tensor of the checkpoint and what becomes of it; several targets split its rows."""
+
+    source: str
+    targets: tuple[str, ...] = ()
+    transposed: bool = False
+
+
+def _apply(rules: list[_Rule], state: Mapping[str, Tensor]) -> Tensors:
+    tensors = {}
+    for rule in rules:
+        targets = rule.targets or (rule.source,)
+        tensor = state[rule.source].T if rule.transposed else state[rule.source]
+        parts = tensor.chunk(len(targets)) if len(targets) > 1 else (tensor,)
+        for target, part in zip(targets, parts, strict=True):
+            tensors[target] = part.clone(memory_format=torch.contiguous_format)
+    return tensors
+
+
+def _weight_and_bias(source: str, target: str) -> Iterator[_Rule]:
+    for kind in ("weight", "bias"):
+        yield _Rule(f"{source}.{kind}", (f"{target}.{kind}",))
+
+
+def _block_rules(state: Mapping[str, Tensor], source: str, target: str) -> Iterator[_Rule]:
+    for layer in range(max(1, _n_layers(state, source))):
+        old, new = f"{source}.{layer}", f"{target}.{layer}"
+        for part, renamed in _BLOCK_PARTS.items():
+            yield from _weight_and_bias(f"{old}.{part}", f"{new}.{renamed}")
+        for kind in ("weight", "bias"):
+            split = tuple(f"{new}.self_attn.{letter}_proj.{kind}" for letter in "qkv")
+            yield _Rule(f"{old}.attn.in_proj_{kind}", split)
+
+
+def _image_rules(state: Mapping[str, Tensor]) -> Iterator[_Rule]:
+    embeddings = "vision_model.embeddings"
+    yield _Rule("visual.conv1.weight", (f"{embeddings}.patch_embedding.weight",))
+    yield _Rule("visual.class_embedding", (f"{embeddings}.class_embedding",))
+    yield _Rule("visual.positional_embedding", (f"{embeddings}.position_embedding.weight",))
+    # transformers spells it this way.
+    yield from _weight_and_bias("visual.ln_pre", "vision_model.pre_layrnorm")
+    yield from _weight_and_bias("visual.ln_post", "vision_model.post_layernorm")
+    yield from _block_rules(state, "visual.transformer.resblocks", "vision_model.encoder.layers")
+    yield _Rule("visual.proj", ("visual_projection.weight",), transposed=True)
+
+
+def _text_rules(state: Mapping[str, Tensor], suffix: str) -> Iterator[_Rule]:
+    """Yield the rules of the "yes" tower (suffix "") or the "no" tower (suffix "_no")."""
+    embeddings = "text_model.embeddings"
+    yield _Rule(f"token_embedding{suffix}.weight", (f"{embeddings}.token_embedding.weight",))
+    yield _Rule(f"positional_embedding{suffix}", (f"{embeddings}.position_embedding.weight",))
+    yield from _block_rules(state, f"transformer{suffix}.resblocks", "text_model.encoder.layers")
+    yield from _weight_and_bias(f"ln_final{suffix}", "text_model.final_layer_norm")
+    yield _Rule(f"text_projection{suffix}", ("text_projection.weight",), transposed=True)
+
+
+def _n_layers(state: Mapping[str, Tensor], prefix: str) -> int:
+    numbers = re.compile(re.escape(prefix) + r"\.(\d+)\.")
+    return 1 + max((int(m[1]) for name in state if (m := numbers.match(name))), default=-1)
+
+
+def _config(state: Mapping[str, Tensor], quick_gelu: bool) -> dict[str, Any]:
+    vision_width, _, patch, _ = state["visual.conv1.weight"].shape
+    vocabulary, text_width = state["token_embedding.weight"].shape
+    dim = state["text_projection"].shape[1]
+    grid = math.isqrt(state["visual.positional_embedding"].shape[0] - 1)
+
+    def tower(width: int, blocks: str) -> dict[str, Any]:
+        return {
+            "hidden_size": width,
+            "intermediate_size": state[f"{blocks}.0.mlp.c_fc.weight"].shape[0],
+            "projection_dim": dim,
+            "num_hidden_layers": _n_layers(state, blocks),
+            "num_attention_heads": max(1, width // _HEAD_WIDTH),
+            "hidden_act": "quick_gelu" if quick_gelu else "gelu",
+            "layer_norm_eps": 1e-5,
+        }
+
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": dim,
+        "text_config": {
+            "model_type": "clip_text_model",
+            **tower(text_width, "transformer.resblocks"),
+            "vocab_size": vocabulary,
+            "max_position_embeddings": state["positional_embedding"].shape[0],
+            # CLIP's start and end tokens are the last two of its vocabulary.
+            "bos_token_id": vocabulary - 2,
+            "eos_token_id": vocabulary - 1,
+            "pad_token_id": vocabulary - 1,
+        },
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            **tower(vision_width, "visual.transformer.resblocks"),
+            "num_channels": 3,
+            "image_size": grid * patch,
+            "patch_size": patch,
+        },
+    }
+
+
+def _check_base(directory: Path, name: str, config: dict[str, Any]) -> None:
+    size = config["vision_config"]["image_size"]
+    given = load_preprocessing(directory, name, None).output_size
+    if given != (size, size):
+        raise EncoderError(
+            f"The preprocessing of {name!r} makes images of size {given} and the checkpoint reads "
+            f"{size} x {size}: give a CLIP model of that image size as base."
+        )
+    words = load_tokenizer(directory, name).get_vocab_size()
+    if words != config["text_config"]["vocab_size"]:
+        raise EncoderError(
+            f"The tokenizer of {name!r} has {words} tokens and the checkpoint "
+            f"{config['text_config']['vocab_size']}: give an OpenAI or LAION CLIP model as base."
+        )
+
+
+def _check_result(directory: Path, name: str) -> None:
+    try:
+        load_encoder(directory, device="cpu")
+    except EncoderError as error:
+        raise EncoderError(
+            f"The tensors of the checkpoint {name!r} do not fit together as a CLIPN model: "
+            "get the file from the authors again."
+        ) from error

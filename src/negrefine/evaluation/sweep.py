@@ -1,0 +1,148 @@
+"""Results of NegRefine over grids of its constants, from one extraction of the images."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from negrefine import metrics
+from negrefine.detectors.negrefine import NegRefine
+from negrefine.encoders.base import Encoder
+from negrefine.encoders.remember import RememberedTexts
+from negrefine.errors import InputError
+from negrefine.labels.judges import Judge
+from negrefine.progress import progress_bar
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One point of the grid; the defaults are the published constants."""
+
+    alpha: float = 2.0
+    k: int = 5
+    n_candidates: int = 10
+    n_groups: int = 100
+    top_fraction: float = 0.15
+    quantile: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """Results of one setting on one OOD set, as fractions.
+
+    Attributes:
+        setting: The constants.
+        ood_set: Name of the OOD set.
+        n_labels: Negative labels left after the filter.
+        auroc: In-distribution positive.
+        fpr95: The papers' definition.
+    """
+
+    setting: Setting
+    ood_set: str
+    n_labels: int
+    auroc: float
+    fpr95: float
+
+
+def sweep(
+    encoder: Encoder,
+    class_names: Iterable[str],
+    id_features: ArrayLike,
+    ood_features: Mapping[str, ArrayLike],
+    grid: Mapping[str, Sequence[float]],
+    *,
+    judge: Judge | str | None = None,
+    progress: bool = False,
+    **parameters: Any,
+) -> list[SweepRow]:
+    """Score every combination of the grid.
+
+    Images come as features, so they are encoded once, and no text is encoded twice. Labels are
+    mined again only for another `top_fraction` or `quantile`, and filtered again only for another
+    `n_candidates`.
+
+    Args:
+        encoder: Made the features.
+        class_names: K names.
+        id_features: (n, d) of in-distribution images.
+        ood_features: OOD set name to (m, d).
+        grid: Values for any of "alpha", "k", "n_candidates", "n_groups", "top_fraction",
+            "quantile"; the others keep their published value.
+        judge: As the parameter of `NegRefine`.
+        progress: Draw a progress bar on a terminal.
+        **parameters: Further parameters of `NegRefine`, the same for all settings.
+
+    Returns:
+        One row for each setting and OOD set, in the order of the grid, alpha varying fastest.
+
+    Raises:
+        InputError: Unknown or empty grid entries, no OOD set.
+    """
+    values = _complete(grid)
+    if not ood_features:
+        raise InputError("A sweep needs at least one OOD set.")
+    names = list(class_names)
+    remembered = RememberedTexts(encoder)
+    sets = {"": np.asarray(id_features), **{k: np.asarray(v) for k, v in ood_features.items()}}
+    rows: list[SweepRow] = []
+    total = int(np.prod([len(v) for name, v in values.items() if name != "alpha"]))
+    with progress_bar("Sweeping", total, enabled=progress) as advance:
+        for quantile, top_fraction in itertools.product(values["quantile"], values["top_fraction"]):
+            mined = NegRefine(
+                remembered,
+                judge="none",
+                quantile=quantile,
+                top_fraction=top_fraction,
+                **parameters,
+            ).fit(names)
+            for n_candidates in values["n_candidates"]:
+                mined.set_params(n_candidates=int(n_candidates))
+                detector = mined.with_filter(
+                    judge, filters=mined.filters, keep=mined.keep, drop=mined.drop
+                )
+                for n_groups, k in itertools.product(values["n_groups"], values["k"]):
+                    detector.set_params(n_groups=int(n_groups), k=int(k), alpha=1.0)
+                    parts = {key: detector.score_feature_parts(x) for key, x in sets.items()}
+                    n_labels = len(detector.negative_features_)
+                    for alpha in values["alpha"]:
+                        setting = Setting(
+                            float(alpha),
+                            int(k),
+                            int(n_candidates),
+                            int(n_groups),
+                            float(top_fraction),
+                            float(quantile),
+                        )
+                        scores = {
+                            key: part["neglabel"] + alpha * part["multi_match"]
+                            for key, part in parts.items()
+                        }
+                        rows += [
+                            SweepRow(
+                                setting,
+                                key,
+                                n_labels,
+                                metrics.auroc(scores[""], scores[key]),
+                                metrics.fpr95(scores[""], scores[key]),
+                            )
+                            for key in ood_features
+                        ]
+                    advance()
+    return rows
+
+
+def _complete(grid: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
+    published = {field.name: field.default for field in fields(Setting)}
+    unknown = sorted(set(grid) - set(published))
+    if unknown:
+        raise InputError(f"Nothing named {unknown[0]!r} can be swept: use {', '.join(published)}.")
+    empty = sorted(name for name, values in grid.items() if not len(values))
+    if empty:
+        raise InputError(f"The grid has no values for {empty[0]!r}: give at least one.")
+    return {name: grid.get(name, [value]) for name, value in published.items()}  # type: ignore[list-item]

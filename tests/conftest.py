@@ -1,0 +1,142 @@
+"""What several test modules need: encoders, pictures, a small word list, reference outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# Models this small gain nothing from threads, which only get into each other's way on a busy
+# machine. Set before torch is imported, and inherited by the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from negrefine import (
+    CSP,
+    MCM,
+    Answer,
+    Detector,
+    Lexicon,
+    NegLabel,
+    NegRefine,
+    load_encoder,
+)
+from negrefine.demo.data import demo_images
+from negrefine.encoders import CLIPEncoder
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+CLASS_NAMES = ["dog", "cat", "horse", "owl", "fish", "frog", "whale"]
+WORDS = {
+    "noun.artifact": "hammer anvil bridge candle carpet engine lantern mirror needle pillow ladder "
+    "chisel kettle violin cannon Eiffel_Tower",
+    "noun.plant": "oak fern moss daisy willow clover cactus thistle",
+    "noun.animal": "dog poodle horse whale sparrow lizard",
+    "noun.location": "valley Paris desert village Africa harbor",
+    "noun.person": "teacher pirate Einstein plumber queen",
+    "noun.substance": "granite copper lava butter",
+    "adj.all": "gooey metallic ancient quiet purple hollow frozen crooked dusty liquid sharp "
+    "sleepy golden bitter round",
+}
+
+
+class LetterJudge:
+    """Calls words with a capital proper nouns, and words a kind of a name they share letters with.
+
+    Leaves words that begin with "m" undecided.
+    """
+
+    name = "letters"
+
+    def is_proper_noun(self, words: Sequence[str]) -> list[Answer | bool | None]:
+        return [Answer(True, "capital") if word[0].isupper() else False for word in words]
+
+    def is_subcategory(self, pairs: Sequence[tuple[str, str]]) -> list[Answer | bool | None]:
+        return [None if word[0] == "m" else word[:2] == name[:2] for word, name in pairs]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference material, which stands beside the checkout or nowhere."""
+    if not SHARED.is_dir():
+        pytest.skip("the reference material is not beside the checkout")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def golden_dir(shared: Path) -> Path:
+    """Inputs and outputs of the official implementations."""
+    return shared / "golden" / "open"
+
+
+@pytest.fixture(scope="session")
+def golden(golden_dir: Path) -> dict[str, Any]:
+    """The outputs."""
+    content: dict[str, Any] = json.loads((golden_dir / "golden.json").read_text())
+    return content
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(golden_dir: Path) -> CLIPEncoder:
+    """A random CLIP with OpenAI's vocabulary and context of 77 tokens."""
+    return load_encoder(golden_dir / "model", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def builtin_encoder() -> CLIPEncoder:
+    """The encoder inside the package, with a context of 32 tokens."""
+    return load_encoder("builtin", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def builtin_dir() -> Path:
+    """The model directory of the encoder inside the package."""
+    import negrefine.encoders
+
+    return Path(negrefine.encoders.__path__[0]) / "builtin" / "model"
+
+
+@pytest.fixture(scope="session")
+def demo_pictures() -> list[Path]:
+    """Every ninth picture of the demo, in-distribution ones first."""
+    return [image.path for image in demo_images()][::9]
+
+
+@pytest.fixture(scope="session")
+def lexicon_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty words of seven lexicographer files."""
+    rows = [
+        f"{word}\t{lexname}\t{lexname.partition('.')[0]}"
+        for lexname, words in WORDS.items()
+        for word in words.split()
+    ]
+    file = tmp_path_factory.mktemp("lexicon") / "small.tsv"
+    file.write_text("\n".join(["word\tlexname\tpos", *rows]) + "\n", encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def small_lexicon(lexicon_file: Path) -> Lexicon:
+    """The sixty words."""
+    return Lexicon.from_tsv(lexicon_file)
+
+
+@pytest.fixture(scope="session")
+def detectors(builtin_encoder: CLIPEncoder, small_lexicon: Lexicon) -> dict[str, Detector]:
+    """One fitted detector for each method without special weights; do not change them."""
+    mining: dict[str, Any] = {
+        "lexicon": small_lexicon,
+        "lexicon_files": "full",
+        "top_fraction": 0.8,
+        "n_groups": 4,
+    }
+    unfitted = [
+        MCM(builtin_encoder),
+        NegLabel(builtin_encoder, **mining),
+        CSP(builtin_encoder, **mining),
+        NegRefine(builtin_encoder, judge=LetterJudge(), n_candidates=3, **mining),
+    ]
+    return {detector.method: detector.fit(CLASS_NAMES) for detector in unfitted}
