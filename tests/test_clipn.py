@@ -224,7 +224,11 @@ def test_learned_variant(
     encoder = load_encoder(official_dir, exif_orientation=False)
     detector = CLIPN(encoder).fit(golden["classes"])
     features = encoder.encode_images(official_images)
-    assert_official(detector, features, expected, {"atd": "ATD", "ctw": "CTW"})
+    assert_official(detector, features, expected, {"atd": "ATD", "ctw": "CTW", "msp": "MSP"})
+    baselines = detector.score_feature_parts(features)
+    for part, name in (("max_logit", "MaxLogit"), ("energy", "Energy")):
+        official = expected["scores"][name]["score"]
+        np.testing.assert_allclose(baselines[part], official, atol=LOGIT, rtol=0)
     for ours, theirs in (
         (detector.class_features_, expected["class_weights_yes_first3"]),
         (detector.no_class_features_, expected["class_weights_no_first3"]),
@@ -522,8 +526,8 @@ def test_damaged_no_tower(small_dir: Path, tmp_path: Path) -> None:
 def test_unusable_parameters(builtin_encoder: Any, small_encoder: CLIPNEncoder) -> None:
     with pytest.raises(InputError, match="convert-clipn"):
         CLIPN(builtin_encoder).fit(NAMES)
-    with pytest.raises(InputError, match="'atd' or 'ctw'"):
-        CLIPN(small_encoder, rule="msp").fit(NAMES)
+    with pytest.raises(InputError, match="one of atd, ctw"):
+        CLIPN(small_encoder, rule="softmax").fit(NAMES)
     with pytest.raises(InputError, match="logit_scale"):
         CLIPN(small_encoder, logit_scale=0).fit(NAMES)
     for error in (EncoderError, InputError):

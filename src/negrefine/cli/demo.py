@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +51,9 @@ def demo(
     typer.echo(
         f"Results: {out / 'results.json'}, {out / 'scores.csv'}; detector: {out / 'detector'}"
     )
-    typer.echo(f"Next: negrefine explain {out / 'detector'} YOUR_PICTURE.png")
+    # "make demo" installs into an environment that is not on the search path.
+    command = "negrefine" if shutil.which("negrefine") else sys.argv[0]
+    typer.echo(f"Next: {command} explain {out / 'detector'} YOUR_PICTURE.png")
 
 
 def _table(rows: list[Row], result: DemoResult) -> Table:

@@ -82,10 +82,18 @@ def fit(
         int,
         typer.Option(
             min=0,
-            help="Mine only WordNet words seen this often in its tagged texts: 1 is six times "
+            help="Mine only WordNet words seen this often in its tagged texts: 1 is five times "
             "faster and keeps the common words.",
         ),
     ] = 0,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Prompt templates instead of the published ones: JSON lists by name "
+            "(class_name, noun, adjective, no).",
+        ),
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Words the filter must not remove.")
     ] = None,
@@ -133,20 +141,24 @@ def fit(
     batch_size: BatchSize = 64,
 ) -> None:
     """Fit a detector on class names, optionally set its threshold, and save it."""
-    from negrefine.detectors import DETECTORS
-    from negrefine.detectors.bundle import check_target
-    from negrefine.encoders import find_images, load_encoder
     from negrefine.labels.class_names import read_class_names
+    from negrefine.labels.prompts import Prompts
 
     if not 0 < fpr < 1:
         raise InputError(f"--fpr must lie strictly between 0 and 1, not {fpr}.")
-    check_target(out)
     class_names = read_class_names(classes)
+
+    from negrefine.detectors import DETECTORS
+    from negrefine.detectors.bundle import check_target
+    from negrefine.encoders import find_images, load_encoder
+
+    check_target(out)
     images = find_images(calibrate) if calibrate else []
     given: dict[str, Any] = {
         "lexicon": read_lexicon(lexicon, min_frequency),
         "lexicon_files": _split_files(lexicon_files),
         "judge": parse_judge(judge),
+        "prompts": Prompts.from_json(prompts) if prompts else None,
         "keep": read_class_names(keep) if keep else None,
         "drop": read_class_names(drop) if drop else None,
         "alpha": alpha,

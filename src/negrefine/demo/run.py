@@ -11,6 +11,7 @@ import numpy as np
 
 from negrefine.demo.data import ID_SET, DemoImage, demo_class_names, demo_images
 from negrefine.detectors import MCM, Explanation, NegRefine
+from negrefine.detectors.bundle import check_target
 from negrefine.encoders import load_encoder
 from negrefine.evaluation.ablation import Row, ablation_scores, compare
 from negrefine.evaluation.tables import write_rows
@@ -68,6 +69,7 @@ def run_demo(
         say: Called with a line before each step.
         progress: Draw progress bars on a terminal.
     """
+    check_target(out / "detector")
     class_names = demo_class_names()
     images = demo_images()
     encoder = load_encoder("builtin")

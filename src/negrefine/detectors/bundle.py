@@ -88,7 +88,9 @@ def check_target(path: str | os.PathLike[str]) -> None:
         ours = MANIFEST in names and FORMAT.encode() in (target / MANIFEST).read_bytes()
     except FileNotFoundError:
         return
-    except NotADirectoryError:
+    except NotADirectoryError as error:
+        if not target.exists():
+            raise _unwritable(target, error) from error
         names, ours = {""}, False
     except OSError as error:
         raise _unwritable(target, error) from error

@@ -10,25 +10,33 @@ from torch import Tensor
 
 from negrefine.detectors.base import Detector, as_double, resolve_logit_scale
 from negrefine.detectors.bundle import Arrays, Tables
-from negrefine.detectors.scores import agreeing_to_differ_score, competing_to_win_score
+from negrefine.detectors.scores import (
+    agreeing_to_differ_score,
+    competing_to_win_score,
+    energy_score,
+    max_logit_score,
+    mcm_score,
+)
 from negrefine.encoders.base import FloatArray, YesNoEncoder
 from negrefine.errors import InputError
 from negrefine.labels.clipn_prompts import CLIPN_PROMPTS
 from negrefine.labels.prompts import Prompts, ensemble
 
-RULES = ("atd", "ctw")
+RULES = ("atd", "ctw", "msp", "max_logit", "energy")
 
 
 class CLIPN(Detector):
     """The probability that the "yes" text of a class fits the image better than its "no" text.
 
-    The components "ctw" and "atd" are both computed, and `rule` says which of them is the score.
+    The rules "msp", "max_logit" and "energy" are the official script's baselines: they look at the
+    "yes" texts alone. Every rule is computed, and `rule` says which of them is the score.
     Features of single prompts are normalised before they are averaged.
 
     Args:
         encoder: From `load_encoder` on a directory that `negrefine convert-clipn` wrote.
         rule: "atd", agreeing to differ: the class probabilities weighted by their yes-probability;
-            "ctw", competing to win: the yes-probability of the most likely class.
+            "ctw", competing to win: the yes-probability of the most likely class; "msp",
+            "max_logit", "energy".
         logit_scale: Factor on cosines; None is the encoder's own (100, the published constant, for
             the released models).
         prompts: Templates instead of the 128 published ones. `Prompts.no` holds those of the "no"
@@ -64,7 +72,7 @@ class CLIPN(Detector):
                 "convert a CLIPN checkpoint with 'negrefine convert-clipn' and load the result."
             )
         if self.rule not in RULES:
-            raise InputError(f"rule must be 'atd' or 'ctw', not {self.rule!r}.")
+            raise InputError(f"rule must be one of {', '.join(RULES)}, not {self.rule!r}.")
         resolve_logit_scale(self.logit_scale, self.encoder)
         return ensemble(
             self.encoder.encode_texts,
@@ -95,6 +103,9 @@ class CLIPN(Detector):
         return {
             "atd": agreeing_to_differ_score(yes, no, scale),
             "ctw": competing_to_win_score(yes, no, scale),
+            "msp": mcm_score(yes, 1 / scale),
+            "max_logit": max_logit_score(yes, scale),
+            "energy": energy_score(yes * scale),
         }
 
     def combine(self, parts: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from negrefine.detectors.base import resolve_logit_scale
+from negrefine.detectors.base import check_whole, resolve_logit_scale
 from negrefine.detectors.neglabel import NegLabel
 from negrefine.detectors.scores import neglabel_score
 from negrefine.encoders.base import Encoder
@@ -47,6 +47,7 @@ class CSP(NegLabel):
         exclude_class_names: str = "off",
         similarity_cap: float | None = 0.95,
         n_groups: int = 100,
+        group_fuse_num: int | None = None,
         seed: int = 0,
         group_seed: int = 0,
         logit_scale: float | None = None,
@@ -62,12 +63,17 @@ class CSP(NegLabel):
             exclude_class_names=exclude_class_names,
             similarity_cap=similarity_cap,
             n_groups=n_groups,
+            group_fuse_num=group_fuse_num,
             seed=seed,
             logit_scale=logit_scale,
             official=official,
         )
         self.superclasses = superclasses
         self.group_seed = group_seed
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_whole("group_seed", self.group_seed, 0)
 
     def _mining_rule(self) -> MiningRule:
         return MiningRule(

@@ -65,7 +65,7 @@ def load_detector(
         detector = cls(encoder, **parameters)
         detector._restore(class_names, arrays, tables)
         detector.offset_ = manifest["offset"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(directory, f"its parts do not fit together: {error}") from error
     return detector
 

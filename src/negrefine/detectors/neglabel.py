@@ -39,6 +39,8 @@ class NegLabel(Detector):
         exclude_class_names: "off" as published, "exact" or "casefold" keep class names out.
         similarity_cap: See `MiningRule`; None as published.
         n_groups: Groups over which the softmax is averaged.
+        group_fuse_num: Average only the first so many groups; the official code, and so
+            `official=True`, averages one fewer. None averages all.
         seed: Seed of the assignment to groups.
         logit_scale: Factor on cosines; None is the encoder's own (100 for OpenAI's CLIP).
         official: True follows the released code: the last M mod n_groups labels take no part, and
@@ -69,6 +71,7 @@ class NegLabel(Detector):
         exclude_class_names: str = "off",
         similarity_cap: float | None = None,
         n_groups: int = 100,
+        group_fuse_num: int | None = None,
         seed: int = 0,
         logit_scale: float | None = None,
         official: bool = True,
@@ -82,6 +85,7 @@ class NegLabel(Detector):
         self.exclude_class_names = exclude_class_names
         self.similarity_cap = similarity_cap
         self.n_groups = n_groups
+        self.group_fuse_num = group_fuse_num
         self.seed = seed
         self.logit_scale = logit_scale
         self.official = official
@@ -107,6 +111,9 @@ class NegLabel(Detector):
     def _check_parameters(self) -> None:
         """Raise InputError for a parameter that cannot be used, before minutes of mining."""
         check_whole("n_groups", self.n_groups, 1)
+        check_whole("seed", self.seed, 0)
+        if self.group_fuse_num is not None:
+            check_whole("group_fuse_num", self.group_fuse_num, 2 if self.official else 1)
         resolve_logit_scale(self.logit_scale, self.encoder)
         self._mining_rule()
 
@@ -117,7 +124,9 @@ class NegLabel(Detector):
         if isinstance(self.lexicon, Unsaved):
             raise self.lexicon.error()
         lexicon = Lexicon.wordnet() if self.lexicon is None else self.lexicon
-        files = self._official_files if self.lexicon_files == "official" else self.lexicon_files
+        files = self.lexicon_files
+        if isinstance(files, str) and files == "official":
+            files = self._official_files
         labels, features = mine(
             self.encoder,
             lexicon.select(files),
@@ -125,7 +134,7 @@ class NegLabel(Detector):
             class_features,
             self.prompts_,
             self._mining_rule(),
-            seed=self.seed,
+            seed=int(self.seed),
             progress=progress,
         )
         self._take_labels(*self._refine(labels, features, class_names, progress=progress))
@@ -156,12 +165,15 @@ class NegLabel(Detector):
     @property
     def groups_(self) -> Tensor:
         """int64 (G, W), the rows of `negative_features_` in each group; -1 fills up."""
-        return group_negatives(
+        groups = group_negatives(
             len(self.negative_features_),
             self.n_groups,
-            seed=self._group_seed(),
+            seed=int(self._group_seed()),
             official=self.official,
         )
+        if self.group_fuse_num is None or self.n_groups == 1:
+            return groups
+        return groups[: self.group_fuse_num - 1 if self.official else self.group_fuse_num]
 
     def _similarities(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return (

@@ -27,6 +27,7 @@ from negrefine.labels.mining import NegativeLabel
 from negrefine.labels.negfilter import (
     FILTERS,
     Question,
+    apply_user_lists,
     check_filters,
     clean_labels,
     nearest_class_names,
@@ -85,6 +86,7 @@ class NegRefine(CSP):
         exclude_class_names: str = "exact",
         similarity_cap: float | None = 0.95,
         n_groups: int = 100,
+        group_fuse_num: int | None = None,
         seed: int = 0,
         group_seed: int = 0,
         logit_scale: float | None = None,
@@ -102,6 +104,7 @@ class NegRefine(CSP):
             exclude_class_names=exclude_class_names,
             similarity_cap=similarity_cap,
             n_groups=n_groups,
+            group_fuse_num=group_fuse_num,
             seed=seed,
             group_seed=group_seed,
             logit_scale=logit_scale,
@@ -136,28 +139,28 @@ class NegRefine(CSP):
     ) -> tuple[list[NegativeLabel], FloatArray]:
         judge = resolve_judge(self.judge)
         if judge is None:
-            self.audit_ = []
-            refined = [
+            mined = [
                 replace(label, text=label.mined_text, kept=True, reason="") for label in labels
             ]
-            return refined, self._encode_changed(labels, refined, features)
-        cleaned = clean_labels(labels)
-        candidates = nearest_class_names(
-            self.encoder,
-            [label.text for label in cleaned],
-            class_names,
-            self.n_candidates,
-            progress=progress,
-        )
-        refined, self.audit_ = refine(
-            cleaned,
-            candidates,
-            judge,
-            filters=self.filters,
-            keep=self.keep,
-            drop=self.drop,
-            progress=progress,
-        )
+            refined, self.audit_ = apply_user_lists(mined, self.keep, self.drop), []
+        else:
+            cleaned = clean_labels(labels)
+            candidates = nearest_class_names(
+                self.encoder,
+                [label.text for label in cleaned],
+                class_names,
+                self.n_candidates,
+                progress=progress,
+            )
+            refined, self.audit_ = refine(
+                cleaned,
+                candidates,
+                judge,
+                filters=self.filters,
+                keep=self.keep,
+                drop=self.drop,
+                progress=progress,
+            )
         if not any(label.kept for label in refined):
             raise InputError(
                 f"The filter removed all {len(refined)} negative labels: check the judge, "

@@ -32,6 +32,63 @@ def mcm_score(class_similarities: Similarities, temperature: float = 1.0) -> Ten
     return torch.softmax(s / temperature, dim=-1).amax(dim=-1)
 
 
+def max_logit_score(class_similarities: Similarities, logit_scale: float = 1.0) -> Tensor:
+    """Largest scaled cosine: max_k c s_k; a baseline in MCM's code (c = 1) and CLIPN's (c = 100).
+
+    Args:
+        class_similarities: (n, K) cosines.
+        logit_scale: c.
+
+    Returns:
+        (n,) in [-c, c].
+    """
+    return torch.as_tensor(class_similarities).amax(dim=-1) * logit_scale
+
+
+def energy_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
+    """Negative free energy: T logsumexp_k(s_k / T); a baseline in MCM's code and CLIPN's.
+
+    CLIPN's is this at T = 1 on 100 times the cosines.
+
+    Args:
+        class_similarities: (n, K) cosines or logits.
+        temperature: T.
+
+    Returns:
+        (n,), unbounded.
+    """
+    s = torch.as_tensor(class_similarities)
+    return temperature * torch.logsumexp(s / temperature, dim=-1)
+
+
+def negative_entropy_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
+    """Negated entropy of softmax_k(s_k / T), in nats; a baseline in MCM's code.
+
+    Args:
+        class_similarities: (n, K) cosines.
+        temperature: T.
+
+    Returns:
+        (n,) in [-log K, 0].
+    """
+    s = torch.as_tensor(class_similarities) / temperature
+    return (torch.softmax(s, dim=-1) * torch.log_softmax(s, dim=-1)).sum(dim=-1)
+
+
+def variance_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
+    """Population variance over k of softmax_k(s_k / T); a baseline in MCM's code.
+
+    Args:
+        class_similarities: (n, K) cosines.
+        temperature: T.
+
+    Returns:
+        (n,), 0 or more.
+    """
+    s = torch.as_tensor(class_similarities)
+    return torch.softmax(s / temperature, dim=-1).var(dim=-1, correction=0)
+
+
 def local_mcm_score(patch_similarities: Similarities, temperature: float = 1.0) -> Tensor:
     """GL-MCM's local term: max over patches p and classes k of softmax_k(z_p.T_k / temperature).
 

@@ -276,8 +276,13 @@ class CLIPEncoder:
             image = read_image(
                 source, exif_orientation=self.exif_orientation, background=self.background
             )
+        except ImageError as error:
+            return error
+        try:
             return self.preprocessing(image)
         except ImageError as error:
+            if isinstance(source, (str, os.PathLike)):
+                return ImageError(f"{os.fspath(source)}: {error}")
             return error
 
     @torch.inference_mode()

@@ -59,6 +59,12 @@ def check_class_names(class_names: Iterable[str]) -> list[str]:
             )
         if not name.strip():
             raise InputError(f"Class name {position} is blank: remove it or fill it in.")
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"Class name {position} is {name!r}, which UTF-8 cannot hold: correct it."
+            ) from error
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         warnings.warn(

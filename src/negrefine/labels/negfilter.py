@@ -124,7 +124,7 @@ def refine(
             for each question.
     """
     check_filters(filters)
-    result = _apply_user_lists(labels, _word_set("keep", keep), _word_set("drop", drop))
+    result = apply_user_lists(labels, keep, drop)
     open_ = [i for i, label in enumerate(result) if label.kept and not label.reason]
     trail: list[list[Question]] = [[] for _ in result]
 
@@ -181,15 +181,17 @@ def _word_set(parameter: str, words: Iterable[str]) -> set[str]:
     return set(words)
 
 
-def _apply_user_lists(
-    labels: Sequence[NegativeLabel], keep: set[str], drop: set[str]
+def apply_user_lists(
+    labels: Sequence[NegativeLabel], keep: Iterable[str], drop: Iterable[str]
 ) -> list[NegativeLabel]:
+    """Return the labels with those on the user's lists kept or removed; `keep` wins."""
+    kept, dropped = _word_set("keep", keep), _word_set("drop", drop)
     result = []
     for label in labels:
         names = {label.word, label.text}
-        if names & keep:
+        if names & kept:
             result.append(replace(label, kept=True, reason="on the keep list"))
-        elif label.kept and names & drop:
+        elif label.kept and names & dropped:
             result.append(replace(label, kept=False, reason="on the drop list"))
         else:
             result.append(label)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +57,32 @@ class Prompts:
     def from_dict(cls, data: dict[str, Any]) -> Prompts:
         """Rebuild prompts from `as_dict`."""
         return cls(**{field: tuple(templates) for field, templates in data.items()})
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> Prompts:
+        """Read prompts from a JSON file such as {"class_name": ["a photo of a {}"], "noun": [...]}.
+
+        Raises:
+            InputError: The file cannot be read or does not hold lists of templates.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"The prompts {str(path)!r} cannot be read as JSON: {error}."
+            ) from error
+        known = [field.name for field in fields(cls)]
+        if not isinstance(data, dict) or not data.keys() <= set(known) or "class_name" not in data:
+            raise InputError(
+                f"The prompts {str(path)!r} must be a JSON object with 'class_name' and any of "
+                f"{', '.join(known[1:])}, each a list of templates."
+            )
+        for field, templates in data.items():
+            if not isinstance(templates, list) or not all(isinstance(t, str) for t in templates):
+                raise InputError(
+                    f"In the prompts {str(path)!r}, {field!r} must be a list of templates."
+                )
+        return cls.from_dict(data)
 
 
 MCM_PROMPTS = Prompts(class_name=("a photo of a {}",))
