@@ -330,7 +330,7 @@ def test_what_is_not_a_detector_is_not_replaced(
     for target in (file, foreign, namesake):
         with pytest.raises(BundleError, match="exists and is not a saved detector: choose another"):
             detectors["mcm"].save(target)
-    with pytest.raises(BundleError, match="cannot be written to .*: Not a directory"):
+    with pytest.raises(BundleError, match=r"cannot be written to .*: Not a directory"):
         detectors["mcm"].save(file / "below")
     assert file.read_text() == "mine"
     assert (foreign / "notes.txt").read_text() == "mine"
