@@ -35,7 +35,10 @@ from negrefine.labels.negfilter import (
 )
 from negrefine.labels.prompts import SUPERCLASS_TEMPLATES, Prompts, embed
 from negrefine.labels.unsaved import Unsaved
+from negrefine.labels.wordnet_candidates import with_wordnet_candidates
 from negrefine.labels.wordnet_judge import WordNetJudge
+
+_FILTER_PARAMETERS = ("n_candidates", "wordnet_candidates", "names_per_question")
 
 
 class NegRefine(CSP):
@@ -47,6 +50,10 @@ class NegRefine(CSP):
         judge: Answers NegFilter's questions: None is the offline `WordNetJudge`, "none" no filter,
             or anything with `is_proper_noun(words)` and `is_subcategory(pairs)`.
         n_candidates: Class names about which each label is asked.
+        wordnet_candidates: Also ask about class names among a label's hypernyms or in its gloss,
+            which the encoder may not hold near.
+        names_per_question: Above 1, ask about so many class names at once, and one by one only
+            where the answer is not no; see `negrefine.labels.negfilter.refine`.
         filters: Which questions to ask: "proper_noun", "subcategory".
         keep: Words that stay whatever the judge says.
         drop: Words that go without a question.
@@ -74,6 +81,8 @@ class NegRefine(CSP):
         lexicon_files: str | Sequence[str] = "official",
         judge: Judge | Unsaved | str | None = None,
         n_candidates: int = 10,
+        wordnet_candidates: bool = False,
+        names_per_question: int = 1,
         filters: Sequence[str] = FILTERS,
         keep: Iterable[str] = (),
         drop: Iterable[str] = (),
@@ -112,6 +121,8 @@ class NegRefine(CSP):
         )
         self.judge = judge
         self.n_candidates = n_candidates
+        self.wordnet_candidates = wordnet_candidates
+        self.names_per_question = names_per_question
         self.filters = filters
         self.keep = keep
         self.drop = drop
@@ -123,6 +134,7 @@ class NegRefine(CSP):
         super()._check_parameters()
         check_whole("k", self.k, 1)
         check_whole("n_candidates", self.n_candidates, 1)
+        check_whole("names_per_question", self.names_per_question, 1)
         check_whole("max_pairs", self.max_pairs, 0)
         if not math.isfinite(self.alpha):
             raise InputError(f"alpha must be a finite number, not {self.alpha}.")
@@ -145,13 +157,12 @@ class NegRefine(CSP):
             refined, self.audit_ = apply_user_lists(mined, self.keep, self.drop), []
         else:
             cleaned = clean_labels(labels)
+            texts = [label.text for label in cleaned]
             candidates = nearest_class_names(
-                self.encoder,
-                [label.text for label in cleaned],
-                class_names,
-                self.n_candidates,
-                progress=progress,
+                self.encoder, texts, class_names, self.n_candidates, progress=progress
             )
+            if self.wordnet_candidates:
+                candidates = with_wordnet_candidates(texts, candidates, class_names)
             refined, self.audit_ = refine(
                 cleaned,
                 candidates,
@@ -159,6 +170,7 @@ class NegRefine(CSP):
                 filters=self.filters,
                 keep=self.keep,
                 drop=self.drop,
+                names_per_question=self.names_per_question,
                 progress=progress,
             )
         if not any(label.kept for label in refined):
@@ -197,6 +209,7 @@ class NegRefine(CSP):
         keep: Iterable[str] = (),
         drop: Iterable[str] = (),
         progress: bool = False,
+        **parameters: Any,
     ) -> NegRefine:
         """Return a fitted copy whose mined labels went through another filter.
 
@@ -208,13 +221,21 @@ class NegRefine(CSP):
             keep: As the parameter of the class.
             drop: As the parameter of the class.
             progress: Draw progress bars on a terminal.
+            **parameters: `n_candidates`, `wordnet_candidates` and `names_per_question`, as the
+                parameters of the class; those left out stay.
 
         Raises:
             NotFittedError: `fit` has not run.
+            InputError: A parameter that cannot be used.
         """
         self._check_fitted()
+        if unknown := sorted(set(parameters) - set(_FILTER_PARAMETERS)):
+            raise InputError(
+                f"with_filter has no parameter {unknown[0]!r}: give {', '.join(_FILTER_PARAMETERS)}."
+            )
         other = copy(self)
-        other.set_params(judge=judge, filters=filters, keep=keep, drop=drop)
+        other.set_params(judge=judge, filters=filters, keep=keep, drop=drop, **parameters)
+        other._check_parameters()
         other._take_labels(
             *other._refine(
                 self.negative_labels_, self._label_features, self.class_names_, progress=progress

@@ -1,8 +1,8 @@
-"""What answers NegFilter's two questions: the protocol every judge follows."""
+"""What answers NegFilter's two questions: the protocols judges follow, and how they are asked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -26,6 +26,20 @@ class Answer:
     confidence: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question for a judge.
+
+    Attributes:
+        word: The label in question.
+        class_names: Empty asks whether the word is a proper noun, one name whether it is a
+            subcategory of that class, several whether it is one of any of them.
+    """
+
+    word: str
+    class_names: tuple[str, ...] = ()
+
+
 @runtime_checkable
 class Judge(Protocol):
     """Anything with a name and two methods that answer lists of questions.
@@ -40,6 +54,108 @@ class Judge(Protocol):
 
     def is_subcategory(self, pairs: Sequence[tuple[str, str]]) -> Sequence[Answer | bool | None]:
         """For each (word, class name): is the word a subcategory of the class name?"""
+
+
+@runtime_checkable
+class StreamingJudge(Judge, Protocol):
+    """A slow judge, which gives answers as it finds them.
+
+    Attributes:
+        ranks_per_round: How many class names about one word it wants to hear of together.
+        usage: What its answers have cost so far.
+    """
+
+    ranks_per_round: int
+    usage: Usage
+
+    def iter_answers(self, queries: Sequence[Query]) -> Iterator[list[tuple[int, Answer]]]:
+        """Yield lists of (position in `queries`, answer), every position once, in any order."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a judge has done since it was made.
+
+    Attributes:
+        asked: Questions put to the model; a question asked again counts again.
+        cached: Questions whose answers were already stored.
+        prompt_tokens: Tokens the model read, as far as it says so.
+        completion_tokens: Tokens the model wrote.
+    """
+
+    asked: int = 0
+    cached: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.asked + other.asked,
+            self.cached + other.cached,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+def iter_answers(judge: Judge, queries: Sequence[Query]) -> Iterator[list[tuple[int, Answer]]]:
+    """Put queries to any judge and yield (position, answer) in lists, as they come.
+
+    A judge without `iter_answers` is asked about several class names one by one: a yes to one of
+    them is a yes, and without one an undecided answer makes the query undecided.
+
+    Raises:
+        InputError: The judge gives something else than one answer to each query.
+    """
+    if not queries:
+        return
+    if isinstance(judge, StreamingJudge):
+        open_ = set(range(len(queries)))
+        for batch in judge.iter_answers(queries):
+            for position, _ in batch:
+                if position not in open_:
+                    raise InputError(
+                        f"The judge {judge.name!r} answered position {position} twice, or was "
+                        "not asked about it: answer every position once."
+                    )
+                open_.remove(position)
+            yield [
+                (position, _as_answer(answer, position, judge.name)) for position, answer in batch
+            ]
+        if open_:
+            raise InputError(
+                f"The judge {judge.name!r} left {len(open_)} of {len(queries)} questions without "
+                "an answer: answer every position once."
+            )
+        return
+    proper = [i for i, query in enumerate(queries) if not query.class_names]
+    if proper:
+        words = [queries[i].word for i in proper]
+        yield list(
+            zip(proper, as_answers(judge.is_proper_noun(words), len(words), judge), strict=True)
+        )
+    subcategory = [i for i, query in enumerate(queries) if query.class_names]
+    pairs = [(queries[i].word, name) for i in subcategory for name in queries[i].class_names]
+    if pairs:
+        each = iter(as_answers(judge.is_subcategory(pairs), len(pairs), judge))
+        yield [(i, any_of([next(each) for _ in queries[i].class_names])) for i in subcategory]
+
+
+def answer_all(judge: Judge, queries: Sequence[Query]) -> list[Answer]:
+    """Return the answers of `iter_answers` in the order of the queries."""
+    answers: dict[int, Answer] = {}
+    for batch in iter_answers(judge, queries):
+        answers.update(batch)
+    return [answers[i] for i in range(len(queries))]
+
+
+def any_of(answers: Iterable[Answer]) -> Answer:
+    """Return the first yes, else the first undecided answer, else the first no."""
+    given = list(answers)
+    for wanted in (True, None):
+        for answer in given:
+            if answer.yes is wanted:
+                return answer
+    return given[0]
 
 
 def as_answers(

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
-from negrefine.labels.judges import Answer, Judge, as_answers
+from negrefine.labels.judges import Answer, Judge, Query, iter_answers
 from negrefine.labels.mining import NegativeLabel
 from negrefine.labels.prompts import embed
-from negrefine.progress import progress_bar
+from negrefine.progress import Advance, progress_bar
 
 PROPER_NOUN = "proper_noun"
 SUBCATEGORY = "subcategory"
 FILTERS = (PROPER_NOUN, SUBCATEGORY)
+
+# A label by position, and the class names it is asked about.
+_Names: TypeAlias = tuple[int, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +35,10 @@ class Question:
     Attributes:
         text: The label that was asked about.
         kind: "proper_noun" or "subcategory".
-        class_name: The class name in question, None for proper nouns.
+        class_name: The class name in question, several as "cat | dog", None for proper nouns.
         yes: The answer; None if the judge could not decide, which keeps the label.
         reason: Why, in the judge's words.
+        confidence: Between 0 and 1, None where the judge has no number.
     """
 
     text: str
@@ -41,6 +46,7 @@ class Question:
     class_name: str | None
     yes: bool | None
     reason: str
+    confidence: float | None = None
 
 
 def clean_word(text: str) -> str | None:
@@ -99,6 +105,8 @@ def refine(
     filters: Collection[str] = FILTERS,
     keep: Iterable[str] = (),
     drop: Iterable[str] = (),
+    names_per_question: int = 1,
+    ranks_per_round: int | None = None,
     progress: bool = False,
 ) -> tuple[list[NegativeLabel], list[Question]]:
     """Ask `judge` about every label that is still kept.
@@ -114,56 +122,143 @@ def refine(
         filters: Which of "proper_noun" and "subcategory" to ask.
         keep: Words or texts that stay whatever the judge says.
         drop: Words or texts that go without a question; `keep` wins.
+        names_per_question: Above 1, ask about so many class names in one question, and one by one
+            only where the answer is not no. A language model may answer such a question
+            differently; the published code asks one by one.
+        ranks_per_round: Ask about so many class names of a word before its answers are looked at:
+            some questions more, but a model that shares prefixes reads the word once. The kept set
+            is the same. By default what the judge wants.
         progress: Draw a progress bar on a terminal.
 
     Returns:
-        The M labels with `kept` and `reason` set, in the same order, and the audit trail by label.
+        The M labels with `kept` and `reason` set, in the same order, and the audit trail by label:
+        every answered question in the order of ranks, one about several names before those about
+        each of them.
 
     Raises:
-        InputError: Unknown filter names, or a judge that gives something else than one answer
-            for each question.
+        InputError: Unknown filter names, numbers below 1, or a judge that gives something else
+            than one answer for each question.
     """
     check_filters(filters)
-    result = apply_user_lists(labels, keep, drop)
-    open_ = [i for i, label in enumerate(result) if label.kept and not label.reason]
-    trail: list[list[Question]] = [[] for _ in result]
+    if ranks_per_round is None:
+        ranks_per_round = int(getattr(judge, "ranks_per_round", 1))
+    for name, value in (
+        ("names_per_question", names_per_question),
+        ("ranks_per_round", ranks_per_round),
+    ):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}.")
+    settled = apply_user_lists(labels, keep, drop)
+    open_ = [i for i, label in enumerate(settled) if label.kept and not label.reason]
+    names = {i: tuple(candidates[i]) if SUBCATEGORY in filters else () for i in open_}
+    expected = {i: len(names[i]) + (PROPER_NOUN in filters) for i in open_}
+    with progress_bar(
+        "Filtering negative labels", sum(expected.values()), enabled=progress, unit="questions"
+    ) as advance:
+        asking = _Asking(judge, settled, expected, advance)
+        if PROPER_NOUN in filters:
+            asking.ask([(i, ()) for i in open_])
+        step = max(names_per_question, ranks_per_round)
+        for start in range(0, max(map(len, names.values()), default=0), step):
+            round_ = [
+                (i, names[i][start : start + step])
+                for i in open_
+                if settled[i].kept and start < len(names[i])
+            ]
+            if names_per_question > 1:
+                round_ = asking.rule_out(round_, names_per_question)
+            asking.ask([(i, (name,)) for i, some in round_ for name in some])
+    return settled, [question for trail in asking.trail for question in trail]
 
-    def settle(i: int, kind: str, class_name: str | None, answer: Answer) -> None:
-        text = result[i].text
-        trail[i].append(Question(text, kind, class_name, answer.yes, answer.reason))
-        if answer.yes:
-            fact = "proper noun" if class_name is None else f"subcategory of {class_name!r}"
-            reason = f"{fact}: {answer.reason}" if answer.reason else fact
-            result[i] = replace(result[i], kept=False, reason=reason)
 
-    ranks = max((len(candidates[i]) for i in open_), default=0)
-    rounds = (PROPER_NOUN in filters) + ranks * (SUBCATEGORY in filters)
-    with progress_bar("Filtering negative labels", rounds, enabled=progress) as advance:
-        if PROPER_NOUN in filters and open_:
-            answers = as_answers(
-                judge.is_proper_noun([result[i].text for i in open_]), len(open_), judge
+class _Asking:
+    """Puts questions to a judge and settles labels by the answers.
+
+    Attributes:
+        trail: Audit by label.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        labels: list[NegativeLabel],
+        expected: dict[int, int],
+        advance: Advance,
+    ) -> None:
+        """Take the labels, which are changed in place, and how many questions each may cost."""
+        self._judge = judge
+        self._labels = labels
+        self._expected = expected
+        self._advance = advance
+        self.trail: list[list[Question]] = [[] for _ in labels]
+
+    def ask(self, questions: Sequence[_Names]) -> None:
+        """Ask for each (label, no or one class name), and settle the labels in that order."""
+        answers = self._answers(questions)
+        for (i, names), answer in zip(questions, answers, strict=True):
+            if answer is None:
+                self._remove(i, "is a class name")
+                continue
+            self._note(i, names, answer)
+            if answer.yes:
+                fact = f"subcategory of {names[0]!r}" if names else "proper noun"
+                self._remove(i, f"{fact}: {answer.reason}" if answer.reason else fact)
+
+    def rule_out(self, questions: Sequence[_Names], names_per_question: int) -> list[_Names]:
+        """Ask about several class names at once; return what has to be asked one by one."""
+        blocks = [
+            (i, names[start : start + names_per_question])
+            for i, names in questions
+            for start in range(0, len(names), names_per_question)
+        ]
+        # One name is no block, and a label that is a class name itself needs no question.
+        several = [
+            (i, names)
+            for i, names in blocks
+            if len(names) > 1 and self._labels[i].text not in names
+        ]
+        ruled_out = set()
+        for (i, names), answer in zip(several, self._answers(several, count=False), strict=True):
+            if answer is not None:
+                self._note(i, names, answer)
+                if answer.yes is False:
+                    ruled_out.add((i, names))
+                    self._count(i, len(names))
+        return [block for block in blocks if block not in ruled_out]
+
+    def _answers(self, questions: Sequence[_Names], *, count: bool = True) -> list[Answer | None]:
+        """Return the answers in order, None where the class name is the label itself."""
+        put = [n for n, (i, names) in enumerate(questions) if names != (self._labels[i].text,)]
+        queries = [Query(self._labels[questions[n][0]].text, questions[n][1]) for n in put]
+        answers: list[Answer | None] = [None] * len(questions)
+        for batch in iter_answers(self._judge, queries):
+            for position, answer in batch:
+                answers[put[position]] = answer
+                if count:
+                    self._count(questions[put[position]][0], 1)
+        return answers
+
+    def _count(self, i: int, n: int) -> None:
+        self._expected[i] -= n
+        self._advance(n)
+
+    def _note(self, i: int, names: tuple[str, ...], answer: Answer) -> None:
+        self.trail[i].append(
+            Question(
+                text=self._labels[i].text,
+                kind=SUBCATEGORY if names else PROPER_NOUN,
+                class_name=" | ".join(names) if names else None,
+                yes=answer.yes,
+                reason=answer.reason,
+                confidence=answer.confidence,
             )
-            for i, answer in zip(open_, answers, strict=True):
-                settle(i, PROPER_NOUN, None, answer)
-            advance()
-        if SUBCATEGORY in filters:
-            for rank in range(ranks):
-                asked = []
-                for i in open_:
-                    if not result[i].kept or rank >= len(candidates[i]):
-                        continue
-                    if candidates[i][rank] == result[i].text:
-                        result[i] = replace(result[i], kept=False, reason="is a class name")
-                    else:
-                        asked.append(i)
-                pairs = [(result[i].text, candidates[i][rank]) for i in asked]
-                answers = (
-                    as_answers(judge.is_subcategory(pairs), len(pairs), judge) if pairs else []
-                )
-                for i, answer in zip(asked, answers, strict=True):
-                    settle(i, SUBCATEGORY, candidates[i][rank], answer)
-                advance()
-    return result, [question for questions in trail for question in questions]
+        )
+
+    def _remove(self, i: int, reason: str) -> None:
+        if self._labels[i].kept:
+            self._labels[i] = replace(self._labels[i], kept=False, reason=reason)
+            self._advance.drop(self._expected[i])
+            self._expected[i] = 0
 
 
 def check_filters(filters: Collection[str]) -> None:

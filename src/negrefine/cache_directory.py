@@ -1,0 +1,17 @@
+"""Where answers and embeddings are kept between runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+VARIABLE = "NEGREFINE_CACHE"
+
+
+def cache_directory() -> Path:
+    """Return $NEGREFINE_CACHE, or the place for caches that the operating system recommends."""
+    if chosen := os.environ.get(VARIABLE):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("negrefine", appauthor=False))
