@@ -15,7 +15,9 @@ from negrefine.cli.convert_clipn import convert_clipn
 from negrefine.cli.demo import demo
 from negrefine.cli.explain import explain
 from negrefine.cli.fit import fit
+from negrefine.cli.judge_cache import judge_cache
 from negrefine.cli.labels import labels
+from negrefine.cli.refine import refine
 from negrefine.cli.score import score
 from negrefine.cli.sweep import sweep
 from negrefine.errors import NegrefineError
@@ -31,8 +33,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (fit, score, explain, labels, sweep, demo, convert_clipn):
+for command in (fit, refine, score, explain, labels, sweep, demo, convert_clipn):
     app.command()(command)
+app.add_typer(judge_cache)
 
 
 def _show_version(asked: bool) -> None:

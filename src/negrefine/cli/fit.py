@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
+from negrefine.cli.judges import (
+    Answers,
+    Concurrency,
+    JudgeKey,
+    JudgeMode,
+    JudgeName,
+    JudgeUrl,
+    Mode,
+    parse_judge,
+)
 from negrefine.cli.options import BatchSize, Device, Dtype
+from negrefine.cli.refine import show_summary
 from negrefine.errors import InputError
 
 
@@ -41,16 +52,7 @@ def fit(
         ),
     ],
     method: Annotated[Method, typer.Option(help="The published method.")] = Method.NEGREFINE,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            metavar="JUDGE",
-            help=(
-                "NegRefine's filter: 'wordnet' (offline, the default), 'none', or 'replay:FILE' "
-                "with answers recorded in the official log format."
-            ),
-        ),
-    ] = None,
+    judge: JudgeName = None,
     calibrate: Annotated[
         list[Path] | None,
         typer.Option(
@@ -136,6 +138,11 @@ def fit(
         str | None,
         typer.Option(help="'bicubic' or 'bilinear' instead of the model's own resize filter."),
     ] = None,
+    judge_url: JudgeUrl = None,
+    judge_key: JudgeKey = "OPENAI_API_KEY",
+    concurrency: Concurrency = 16,
+    judge_mode: Mode = JudgeMode.PROBABILITY,
+    answers: Answers = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     batch_size: BatchSize = 64,
@@ -157,7 +164,15 @@ def fit(
     given: dict[str, Any] = {
         "lexicon": read_lexicon(lexicon, min_frequency),
         "lexicon_files": _split_files(lexicon_files),
-        "judge": parse_judge(judge),
+        "judge": parse_judge(
+            judge,
+            url=judge_url,
+            key=judge_key,
+            concurrency=concurrency,
+            mode=judge_mode,
+            answers=answers,
+            device=device,
+        ),
         "prompts": Prompts.from_json(prompts) if prompts else None,
         "keep": read_class_names(keep) if keep else None,
         "drop": read_class_names(drop) if drop else None,
@@ -185,19 +200,9 @@ def fit(
     if images:
         detector.calibrate(images, fpr, batch_size=batch_size, progress=True)
     detector.save(out)
+    if hasattr(parameters.get("judge"), "usage"):
+        show_summary(detector)
     _report(detector, out, len(images), fpr)
-
-
-def parse_judge(text: str | None) -> Any:
-    """Return what --judge means to `NegRefine`."""
-    if text is None or text in {"wordnet", "none"}:
-        return text
-    kind, _, argument = text.partition(":")
-    if kind == "replay" and argument:
-        from negrefine.labels.replay_judge import ReplayJudge
-
-        return ReplayJudge.from_logs(argument.split(","))
-    raise InputError(f"--judge must be 'wordnet', 'none' or 'replay:FILE', not {text!r}.")
 
 
 def _split_files(text: str | None) -> str | list[str] | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from negrefine.cli.fit import parse_judge, read_lexicon
+from negrefine.cli.fit import read_lexicon
+from negrefine.cli.judges import parse_judge
 from negrefine.cli.options import BatchSize, Device, Dtype
 from negrefine.errors import InputError
 

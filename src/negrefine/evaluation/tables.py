@@ -32,13 +32,35 @@ def write_rows(path: str | os.PathLike[str], rows: Rows, schema: Mapping[str, st
     """
     target = Path(path)
     writer = row_writer(target)
+    write_atomically(target, lambda temporary: writer(temporary, rows, schema))
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file in UTF-8, atomically.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+    write_atomically(Path(path), write)
+
+
+def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `target` and put it in its place.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         try:
-            writer(temporary, rows, schema)
+            write(temporary)
             # mkstemp makes files that only their owner may read.
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(target)

@@ -1,0 +1,144 @@
+"""`negrefine judge-cache`: the stored answers of language models."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from negrefine.cli.judges import Answers
+from negrefine.errors import InputError
+
+if TYPE_CHECKING:
+    from negrefine.labels.answer_store import AnswerStore
+
+judge_cache = typer.Typer(
+    name="judge-cache",
+    help="Look at, export and import the stored answers of language models.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+class Format(str, Enum):
+    """File formats of answers."""
+
+    JSONL = "jsonl"
+    OFFICIAL = "official"
+
+
+Identity = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Judge, as 'stats' prints it or an unmistakable part of it."),
+]
+FileFormat = Annotated[
+    Format, typer.Option("--format", help="'official' is the log of the published code.")
+]
+
+
+@judge_cache.command()
+def stats(answers: Answers = None) -> None:
+    """Show how many answers of which judge are stored, as a tab-separated table."""
+    store = _open(answers)
+    typer.echo("proper_noun\tsubcategory\tyes\tno\tundecided\tjudge")
+    for row in store.counts():
+        numbers = (row.proper_noun, row.subcategory, row.yes, row.no, row.undecided)
+        typer.echo("\t".join(map(str, numbers)) + f"\t{row.identity}")
+    typer.echo(f"{store.path}", err=True)
+
+
+@judge_cache.command("export")
+def export_answers(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="'-' is standard output.")],
+    file_format: FileFormat = Format.JSONL,
+    judge: Identity = None,
+    answers: Answers = None,
+) -> None:
+    """Write stored answers to a file."""
+    from negrefine.evaluation.tables import write_text
+    from negrefine.labels.answer_files import as_json_lines, as_official_log
+
+    store = _open(answers)
+    chosen = list(store)
+    if judge is not None or file_format is Format.OFFICIAL:
+        identity = _choose(store, judge)
+        chosen = [stored for stored in chosen if stored.identity == identity]
+    write = as_json_lines if file_format is Format.JSONL else as_official_log
+    text = "".join(f"{line}\n" for line in write(chosen))
+    if str(out) == "-":
+        typer.echo(text, nl=False)
+        return
+    write_text(out, text)
+    typer.echo(f"Wrote {len(chosen)} answers to {out}.", err=True)
+
+
+@judge_cache.command("import")
+def import_answers(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What 'export' wrote.")],
+    file_format: FileFormat = Format.JSONL,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Judge whose answers an official log holds, as 'stats' prints it; the log itself "
+            "does not say. Default: its file name.",
+        ),
+    ] = None,
+    answers: Answers = None,
+) -> None:
+    """Read answers from files; those that are stored already stay as they are."""
+    from negrefine.labels.answer_files import read_json_lines, read_official_log
+
+    if judge is not None and file_format is Format.JSONL:
+        raise InputError("--judge means nothing to JSONL files, which name it in every line.")
+    read = [
+        read_json_lines(path)
+        if file_format is Format.JSONL
+        else read_official_log(path, judge or path.name)
+        for path in files
+    ]
+    store = _open(answers)
+    known = {row.identity for row in store.counts()}
+    new = 0
+    total = 0
+    for stored in read:
+        by_judge: dict[str, list[int]] = {}
+        for position, line in enumerate(stored):
+            by_judge.setdefault(line.identity, []).append(position)
+        for identity, positions in by_judge.items():
+            new += store.put(identity, [(stored[i].query, stored[i].answer) for i in positions])
+            known.add(identity)
+        total += len(stored)
+    typer.echo(f"{new} new of {total} answers; the store holds {len(known)} judges.", err=True)
+
+
+def _open(path: Path | None) -> AnswerStore:
+    from negrefine.labels.answer_store import AnswerStore
+
+    return AnswerStore(path)
+
+
+def _choose(store: AnswerStore, text: str | None) -> str:
+    """Return the one stored judge that is meant.
+
+    Raises:
+        InputError: None or several.
+    """
+    identities = [row.identity for row in store.counts()]
+    if text in identities:
+        return text
+    found = [identity for identity in identities if text is None or text in identity]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InputError(
+            f"No judge in {str(store.path)!r} matches {text!r}: 'judge-cache stats' lists them."
+            if text
+            else f"The store {str(store.path)!r} is empty."
+        )
+    raise InputError(
+        f"{len(found)} judges in {str(store.path)!r} match: name one with --judge, as "
+        "'judge-cache stats' prints it."
+    )
