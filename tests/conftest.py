@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ from typing import Any
 # Models this small gain nothing from threads, which only get into each other's way on a busy
 # machine. Set before torch is imported, and inherited by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nothing that a test stores may reach the user's own cache, or come from it.
+os.environ["NEGREFINE_CACHE"] = tempfile.mkdtemp(prefix="negrefine-tests-")
 
 import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from negrefine import (
     CSP,
@@ -140,3 +146,57 @@ def detectors(builtin_encoder: CLIPEncoder, small_lexicon: Lexicon) -> dict[str,
         NegRefine(builtin_encoder, judge=LetterJudge(), n_candidates=3, **mining),
     ]
     return {detector.method: detector.fit(CLASS_NAMES) for detector in unfitted}
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_tokenizer(directory: Path, *, chat_template: str | None = CHAT_TEMPLATE) -> int:
+    """Write a byte-level tokenizer that knows Yes and No; return its number of tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=420,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    texts = ["Yes No yes no YES NO Is it a proper noun, a subcatgeory of", *WORDS.values()]
+    tokenizer.train_from_iterator(texts * 3, trainer)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+    )
+    wrapped.chat_template = chat_template
+    wrapped.save_pretrained(directory)
+    return len(tokenizer.get_vocab())
+
+
+@pytest.fixture(scope="session")
+def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A causal language model of Qwen2's architecture with random weights and a chat template."""
+    directory = tmp_path_factory.mktemp("models") / "tiny-qwen2"
+    n_tokens = write_tokenizer(directory)
+    config = Qwen2Config(
+        vocab_size=n_tokens,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        eos_token_id=2,
+        pad_token_id=0,
+        bos_token_id=None,
+        initializer_range=0.3,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Qwen2ForCausalLM(config)
+    model.save_pretrained(directory)
+    return directory

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         load_detector,
     )
     from negrefine.encoders import Encoder, load_encoder
+    from negrefine.labels.answer_store import AnswerStore
+    from negrefine.labels.cascade_judge import CascadeJudge
+    from negrefine.labels.hf_judge import HFJudge
     from negrefine.labels.judges import Answer, Judge
     from negrefine.labels.lexicon import Lexicon
     from negrefine.labels.prompts import Prompts
@@ -40,8 +43,11 @@ __all__ = [
     "GLMCM",
     "MCM",
     "Answer",
+    "AnswerStore",
+    "CascadeJudge",
     "Detector",
     "Encoder",
+    "HFJudge",
     "Judge",
     "Lexicon",
     "NegLabel",
@@ -66,6 +72,9 @@ _HOMES = {
     "load_detector": "negrefine.detectors",
     "Encoder": "negrefine.encoders",
     "load_encoder": "negrefine.encoders",
+    "HFJudge": "negrefine.labels.hf_judge",
+    "CascadeJudge": "negrefine.labels.cascade_judge",
+    "AnswerStore": "negrefine.labels.answer_store",
     "Answer": "negrefine.labels.judges",
     "Judge": "negrefine.labels.judges",
     "Lexicon": "negrefine.labels.lexicon",

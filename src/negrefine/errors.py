@@ -19,6 +19,10 @@ class EncoderError(NegrefineError):
     """A model directory or hub id cannot be loaded as an image-text encoder."""
 
 
+class JudgeError(NegrefineError):
+    """A language model that should answer NegFilter's questions cannot be loaded or reached."""
+
+
 class BundleError(NegrefineError):
     """A saved detector is missing, damaged, too new, or belongs to another encoder."""
 

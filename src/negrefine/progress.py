@@ -56,7 +56,6 @@ def progress_bar(
         BarColumn,
         MofNCompleteColumn,
         Progress,
-        ProgressColumn,
         TextColumn,
         TimeRemainingColumn,
     )

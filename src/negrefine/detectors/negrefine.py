@@ -231,7 +231,8 @@ class NegRefine(CSP):
         self._check_fitted()
         if unknown := sorted(set(parameters) - set(_FILTER_PARAMETERS)):
             raise InputError(
-                f"with_filter has no parameter {unknown[0]!r}: give {', '.join(_FILTER_PARAMETERS)}."
+                f"with_filter has no parameter {unknown[0]!r}: give one of "
+                f"{', '.join(_FILTER_PARAMETERS)}."
             )
         other = copy(self)
         other.set_params(judge=judge, filters=filters, keep=keep, drop=drop, **parameters)

@@ -251,7 +251,8 @@ def _pick_dtype(dtype: str) -> torch.dtype:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
+    """Keep `transformers` from drawing bars and logging while a model is read."""
     bar = transformers_logging.is_progress_bar_enabled()
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
@@ -271,7 +272,7 @@ def _load_model(directory: Path, name: str, dtype: torch.dtype, device: torch.de
             "loaded: convert them once with save_pretrained, or pick another revision."
         )
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, report = CLIPModel.from_pretrained(
                 directory,
                 dtype=dtype,
@@ -301,7 +302,7 @@ def load_tokenizer(directory: Path, name: str) -> Any:
         if not (directory / "tokenizer.json").is_file():
             for file in ("vocab.json", "merges.txt"):
                 (directory / file).stat()
-        with _quiet_transformers():
+        with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
         return tokenizer.backend_tokenizer
     except Exception as error:

@@ -224,3 +224,10 @@ def _columns(answer: Answer) -> tuple[int | None, str, float | None]:
 
 def _answer(yes: int | None, reason: str, confidence: float | None) -> Answer:
     return Answer(None if yes is None else bool(yes), reason, confidence)
+
+
+def open_store(setting: AnswerStore | str | os.PathLike[str] | None) -> AnswerStore | None:
+    """Return what a judge's `store` means: a store, a file, "default", or None for nowhere."""
+    if setting is None or isinstance(setting, AnswerStore):
+        return setting
+    return AnswerStore(None if setting == "default" else setting)
