@@ -69,13 +69,6 @@ def refine(
     A run that was stopped goes on where it was: answers of language models are stored as they
     arrive. The threshold is dropped, because scores change.
     """
-    from negrefine.detectors import NegRefine, load_detector
-    from negrefine.detectors.bundle import check_target
-    from negrefine.labels.class_names import read_class_names
-
-    target = out or detector_dir
-    if out is not None:
-        check_target(out)
     chosen = parse_judge(
         judge,
         url=judge_url,
@@ -85,6 +78,13 @@ def refine(
         answers=answers,
         device=device,
     )
+    from negrefine.detectors import NegRefine, load_detector
+    from negrefine.detectors.bundle import check_target
+    from negrefine.labels.class_names import read_class_names
+
+    target = out or detector_dir
+    if out is not None:
+        check_target(out)
     detector = load_detector(detector_dir, encoder, device=device, dtype=dtype)
     if not isinstance(detector, NegRefine):
         raise InputError(

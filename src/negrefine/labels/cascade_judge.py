@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from negrefine.errors import InputError
 from negrefine.labels.judges import (
@@ -13,6 +13,8 @@ from negrefine.labels.judges import (
     answer_all,
     iter_answers,
 )
+
+_KINDS = ("proper_noun", "subcategory")
 
 
 class CascadeJudge:
@@ -32,7 +34,7 @@ class CascadeJudge:
         judges: Sequence[Judge],
         *,
         min_confidence: float = 0.5,
-        trust: Sequence[str] = ("yes", "no"),
+        trust: Sequence[str] | Mapping[str, Sequence[str]] = ("yes", "no"),
     ) -> None:
         """Take the judges.
 
@@ -40,7 +42,8 @@ class CascadeJudge:
             judges: At least one, cheapest first.
             min_confidence: Below this an answer is passed on.
             trust: Which answers of a judge other than the last may stand: with ("no",) every yes
-                is checked by the next one, with ("yes",) every no.
+                is checked by the next one, with ("yes",) every no. A mapping says it for
+                "proper_noun" and "subcategory" each; a kind left out goes to the last judge.
 
         Raises:
             InputError: No judges, or a parameter that cannot be used.
@@ -50,11 +53,15 @@ class CascadeJudge:
             raise InputError("CascadeJudge needs at least one judge: give a list, cheapest first.")
         if not 0 <= min_confidence <= 1:
             raise InputError(f"min_confidence must lie between 0 and 1, not {min_confidence}.")
-        trusted = {trust} if isinstance(trust, str) else set(trust)
-        if unknown := sorted(trusted - {"yes", "no"}):
-            raise InputError(f"trust must hold 'yes' and 'no' only, not {unknown[0]!r}.")
+        by_kind = trust if isinstance(trust, Mapping) else dict.fromkeys(_KINDS, trust)
+        for kind, answers in by_kind.items():
+            if kind not in _KINDS or isinstance(answers, str) or set(answers) - {"yes", "no"}:
+                raise InputError(
+                    "trust must be a list of 'yes' and 'no', or a mapping from 'proper_noun' and "
+                    f"'subcategory' to such lists, not {trust!r}."
+                )
         self.min_confidence = min_confidence
-        self.trust = tuple(sorted(trusted))
+        self.trust = {kind: tuple(answers) for kind, answers in by_kind.items()}
         self.name = "+".join(judge.name for judge in self.judges)
         self.answered = [0] * len(self.judges)
 
@@ -86,7 +93,7 @@ class CascadeJudge:
             for batch in iter_answers(judge, [queries[i] for i in open_]):
                 stands = []
                 for position, answer in batch:
-                    if last or self._is_sure(answer):
+                    if last or self._stands(queries[open_[position]], answer):
                         stands.append((open_[position], answer))
                     else:
                         passed_on.append(open_[position])
@@ -95,7 +102,10 @@ class CascadeJudge:
                     yield stands
             open_ = sorted(passed_on)
 
-    def _is_sure(self, answer: Answer) -> bool:
-        if answer.yes is None or ("yes" if answer.yes else "no") not in self.trust:
+    def _stands(self, query: Query, answer: Answer) -> bool:
+        if answer.yes is None:
+            return False
+        kind = "subcategory" if query.class_names else "proper_noun"
+        if ("yes" if answer.yes else "no") not in self.trust.get(kind, ()):
             return False
         return answer.confidence is None or answer.confidence >= self.min_confidence
