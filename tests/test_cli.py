@@ -207,7 +207,7 @@ def work(
     assert done.code == 0, done.err
     assert done.err == ""
     assert done.out.startswith("Saved negrefine to ")
-    assert "from 6 images at fpr 0.2" in done.out
+    assert "from 6 images, false-alarm rate <= 0.2" in done.out
     done = run("fit", "--out", root / "plain", *common[:4], "--method", "mcm")
     assert done == Done(0, f"Saved mcm to {root / 'plain'}: 7 class names.\n", "")
     broken = make_broken_images(pictures)
@@ -229,7 +229,7 @@ def work(
 def test_help_and_version(quick: Any) -> None:
     done = run("--help")
     assert done.code == 0
-    commands = ["fit", "score", "explain", "labels", "demo"]
+    commands = ["fit", "calibrate", "score", "explain", "labels", "demo"]
     for command in commands:
         assert f"\n  {command} " in done.out
         page = quick(command, "--help")
@@ -490,7 +490,7 @@ def test_class_lists(quick: Any, work: Workspace, tmp_path: Path) -> None:
         (["--method", "mcm", "--all-labels"], "--all-labels means nothing"),
         (["--temperature", "1"], "--temperature means nothing to the method 'negrefine'"),
         (["--method", "mcm", "--temperature", "0"], "temperature must be positive"),
-        (["--judge", "oracle"], "--judge must be 'wordnet', 'none' or 'replay:FILE'"),
+        (["--judge", "oracle"], "--judge must be 'wordnet', 'none', 'hf:MODEL'"),
         (["--judge", "replay:nowhere.txt"], "The log 'nowhere.txt' does not exist"),
         (["--judge", "replay:CLASSES"], "Line 1 of the log"),
         (["--lexicon", "nowhere.tsv"], "The lexicon 'nowhere.tsv' does not exist"),
@@ -507,7 +507,7 @@ def test_class_lists(quick: Any, work: Workspace, tmp_path: Path) -> None:
         (["--fpr", "1"], "--fpr must lie strictly between 0 and 1"),
         (["--calibrate", "nowhere"], "nowhere: there is no such file or folder"),
         (["--calibrate", "EMPTY"], "the folder holds no image"),
-        (["--method", "mcm", "--calibrate", "BROKEN"], "the file is empty"),
+        (["--method", "mcm", "--calibrate", "BROKEN"], "needs at least 19"),
         (["--out", "CLASSES"], "exists and is not a saved detector"),
         (["--out", "PICTURES"], "exists and is not a saved detector"),
         (["--out", "CLASSES/below/it"], "cannot be written to"),

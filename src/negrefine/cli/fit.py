@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from negrefine.cli.calibrate import describe, warn_unreadable
 from negrefine.cli.judges import (
     Answers,
     Concurrency,
@@ -21,6 +22,9 @@ from negrefine.cli.judges import (
 from negrefine.cli.options import BatchSize, Device, Dtype
 from negrefine.cli.refine import show_summary
 from negrefine.errors import InputError
+
+if TYPE_CHECKING:
+    from negrefine.evaluation.calibrate_files import CalibrationReport
 
 
 class Method(str, Enum):
@@ -138,6 +142,13 @@ def fit(
         str | None,
         typer.Option(help="'bicubic' or 'bilinear' instead of the model's own resize filter."),
     ] = None,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            help="Keep prompt embeddings in $NEGREFINE_CACHE or the user's cache directory (at "
+            "most 4 GB), so that the next fit with this encoder is quick."
+        ),
+    ] = True,
     judge_url: JudgeUrl = None,
     judge_key: JudgeKey = "OPENAI_API_KEY",
     concurrency: Concurrency = 16,
@@ -158,9 +169,12 @@ def fit(
     from negrefine.detectors import DETECTORS
     from negrefine.detectors.bundle import check_target
     from negrefine.encoders import find_images, load_encoder
+    from negrefine.evaluation.calibrate_files import calibrate_files, check_enough
 
     check_target(out)
     images = find_images(calibrate) if calibrate else []
+    if images:
+        check_enough(len(images), fpr, None)
     given: dict[str, Any] = {
         "lexicon": read_lexicon(lexicon, min_frequency),
         "lexicon_files": _split_files(lexicon_files),
@@ -195,14 +209,24 @@ def fit(
     if unknown:
         option = "all-labels" if unknown[0] == "official" else unknown[0].replace("_", "-")
         raise InputError(f"--{option} means nothing to the method {method.value!r}: leave it out.")
-    loaded = load_encoder(encoder, device=device, dtype=dtype, resample=resample)
+    loaded = load_encoder(encoder, device=device, dtype=dtype, resample=resample, cache=cache)
     detector = cls(loaded, **parameters).fit(class_names, progress=True)
+    report = None
     if images:
-        detector.calibrate(images, fpr, batch_size=batch_size, progress=True)
+        try:
+            report = calibrate_files(detector, images, fpr, batch_size=batch_size, progress=True)
+        except InputError as error:
+            # Mining may have taken minutes.
+            detector.save(out)
+            raise InputError(
+                f"{error} The detector was saved to {str(out)!r} without a threshold; "
+                "'negrefine calibrate' sets it."
+            ) from error
+        warn_unreadable(report.errors, len(images))
     detector.save(out)
     if hasattr(parameters.get("judge"), "usage"):
         show_summary(detector)
-    _report(detector, out, len(images), fpr)
+    _report(detector, out, report)
 
 
 def _split_files(text: str | None) -> str | list[str] | None:
@@ -223,12 +247,12 @@ def read_lexicon(path: Path | None, min_frequency: int) -> Any:
     return Lexicon.wordnet(min_frequency=min_frequency) if min_frequency else None
 
 
-def _report(detector: Any, out: Path, n_images: int, fpr: float) -> None:
+def _report(detector: Any, out: Path, report: CalibrationReport | None) -> None:
     words = f"{len(detector.class_names_)} class names"
     labels = getattr(detector, "negative_labels_", None)
     if labels is not None:
         kept = sum(label.kept for label in labels)
         words += f", {kept} negative labels ({len(labels) - kept} removed)"
-    if detector.offset_ is not None:
-        words += f", threshold {detector.offset_:.4f} from {n_images} images at fpr {fpr:g}"
+    if report is not None:
+        words += f", {describe(report)}"
     typer.echo(f"Saved {detector.method} to {out}: {words}.")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from negrefine.errors import InputError
+
+if TYPE_CHECKING:
+    from negrefine.labels.judges import Judge
 
 JUDGE_HELP = (
     "NegRefine's filter: 'wordnet' (offline, the default), 'none', 'hf:MODEL' (a language model, "
@@ -75,7 +78,7 @@ def parse_judge(
         raise InputError("--judge-url means nothing without --judge openai:MODEL: leave it out.")
     if text is None or text in {"wordnet", "none"}:
         return text
-    judges = []
+    judges: list[Judge] = []
     for part in _parts(text):
         kind, _, argument = part.partition(":")
         if part == "wordnet":

@@ -17,6 +17,7 @@ from PIL import Image
 from transformers import CLIPModel
 
 from negrefine.encoders.base import FloatArray
+from negrefine.encoders.embedding_cache import EmbeddingCache, ModelCache
 from negrefine.encoders.images import ImageSource, read_image
 from negrefine.encoders.patches import image_and_patch_features
 from negrefine.encoders.preprocessing import Preprocessing
@@ -53,6 +54,9 @@ class CLIPEncoder:
 
     Made by `load_encoder`. Features are the projected embeddings, not normalised: prompt ensembles
     of the published methods average them before normalising.
+
+    Attributes:
+        text_cache: Where prompt ensembles of texts are kept between runs, or None.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class CLIPEncoder:
         fingerprint: Callable[[], str],
         exif_orientation: bool,
         background: tuple[int, int, int] | None,
+        cache: EmbeddingCache | None = None,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
@@ -75,6 +80,12 @@ class CLIPEncoder:
         self.options = options
         self.exif_orientation = exif_orientation
         self.background = background
+        self.text_cache = None if cache is None else ModelCache(cache, self._text_identity)
+
+    def _text_identity(self) -> str:
+        """Say what decides the numbers of text features."""
+        cut = "cut" if self._tokenizer.truncate else "whole"
+        return f"{self.fingerprint} {self.dtype} {self.device.type} {cut}"
 
     def __repr__(self) -> str:
         return f"CLIPEncoder({self.name!r}, dim={self.dim}, device={str(self.device)!r})"

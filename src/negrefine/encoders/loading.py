@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from negrefine.encoders.clip import CLIPEncoder
 from negrefine.encoders.clipn import CLIPNEncoder, load_no_tower
+from negrefine.encoders.embedding_cache import EmbeddingCache, open_cache
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError
@@ -59,6 +60,7 @@ def load_encoder(
     exif_orientation: bool = True,
     background: tuple[int, int, int] | None = None,
     truncate: bool | None = None,
+    cache: EmbeddingCache | str | os.PathLike[str] | bool = True,
 ) -> CLIPEncoder:
     """Load an image-text encoder.
 
@@ -76,6 +78,10 @@ def load_encoder(
         background: Composite transparent pixels over this RGB colour instead of dropping alpha.
         truncate: Cut texts longer than the model's context. None raises for models with OpenAI's
             context of 77 tokens, as published, and cuts with a warning for shorter contexts.
+        cache: Where embeddings of prompts are kept between runs, so that a second `fit` encodes no
+            text again: True is "embeddings.sqlite" in `cache_directory()` ($NEGREFINE_CACHE or the
+            user's cache directory, at most 4 GB), False is nowhere; or a file, or an
+            `EmbeddingCache`. Cached numbers equal computed ones up to rounding.
 
     Raises:
         EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
@@ -126,6 +132,7 @@ def load_encoder(
         "fingerprint": lambda: _fingerprint(identity_files, identity, name),
         "exif_orientation": exif_orientation,
         "background": background,
+        "cache": open_cache(cache),
     }
     no_model = load_no_tower(directory, model, name)
     if no_model is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.encoders.embedding_cache import ModelCache
 from negrefine.encoders.images import ImageSource
 
 
@@ -39,6 +40,11 @@ class RememberedTexts:
     def fingerprint(self) -> str:
         """As the wrapped encoder's: the features are the same."""
         return self._encoder.fingerprint
+
+    @property
+    def text_cache(self) -> ModelCache | None:
+        """As the wrapped encoder's, which remembers more than this."""
+        return getattr(self._encoder, "text_cache", None)
 
     @property
     def logit_scale(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.encoders.embedding_cache import ModelCache
 from negrefine.errors import InputError
 from negrefine.progress import progress_bar
 
@@ -148,7 +150,7 @@ def embed(
     (CSP, NegRefine; with one template this is the plain normalised feature of MCM and NegLabel).
 
     Args:
-        encoder: Encodes the texts.
+        encoder: Encodes the texts; one with a `text_cache` only those that are not in there.
         names: m strings.
         templates: t strings, each with one "{}".
         description: Caption of the progress bar.
@@ -157,9 +159,24 @@ def embed(
     Returns:
         float32 of shape (m, d) with rows of length one.
     """
-    return ensemble(
-        encoder.encode_texts, names, templates, description=description, progress=progress
-    )
+    cache: ModelCache | None = getattr(encoder, "text_cache", None)
+    if cache is None or not names:
+        return ensemble(
+            encoder.encode_texts, names, templates, description=description, progress=progress
+        )
+    space = hashlib.sha256("\n".join(templates).encode()).hexdigest()
+    known = dict(zip(names, cache.get(space, names), strict=True))
+    missing = [name for name, row in known.items() if row is None]
+    with progress_bar(description, len(known), enabled=progress) as advance:
+        advance(len(known) - len(missing))
+        for start in range(0, len(missing), _NAMES_PER_CHUNK):
+            some = missing[start : start + _NAMES_PER_CHUNK]
+            rows = ensemble(encoder.encode_texts, some, templates)
+            # Stored as it goes, so that an interrupted run does not start again.
+            cache.put(space, some, rows)
+            known.update(zip(some, rows, strict=True))
+            advance(len(some))
+    return np.stack([row for row in map(known.get, names) if row is not None])
 
 
 def ensemble(

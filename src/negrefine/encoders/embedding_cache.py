@@ -1,0 +1,235 @@
+"""Prompt ensembles on disk, so that no text is encoded twice by the same model."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from negrefine.cache_directory import cache_directory
+from negrefine.encoders.base import FloatArray
+
+FILE_NAME = "embeddings.sqlite"
+DEFAULT_MAX_BYTES = 4 << 30
+_BUSY_SECONDS = 10.0
+# Below the number of parameters that any SQLite allows in one statement.
+_TEXTS_PER_QUERY = 500
+_DAY = 86_400
+# What eviction leaves, so that it does not run at every write.
+_KEPT_SHARE = 0.8
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS spaces (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+);
+CREATE TABLE IF NOT EXISTS embeddings (
+    id INTEGER PRIMARY KEY,
+    space INTEGER NOT NULL REFERENCES spaces (id),
+    text TEXT NOT NULL,
+    vector BLOB NOT NULL,
+    checksum INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    UNIQUE (space, text)
+);
+CREATE INDEX IF NOT EXISTS by_use ON embeddings (used);
+"""
+_T = TypeVar("_T")
+
+
+class EmbeddingCache:
+    """Embeddings by (space, text) in one SQLite file that several processes may share.
+
+    A space is whatever else decides the numbers: the model, its precision and the prompt templates.
+    What cannot be read or written is computed instead: the first problem warns, and the file is
+    left alone from then on.
+
+    Attributes:
+        path: The file.
+        max_bytes: Size at which the embeddings that were not used for longest go.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES
+    ) -> None:
+        """Take the file, by default "embeddings.sqlite" in `cache_directory()`; open it later."""
+        self.path = cache_directory() / FILE_NAME if path is None else Path(path)
+        self.max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        self._owner = 0
+        self._usable = True
+
+    def get(self, space: str, texts: Sequence[str]) -> list[FloatArray | None]:
+        """Return for each text its embedding, float32 (d,), or None."""
+        found = self._try(lambda db: self._get(db, space, texts)) or {}
+        return [found.get(text) for text in texts]
+
+    def put(self, space: str, texts: Sequence[str], embeddings: FloatArray) -> None:
+        """Store the embeddings, float32 (m, d), of m texts in one transaction."""
+        self._try(lambda db: self._put(db, space, texts, embeddings))
+
+    def _try(self, action: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        with self._lock:
+            if not self._usable:
+                return None
+            try:
+                return action(self._open())
+            except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
+                self._usable = False
+                warnings.warn(
+                    f"The embedding cache {str(self.path)!r} cannot be used ({error}); texts are "
+                    "encoded again. Check the room on the disk and the rights, or delete the file.",
+                    stacklevel=4,
+                )
+                return None
+
+    def _open(self) -> sqlite3.Connection:
+        # A connection must not be used in a forked process.
+        if self._db is None or self._owner != os.getpid():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(
+                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            db.execute("PRAGMA journal_mode = WAL")
+            # A power cut may lose the last embeddings, which only costs computing them again.
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.executescript(_SCHEMA)
+            self._db, self._owner = db, os.getpid()
+        return self._db
+
+    def _get(
+        self, db: sqlite3.Connection, space: str, texts: Sequence[str]
+    ) -> dict[str, FloatArray]:
+        row = db.execute("SELECT id FROM spaces WHERE name = ?", (space,)).fetchone()
+        if row is None:
+            return {}
+        found: dict[str, FloatArray] = {}
+        today = _today()
+        stale: list[tuple[int]] = []
+        distinct = list(dict.fromkeys(texts))
+        for start in range(0, len(distinct), _TEXTS_PER_QUERY):
+            some = distinct[start : start + _TEXTS_PER_QUERY]
+            marks = ",".join("?" * len(some))
+            query = (
+                "SELECT id, text, vector, checksum, used FROM embeddings "  # noqa: S608
+                f"WHERE space = ? AND text IN ({marks})"
+            )
+            for key, text, vector, checksum, used in db.execute(query, (row[0], *some)):
+                # SQLite does not notice a changed byte inside a row.
+                if zlib.crc32(vector) == checksum:
+                    found[text] = np.frombuffer(vector, dtype="<f4").astype(np.float32)
+                    if used < today:
+                        stale.append((key,))
+        if stale:
+            # Once a day is often enough to know what is in use.
+            self._in_transaction(
+                db,
+                lambda: db.executemany(f"UPDATE embeddings SET used = {today} WHERE id = ?", stale),  # noqa: S608
+            )
+        return found
+
+    def _put(
+        self, db: sqlite3.Connection, space: str, texts: Sequence[str], embeddings: FloatArray
+    ) -> None:
+        vectors = [row.astype("<f4").tobytes() for row in embeddings]
+        if sum(map(len, vectors)) > self.max_bytes:
+            return
+        today = _today()
+
+        def write() -> None:
+            db.execute("INSERT OR IGNORE INTO spaces (name) VALUES (?)", (space,))
+            (key,) = db.execute("SELECT id FROM spaces WHERE name = ?", (space,)).fetchone()
+            db.executemany(
+                "INSERT OR REPLACE INTO embeddings (space, text, vector, checksum, used) "
+                "VALUES (?, ?, ?, ?, ?)",
+                [
+                    (key, text, vector, zlib.crc32(vector), today)
+                    for text, vector in zip(texts, vectors, strict=True)
+                ],
+            )
+
+        self._in_transaction(db, write)
+        self._evict(db)
+
+    def _evict(self, db: sqlite3.Connection) -> None:
+        if _size(db) <= self.max_bytes:
+            return
+        while (size := _size(db)) > _KEPT_SHARE * self.max_bytes:
+            (n,) = db.execute("SELECT COUNT(*) FROM embeddings").fetchone()
+            if not n:
+                return
+            # Pages free up only when all rows of one are gone, so the share is a first guess.
+            share = max(0.05, 1 - _KEPT_SHARE * self.max_bytes / size)
+            db.execute(
+                "DELETE FROM embeddings WHERE id IN "
+                "(SELECT id FROM embeddings ORDER BY used, id LIMIT ?)",
+                (max(1, int(n * share)),),
+            )
+            db.execute("PRAGMA incremental_vacuum").fetchall()
+
+    @staticmethod
+    def _in_transaction(db: sqlite3.Connection, action: Callable[[], object]) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            action()
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+
+
+class ModelCache:
+    """The embeddings of one model in a cache.
+
+    Args:
+        cache: The file.
+        model: Says which model makes the numbers, and how; called at the first use, because a
+            fingerprint reads all weights.
+    """
+
+    def __init__(self, cache: EmbeddingCache, model: Callable[[], str]) -> None:
+        self._cache = cache
+        self._model = model
+        self._name: str | None = None
+
+    def get(self, templates: str, texts: Sequence[str]) -> list[FloatArray | None]:
+        """Return for each text its embedding under some templates, float32 (d,), or None."""
+        return self._cache.get(self._space(templates), texts)
+
+    def put(self, templates: str, texts: Sequence[str], embeddings: FloatArray) -> None:
+        """Store the embeddings, float32 (m, d), of m texts."""
+        self._cache.put(self._space(templates), texts, embeddings)
+
+    def _space(self, templates: str) -> str:
+        if self._name is None:
+            self._name = self._model()
+        return f"{self._name} {templates}"
+
+
+def open_cache(setting: EmbeddingCache | str | os.PathLike[str] | bool) -> EmbeddingCache | None:
+    """Return what `load_encoder`'s `cache` means: True for the default file, False for none."""
+    if isinstance(setting, EmbeddingCache):
+        return setting
+    if isinstance(setting, bool):
+        return EmbeddingCache() if setting else None
+    return EmbeddingCache(setting)
+
+
+def _today() -> int:
+    return int(time.time()) // _DAY
+
+
+def _size(db: sqlite3.Connection) -> int:
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    (size,) = db.execute("PRAGMA page_size").fetchone()
+    return int((pages - free) * size)
