@@ -1,351 +1,275 @@
-"""A judge that is a causal language model in this process."""
+"""NegFilter's judge as published: an instruct model in this process, through transformers."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import json
 import os
-import zlib
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from negrefine.encoders.loading import quiet_transformers
-from negrefine.errors import InputError, JudgeError
-from negrefine.labels.answer_store import AnswerStore, answer_through_store, open_store
+from negrefine.errors import InputError
+from negrefine.labels.answer_store import AnswerStore, answer_through_store
 from negrefine.labels.judge_prompts import PUBLISHED_PROMPTS, JudgePrompts, judge_identity
 from negrefine.labels.judges import Answer, Query, Usage, answer_all
-from negrefine.labels.yes_no_model import Tokens, YesNoModel
 
 MODES = ("probability", "official")
-_DTYPES = ("auto", "float32", "float16", "bfloat16")
-_FORMS = {True: ("Yes", "yes", "YES"), False: ("No", "no", "NO")}
-# A processor gains nothing from larger batches; a GPU wants far more work at a time.
-_TOKEN_BUDGET = {"cpu": 2048}
-_GPU_TOKEN_BUDGET = 32768
-_HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
-# Published: replies of at most so many tokens.
-_REPLY_TOKENS = 512
-_EDGE = 1 << 20
+_REPLY_SHOWN = 60
 
 
 class HFJudge:
-    """Asks a `transformers` causal language model with a chat template.
+    """Asks a causal instruct model, NegRefine (ICCV 2025, arXiv 2507.09795), section on NegFilter.
 
-    In the mode "probability" nothing is generated: one forward pass over a batch of prompts gives
-    the probability of Yes against No, over their spellings (case, leading space), so that an answer
-    is repeatable and has a confidence. Common beginnings of prompts are computed once; see
-    `negrefine.labels.yes_no_model`. The mode "official" does what the published code does: one
-    prompt at a time, up to 512 tokens decoded as the model's own generation_config says, yes where
-    the lower-cased reply starts with "yes".
+    In mode "probability" a question costs no generation: P(yes) and P(no) of the reply's first
+    token are summed over their spellings and normalised, and the answer is yes if P(yes) > 0.5. In
+    mode "official" the reply is generated from one prompt at a time with the model's own generation
+    settings, and is a yes if it begins with "yes" in any case; anything else is a no.
 
-    The model is loaded at the first question whose answer is not stored.
+    Every answer is stored at once. The model is loaded for the first question that is not stored.
 
     Attributes:
+        model: Hub id or directory.
+        mode: "probability" or "official".
         name: "hf:" and the model.
-        usage: Questions and tokens so far.
-        ranks_per_round: 10: the beginning of a prompt up to the word is shared by its class names.
+        ranks_per_round: How many class names about one word it wants to hear of together, because
+            the word is then read once.
+        usage: Questions and tokens so far; prompt tokens are those that were computed, so a prefix
+            that several questions share counts once.
     """
-
-    ranks_per_round = 10
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        model: str | os.PathLike[str] = "Qwen/Qwen2.5-14B-Instruct",
         *,
-        revision: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        revision: str | None = None,
         mode: str = "probability",
+        token_budget: int | None = None,
+        batch_size: int | None = None,
+        ranks_per_round: int | None = None,
+        share_prefixes: bool = True,
         greedy: bool = False,
         seed: int = 0,
-        min_confidence: float = 0.5,
-        token_budget: int | None = None,
+        max_new_tokens: int = 512,
         prompts: JudgePrompts = PUBLISHED_PROMPTS,
         store: AnswerStore | str | os.PathLike[str] | None = "default",
     ) -> None:
         """Take the settings; nothing is loaded yet.
 
         Args:
-            model: Hub id such as "Qwen/Qwen2.5-14B-Instruct", or a directory with safetensors.
+            model: Directory of a causal language model in safetensors, or a hub id.
+            device: "auto" (a GPU if there is one, otherwise the processor) or a torch device.
+            dtype: "float32", "float16", "bfloat16" or "auto": float32 on the processor, the
+                checkpoint's own on a GPU.
             revision: Branch, tag or commit on the hub.
-            device: "auto" (a GPU if there is one), "cpu", "cuda", ...
-            dtype: "auto" (the weights' own on a GPU, float32 on a processor), "float32",
-                "float16" or "bfloat16".
             mode: "probability" or "official".
-            greedy: In the official mode, take the most probable token instead of what the model's
-                generation_config says.
-            seed: Of sampling in the official mode. Every question has its own generator made of
-                the seed and the question, so that answers do not depend on the order.
-            min_confidence: Answers less certain than this are undecided. Not in the official mode.
-            token_budget: Most tokens in a batch; halved when memory runs out.
+            token_budget: Tokens of one forward pass; by default a number for the device. Halved
+                for good whenever memory runs out.
+            batch_size: At most so many prompts in one forward pass, whatever the budget.
+            ranks_per_round: By default 10 in mode "probability" and 1 in mode "official", where
+                questions share nothing.
+            share_prefixes: Read what prompts have in common once. Never done for models whose
+                cache is not plain keys and values.
+            greedy: In mode "official", the most probable token instead of a sampled one.
+            seed: In mode "official", of the samples. Every question has its own generator, made of
+                the seed and the question, so answers depend on no order; torch's global one stays
+                as it is.
+            max_new_tokens: In mode "official", the longest reply.
             prompts: The questions in words.
-            store: Where answers are kept: a file, "default" for the one in `cache_directory()`,
-                None for nowhere.
+            store: Where answers are kept: an AnswerStore, a file, "default" for the one in the
+                user's cache directory, or None to keep none.
 
         Raises:
-            InputError: A parameter that cannot be used.
+            InputError: A setting that cannot be used.
         """
         if mode not in MODES:
-            raise InputError(f"mode must be one of {list(MODES)}, not {mode!r}.")
-        if dtype not in _DTYPES:
-            raise InputError(f"dtype must be one of {list(_DTYPES)}, not {dtype!r}.")
-        if not 0.5 <= min_confidence <= 1:
-            raise InputError(f"min_confidence must lie between 0.5 and 1, not {min_confidence}.")
-        if token_budget is not None and token_budget < 1:
-            raise InputError(f"token_budget must be at least 1, not {token_budget}.")
-        if greedy and mode != "official":
-            raise InputError("greedy belongs to mode='official': nothing is generated otherwise.")
+            raise InputError(f"mode must be 'probability' or 'official', not {mode!r}.")
+        for setting, number in (
+            ("token_budget", token_budget),
+            ("batch_size", batch_size),
+            ("ranks_per_round", ranks_per_round),
+            ("max_new_tokens", max_new_tokens),
+        ):
+            if number is not None and number < 1:
+                raise InputError(f"{setting} must be at least 1, not {number}.")
         self.model = os.fspath(model)
-        self.revision = revision
-        self.device = device
-        self.dtype = dtype
         self.mode = mode
-        self.greedy = greedy
-        self.seed = seed
-        self.min_confidence = min_confidence
-        self.token_budget = token_budget
-        self.prompts = prompts
         self.name = f"hf:{self.model}"
+        default_ranks = 10 if mode == "probability" else 1
+        self.ranks_per_round = default_ranks if ranks_per_round is None else ranks_per_round
         self.usage = Usage()
+        self._device = device
+        self._dtype = dtype
+        self._revision = revision
+        self._token_budget = token_budget
+        self._batch_size = batch_size
+        self._share_prefixes = share_prefixes
+        self._greedy = greedy
+        self._seed = seed
+        self._max_new_tokens = max_new_tokens
+        self._prompts = prompts
         self._store_setting = store
+        self._store: AnswerStore | None = None
+        self._identity: str | None = None
+        self._ask_loaded: Callable[[Sequence[Query]], Iterator[list[tuple[int, Answer]]]] | None
+        self._ask_loaded = None
 
-    @cached_property
+    @property
     def identity(self) -> str:
-        """What decides the answers, as one line.
+        """What decides the answers: model, its version, dtype, mode and prompts.
 
-        A model on the hub is named by its commit. A directory is named by a SHA-256 over its JSON
-        files and tokenizer and over size, head and tail of its weight files, because hashing all
-        of them would take minutes.
+        The first call reads every file of a local directory (about a second per gigabyte), or asks
+        the hub for the commit unless `revision` is one.
+
+        Raises:
+            InputError: The model or its version cannot be found.
         """
-        facts = {"model": self.model, "mode": self.mode}
-        if self.mode == "official":
-            facts["decoding"] = "greedy" if self.greedy else f"generation_config, seed {self.seed}"
-        else:
-            facts["min_confidence"] = str(self.min_confidence)
-        if Path(self.model).is_dir():
-            # Not the whole path: a directory that moved is the same judge.
-            facts["model"] = Path(self.model).resolve().name
-            facts["revision"] = _fingerprint(self._directory)
-        else:
-            facts["revision"] = self._directory.name
-        return judge_identity(self.prompts, dtype=self._dtype_name, **facts)
+        if self._identity is None:
+            from negrefine.labels.causal_lm import model_version, pick_device, pick_dtype
+
+            name, version = model_version(self.model, self._revision)
+            decoding = {}
+            if self.mode == "official":
+                decoding = {
+                    "decoding": "greedy" if self._greedy else f"sampled, seed {self._seed}",
+                    "max_new_tokens": str(self._max_new_tokens),
+                }
+            self._identity = judge_identity(
+                self._prompts,
+                judge="hf",
+                model=name,
+                revision=version,
+                mode=self.mode,
+                dtype=pick_dtype(self._dtype, pick_device(self._device)),
+                **decoding,
+            )
+        return self._identity
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is in memory."""
+        return self._ask_loaded is not None
 
     def is_proper_noun(self, words: Sequence[str]) -> list[Answer]:
-        """Is each word the name of one place, person or other entity?"""
+        """Is each word a proper noun?"""
         return answer_all(self, [Query(word) for word in words])
 
     def is_subcategory(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
-        """For each (word, class name): is the word a kind of the class?"""
+        """For each (word, class name): is the word a subcategory of the class name?"""
         return answer_all(self, [Query(word, (name,)) for word, name in pairs])
 
     def iter_answers(self, queries: Sequence[Query]) -> Iterator[list[tuple[int, Answer]]]:
-        """Yield (position, answer), stored ones first, the others batch by batch.
+        """Yield lists of (position in `queries`, answer) batch by batch.
 
         Raises:
-            JudgeError: The model cannot be loaded, or does not fit into memory.
+            InputError: The model cannot be found, loaded or used.
         """
-        return answer_through_store(self._store, self.identity, queries, self._ask, self.usage)
+        if not queries:
+            return
+        yield from answer_through_store(
+            self._open_store(), self.identity, queries, self._ask, self.usage
+        )
+
+    def _open_store(self) -> AnswerStore | None:
+        if self._store is None and self._store_setting is not None:
+            setting = self._store_setting
+            if isinstance(setting, AnswerStore):
+                self._store = setting
+            else:
+                self._store = AnswerStore(None if setting == "default" else Path(setting))
+        return self._store
 
     def _ask(self, queries: Sequence[Query]) -> Iterator[list[tuple[int, Answer]]]:
+        if self._ask_loaded is None:
+            self._ask_loaded = self._load()
+        yield from self._ask_loaded(queries)
+
+    def _load(self) -> Callable[[Sequence[Query]], Iterator[list[tuple[int, Answer]]]]:
+        from negrefine.labels.causal_lm import load_causal_lm, pick_device, pick_dtype
+        from negrefine.labels.chat_text import chat_renderer
+
+        device = pick_device(self._device)
+        dtype = pick_dtype(self._dtype, device)
+        model, tokenizer = load_causal_lm(self.model, self._revision, device, dtype)
+        render = chat_renderer(tokenizer)
         if self.mode == "official":
-            for position, query in enumerate(queries):
-                self.usage.asked += 1
-                yield [(position, self._generate(query))]
-            return
-        engine = self._engine
-        prompts = self._encode(queries)
+            return lambda queries: self._generate(model, tokenizer, render, queries)
+        from negrefine.labels.yes_no_model import YesNoModel
+
+        engine = YesNoModel(
+            model,
+            tokenizer,
+            self.model,
+            token_budget=self._token_budget,
+            batch_size=self._batch_size,
+            share_prefixes=self._share_prefixes,
+        )
+        return lambda queries: self._compare(engine, render, queries)
+
+    def _compare(
+        self, engine: Any, render: Callable[[Any], list[int]], queries: Sequence[Query]
+    ) -> Iterator[list[tuple[int, Answer]]]:
+        prompts = [render(self._prompts.messages(query)) for query in queries]
         before = engine.tokens
-        for batch in engine.probabilities(prompts, [query.word for query in queries]):
+        for batch in engine.score(prompts, [_family(query) for query in queries]):
             self.usage.asked += len(batch)
             self.usage.prompt_tokens += engine.tokens - before
             before = engine.tokens
-            yield [(position, self._answer(p)) for position, p in batch]
+            yield [
+                (i, Answer(p > 0.5, f"P(yes) = {p:.2f}", p if p > 0.5 else 1 - p)) for i, p in batch
+            ]
 
-    def _answer(self, p: float) -> Answer:
-        confidence = max(p, 1 - p)
-        reason = f"P(yes) = {p:.3f}"
-        if confidence < self.min_confidence:
-            return Answer(None, reason, confidence)
-        return Answer(p > 0.5, reason, confidence)
+    def _generate(
+        self,
+        model: Any,
+        tokenizer: Any,
+        render: Callable[[Any], list[int]],
+        queries: Sequence[Query],
+    ) -> Iterator[list[tuple[int, Answer]]]:
+        import torch
 
-    def _encode(self, queries: Sequence[Query]) -> list[Tokens]:
-        texts = [self._chat(query) for query in queries]
-        return [tuple(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
-
-    def _chat(self, query: Query) -> str:
-        """Return the text the model reads; a template without system prompts gets it in front."""
-        messages = self.prompts.messages(query)
-        if not getattr(self._tokenizer, "chat_template", None):
-            return "\n\n".join(message["content"] for message in messages) + "\n\nAnswer:"
-        # Templates that know no thinking ignore the option.
-        options: dict[str, Any] = {
-            "tokenize": False,
-            "add_generation_prompt": True,
-            "enable_thinking": False,
-        }
-        try:
-            text: str = self._tokenizer.apply_chat_template(messages, **options)
-        except Exception:
-            # Jinja's own errors, raised by templates such as Gemma's that refuse a system role.
-            content = "\n\n".join(message["content"] for message in messages)
-            text = self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}], **options
-            )
-        return text
-
-    @torch.inference_mode()
-    def _generate(self, query: Query) -> Answer:
-        model = self._model
-        ids = torch.tensor(self._encode([query]), device=model.device)
-        options: dict[str, Any] = {"max_new_tokens": _REPLY_TOKENS}
-        if self.greedy:
-            options |= {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        devices = [model.device] if model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(zlib.crc32(f"{self.seed}|{self.prompts.question(query)}".encode()))
-            output = model.generate(ids, attention_mask=torch.ones_like(ids), **options)
-        reply = output[0, ids.shape[1] :]
-        self.usage.prompt_tokens += ids.shape[1]
-        self.usage.completion_tokens += len(reply)
-        text = self._tokenizer.decode(reply, skip_special_tokens=True)
-        return Answer(text.lower().startswith("yes"), f"replied {text[:40]!r}")
-
-    @cached_property
-    def _store(self) -> AnswerStore | None:
-        return open_store(self._store_setting)
-
-    @cached_property
-    def _directory(self) -> Path:
-        return _find(self.model, self.revision)
-
-    @property
-    def _device_name(self) -> str:
-        if self.device != "auto":
-            return self.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
-
-    @property
-    def _dtype_name(self) -> str:
-        if self.dtype != "auto":
-            return self.dtype
-        if torch.device(self._device_name).type == "cpu":
-            return "float32"
-        config = json.loads((self._directory / "config.json").read_text(encoding="utf-8"))
-        return str(config.get("dtype") or config.get("torch_dtype") or "float32")
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        try:
-            with quiet_transformers():
-                return AutoTokenizer.from_pretrained(self._directory, local_files_only=True)
-        except Exception as error:
-            raise JudgeError(
-                f"The tokenizer of the language model {self.model!r} cannot be loaded "
-                f"({_first_line(error)}): the directory must hold its files."
-            ) from error
-
-    @cached_property
-    def _model(self) -> Any:
-        from transformers import AutoModelForCausalLM
-
-        if not any(self._directory.glob("*.safetensors")):
-            raise JudgeError(
-                f"{self.model!r} holds no safetensors weights, and pickled weights are never "
-                "loaded: convert them once with save_pretrained, or pick another revision."
-            )
-        try:
-            device = torch.device(self._device_name)
-            with quiet_transformers():
-                model = AutoModelForCausalLM.from_pretrained(
-                    self._directory,
-                    dtype=getattr(torch, self._dtype_name),
-                    use_safetensors=True,
-                    local_files_only=True,
+        settings = copy.deepcopy(model.generation_config)
+        settings.max_new_tokens = self._max_new_tokens
+        # Both would contradict max_new_tokens; a padding token is never used with one prompt.
+        settings.max_length = None
+        if settings.pad_token_id is None:
+            end = settings.eos_token_id
+            settings.pad_token_id = end[0] if isinstance(end, list) else end
+        if self._greedy:
+            settings.do_sample = False
+            settings.temperature = settings.top_p = settings.top_k = None
+        device = model.device
+        cuda = [device] if device.type == "cuda" else []
+        for i, query in enumerate(queries):
+            ids = torch.tensor([render(self._prompts.messages(query))], device=device)
+            seed = _seed_of(self._seed, self._prompts.question(query))
+            with torch.random.fork_rng(devices=cuda), torch.inference_mode():
+                # torch.manual_seed would seed the devices that are not forked, too.
+                if cuda:
+                    with torch.cuda.device(device):
+                        torch.cuda.manual_seed(seed)
+                else:
+                    torch.default_generator.manual_seed(seed)
+                output = model.generate(
+                    ids, attention_mask=torch.ones_like(ids), generation_config=settings
                 )
-            return model.to(device).eval().requires_grad_(False)
-        except Exception as error:
-            # Other architectures, truncated weights, devices and memory each raise their own class.
-            raise JudgeError(
-                f"The language model {self.model!r} cannot be loaded on "
-                f"{self._device_name!r} ({_first_line(error)}): give a causal model with a chat "
-                "template and complete files that fits there."
-            ) from error
-
-    @cached_property
-    def _engine(self) -> YesNoModel:
-        yes, no = answer_tokens(self._tokenizer)
-        if not yes or not no:
-            raise JudgeError(
-                f"The tokenizer of {self.model!r} begins Yes and No with the same token, so their "
-                "probabilities cannot be told apart: use mode='official'."
-            )
-        model = self._model
-        budget = self.token_budget or _TOKEN_BUDGET.get(model.device.type, _GPU_TOKEN_BUDGET)
-        pad = self._tokenizer.pad_token_id
-        return YesNoModel(model, yes, no, pad_id=pad or 0, token_budget=budget)
+            reply_ids = output[0, ids.shape[1] :]
+            reply = tokenizer.decode(reply_ids, skip_special_tokens=True)
+            self.usage.asked += 1
+            self.usage.prompt_tokens += ids.shape[1]
+            self.usage.completion_tokens += len(reply_ids)
+            # As published: no stripping, so a reply that begins with a space is a no.
+            yes = reply.lower().startswith("yes")
+            yield [(i, Answer(yes, f"replied {reply[:_REPLY_SHOWN]!r}"))]
 
 
-def answer_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the token ids that open a yes, and those that open a no.
-
-    Spellings that are one token count; where a tokenizer has none of these, the first token of
-    each does. A token that opens both counts for neither.
-    """
-    found: dict[bool, set[int]] = {}
-    for yes, forms in _FORMS.items():
-        spelled = [
-            tokenizer.encode(space + form, add_special_tokens=False)
-            for form in forms
-            for space in ("", " ")
-        ]
-        whole = {ids[0] for ids in spelled if len(ids) == 1}
-        found[yes] = whole or {ids[0] for ids in spelled if ids}
-    both = found[True] & found[False]
-    return sorted(found[True] - both), sorted(found[False] - both)
+def _family(query: Query) -> Hashable:
+    """Return a key that questions share which differ in their class names only."""
+    return (query.word, min(len(query.class_names), 2))
 
 
-def _find(model: str, revision: str | None) -> Path:
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path.resolve()
-    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
-        raise JudgeError(
-            f"{model!r} is not a directory: give one that holds a causal language model, or a hub "
-            "id such as 'Qwen/Qwen2.5-14B-Instruct'."
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=list(_HUB_FILES)))
-    except Exception as error:
-        # The HTTP client's exception classes change between releases of huggingface_hub.
-        raise JudgeError(
-            f"The language model {model!r} is not in the local cache and cannot be fetched from "
-            f"the hub ({_first_line(error)}): check its name and the connection, or give a local "
-            "directory."
-        ) from error
-
-
-def _fingerprint(directory: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(directory.iterdir()):
-        if file.suffix == ".safetensors":
-            size = file.stat().st_size
-            digest.update(f"{file.name} {size}".encode())
-            with file.open("rb") as stream:
-                digest.update(stream.read(_EDGE))
-                stream.seek(max(0, size - _EDGE))
-                digest.update(stream.read())
-        elif file.suffix in {".json", ".model", ".txt", ".jinja"}:
-            digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+def _seed_of(seed: int, question: str) -> int:
+    digest = hashlib.sha256(f"{seed}\n{question}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -46,6 +46,8 @@ class Subcategories:
         self._senses = lru_cache(maxsize=65536)(self._find_senses)
         self._class = lru_cache(maxsize=65536)(self._read_class)
         self._groups = lru_cache(maxsize=65536)(self._read_groups)
+        self._members = lru_cache(maxsize=65536)(self._read_members)
+        self._chains = lru_cache(maxsize=65536)(wordnet.chains)
 
     def answer(self, word: str, class_name: str) -> Answer:
         """Answer for one pair; undecided where WordNet does not know one of the two."""
@@ -73,7 +75,7 @@ class Subcategories:
         for sense in senses:
             if sense in target.rows:
                 return f"another word for {target.name}"
-            below = self._wordnet.chains(sense)
+            below = self._chains(sense)
             reached = [row for row in below if row in target.rows]
             if reached:
                 chain = [reached[0]]
@@ -97,7 +99,7 @@ class Subcategories:
         for sense in senses:
             definition = self._wordnet.synset(sense).definition
             if self._looks_like(sense, definition, target) or any(
-                self._wordnet.chains(row).keys() & target.rows
+                self._chains(row).keys() & target.rows
                 for row in self._members(sense, definition)
             ):
                 return f"gloss: {definition!r}"
@@ -109,7 +111,7 @@ class Subcategories:
             re.search(rf"\b{re.escape(target.name)}-?like\b", definition)
         )
 
-    def _members(self, sense: int, definition: str) -> list[int]:
+    def _read_members(self, sense: int, definition: str) -> list[int]:
         """What a taxon's definition says its members are: agarics, for "genus of gilled agarics".
 
         Only taxa need this: the hypernyms of everything else already hold the genus term, and the

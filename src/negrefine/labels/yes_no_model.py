@@ -28,7 +28,7 @@ _FORMS = (("Yes", "yes", "YES"), ("No", "no", "NO"))
 # by length, so that next to nothing is padded.
 _BATCHES_PER_BLOCK = 4
 
-Ids: TypeAlias = Sequence[int]
+Ids: TypeAlias = list[int]
 Scored: TypeAlias = list[tuple[int, float]]
 
 
@@ -308,13 +308,14 @@ class YesNoModel:
         if self._rows is not None:
             weight, bias = self._rows
             hidden = self._model.base_model(**inputs).last_hidden_state[row, last]
-            logits = hidden.float() @ weight.T
+            logits: torch.Tensor = hidden.float() @ weight.T
             return logits if bias is None else logits + bias
         if not self._keeps:
-            return self._model(**inputs).logits[row, last][:, self._ids].float()
+            logits = self._model(**inputs).logits[row, last][:, self._ids]
+            return logits.float()
         places, at = torch.unique(last, return_inverse=True)
-        logits = self._model(**inputs, logits_to_keep=places).logits
-        return logits[row, at][:, self._ids].float()
+        logits = self._model(**inputs, logits_to_keep=places).logits[row, at][:, self._ids]
+        return logits.float()
 
     @torch.inference_mode()
     def _output_rows(self) -> tuple[torch.Tensor, torch.Tensor | None] | None:
