@@ -166,7 +166,9 @@ def write_tokenizer(directory: Path, *, chat_template: str | None = CHAT_TEMPLAT
         show_progress=False,
     )
     texts = ["Yes No yes no YES NO Is it a proper noun, a subcatgeory of", *WORDS.values()]
-    tokenizer.train_from_iterator(texts * 3, trainer)
+    # At the start of a text a word is another token than after a space.
+    answers = ["Yes", "No", "yes", "no", "YES", "NO", "Yes No yes no YES NO"]
+    tokenizer.train_from_iterator([*texts * 3, *answers * 50], trainer)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from negrefine.labels.hf_judge import HFJudge
     from negrefine.labels.judges import Answer, Judge
     from negrefine.labels.lexicon import Lexicon
+    from negrefine.labels.openai_judge import OpenAIJudge
     from negrefine.labels.prompts import Prompts
     from negrefine.labels.replay_judge import ReplayJudge
     from negrefine.labels.wordnet_judge import WordNetJudge
@@ -52,6 +53,7 @@ __all__ = [
     "Lexicon",
     "NegLabel",
     "NegRefine",
+    "OpenAIJudge",
     "Prompts",
     "ReplayJudge",
     "WordNetJudge",
@@ -77,6 +79,7 @@ _HOMES = {
     "AnswerStore": "negrefine.labels.answer_store",
     "Answer": "negrefine.labels.judges",
     "Judge": "negrefine.labels.judges",
+    "OpenAIJudge": "negrefine.labels.openai_judge",
     "Lexicon": "negrefine.labels.lexicon",
     "Prompts": "negrefine.labels.prompts",
     "ReplayJudge": "negrefine.labels.replay_judge",

@@ -99,8 +99,7 @@ class Subcategories:
         for sense in senses:
             definition = self._wordnet.synset(sense).definition
             if self._looks_like(sense, definition, target) or any(
-                self._chains(row).keys() & target.rows
-                for row in self._members(sense, definition)
+                self._chains(row).keys() & target.rows for row in self._members(sense, definition)
             ):
                 return f"gloss: {definition!r}"
         return None
