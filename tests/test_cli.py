@@ -325,7 +325,7 @@ def test_one_row_for_each_image(
         assert str(pq.read_schema(out).field("score").type) == "double"
     elif suffix == "jsonl":
         rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    columns = ["path", "score", "neglabel", "multi_match", "verdict", "error"]
+    columns = ["path", "score", "neglabel", "multi_match", "p_value", "verdict", "error"]
     assert list(rows[0]) == columns
     check_rows(rows, work, builtin_encoder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sqlite3
 import subprocess
@@ -133,6 +134,15 @@ def test_a_changed_row_is_encoded_again(load: Callable[..., CLIPEncoder], tmp_pa
     assert asked == ["a photo of cat", "cat"]
     asked.clear()
     embed(load(), ["cat"], TEMPLATES)
+    assert asked == []
+
+
+def test_a_copied_encoder_shares_the_file(load: Callable[..., CLIPEncoder]) -> None:
+    encoder = load()
+    rows = embed(encoder, ["dog"], TEMPLATES)
+    other = copy.deepcopy(encoder)
+    asked = counted(other)
+    np.testing.assert_array_equal(embed(other, ["dog"], TEMPLATES), rows)
     assert asked == []
 
 

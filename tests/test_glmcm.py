@@ -152,14 +152,14 @@ def test_calibration(
     builtin_encoder: CLIPEncoder, demo_pictures: list[Path], encoded: tuple[np.ndarray, np.ndarray]
 ) -> None:
     scores = GLMCM(builtin_encoder).fit(NAMES).score_features(*encoded)
-    threshold = float(np.quantile(scores, 0.2))
+    threshold = float(np.sort(scores)[(len(scores) + 1) // 5 - 1])
     by_images = GLMCM(builtin_encoder).fit(NAMES).calibrate(demo_pictures, 0.2)
     by_features = GLMCM(builtin_encoder).fit(NAMES)
     by_features.calibrate_features(encoded[0], 0.2, patches=encoded[1])
     assert by_images.offset_ == pytest.approx(threshold, abs=1e-7)
     assert by_features.offset_ == threshold
     flagged = by_images.predict(demo_pictures) == -1
-    assert abs(flagged.sum() - 0.2 * len(scores)) <= 1
+    assert 0.2 * len(scores) - 2 <= flagged.sum() <= 0.2 * len(scores)
 
 
 def test_explanation_names_the_winning_patch(

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from negrefine.cli.calibrate import calibrate
 from negrefine.cli.convert_clipn import convert_clipn
 from negrefine.cli.demo import demo
 from negrefine.cli.explain import explain
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (fit, refine, score, explain, labels, sweep, demo, convert_clipn):
+for command in (fit, calibrate, refine, score, explain, labels, sweep, demo, convert_clipn):
     app.command()(command)
 app.add_typer(judge_cache)
 

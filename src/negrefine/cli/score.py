@@ -33,8 +33,8 @@ def score(
 ) -> None:
     """Score images; larger means more in-distribution. A broken image costs its row only.
 
-    Columns: path, score, the components of the score, verdict (ID or OOD if the detector has a
-    threshold), error. Exit code 1 if no image could be read.
+    Columns: path, score, the components of the score, p_value (if the detector is calibrated),
+    verdict (ID or OOD if it has a threshold), error. Exit code 1 if no image could be read.
     """
     from negrefine.detectors import load_detector
     from negrefine.encoders import find_images
@@ -48,14 +48,16 @@ def score(
     journal = None if out is None else out.with_name(out.name + ".partial")
     scored = score_files(detector, paths, journal=journal, batch_size=batch_size, progress=True)
     parts = detector.part_names_
+    calibrated = detector.calibration_scores_ is not None
     schema = {
         "path": "string",
         "score": "double",
         **dict.fromkeys(parts, "double"),
+        **({"p_value": "double"} if calibrated else {}),
         "verdict": "string",
         "error": "string",
     }
-    rows = [row.as_row(parts) for row in scored]
+    rows = [row.as_row(parts, p_value=calibrated) for row in scored]
     if out is None or journal is None:
         writer = csv.DictWriter(sys.stdout, list(schema), lineterminator="\n")
         writer.writeheader()

@@ -18,7 +18,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from negrefine.detectors.bundle import Arrays, Tables, write_bundle
-from negrefine.detectors.explanation import Explanation, Match, verdict_of
+from negrefine.detectors.conformal import conformal_threshold, p_values
+from negrefine.detectors.explanation import Explanation, Match, Unfiltered, verdict_of
 from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.encoders.images import ImageSource
 from negrefine.errors import InputError, NotFittedError
@@ -40,6 +41,7 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
         class_names_: K class names.
         class_features_: float32 (K, d), their prompt ensembles, rows of length one.
         offset_: The threshold that `predict` compares scores with; None until `calibrate`.
+        calibration_scores_: float64 (n,), sorted, of the images that set it; None until then.
     """
 
     method: ClassVar[str]
@@ -51,6 +53,7 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
     class_names_: list[str]
     class_features_: FloatArray
     offset_: float | None
+    calibration_scores_: NDArray[np.float64] | None = None
 
     def fit(self, class_names: Iterable[str], y: object = None, *, progress: bool = False) -> Self:  # noqa: ARG002
         """Prepare the detector for a list of class names. No image is needed.
@@ -68,7 +71,7 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
         self._fit_negatives(names, features, progress=progress)
         self.class_names_ = names
         self.class_features_ = features
-        self.offset_ = None
+        self.offset_ = self.calibration_scores_ = None
         return self
 
     @property
@@ -190,36 +193,90 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
         images: Sequence[ImageSource],
         fpr: float = 0.05,
         *,
+        delta: float | None = None,
         batch_size: int = 64,
         progress: bool = False,
     ) -> Self:
-        """Set the threshold from in-distribution images so that a fraction `fpr` falls below it.
+        """Set the threshold so that at most a fraction `fpr` of in-distribution images is flagged.
+
+        Split conformal prediction: P(flag | in-distribution) <= fpr for an image exchangeable with
+        the n given ones, whatever the scores' distribution; without ties it is > fpr - 1 / (n + 1).
+        See `negrefine.detectors.conformal`.
 
         Args:
             images: Images known to be in-distribution, not used for anything else.
             fpr: False-alarm rate, in (0, 1).
+            delta: None bounds the rate over the draw of calibration and test images together. A
+                number in (0, 1) asks for more: the rate of this one threshold is <= fpr with
+                probability at least 1 - delta over the draw of independent calibration images.
             batch_size: Images to encode at a time.
             progress: Draw a progress bar on a terminal.
 
         Raises:
-            InputError: No images, or a rate outside (0, 1).
+            InputError: Too few images for the guarantee (`images_needed` counts them), or a rate
+                outside (0, 1).
         """
-        _check_rate(fpr)
+        self._check_fitted()
+        # Says what is wrong before minutes of encoding.
+        conformal_threshold(np.zeros(len(images)), fpr, delta)
         scores = self.score_samples(images, batch_size=batch_size, progress=progress)
-        return self._set_threshold(scores, fpr)
+        return self.calibrate_scores(scores, fpr, delta=delta)
 
     def calibrate_features(
-        self, features: ArrayLike, fpr: float = 0.05, *, patches: ArrayLike | None = None
+        self,
+        features: ArrayLike,
+        fpr: float = 0.05,
+        *,
+        patches: ArrayLike | None = None,
+        delta: float | None = None,
     ) -> Self:
         """Do what `calibrate` does, from image features (n, d) and patch features (n, p, d)."""
-        _check_rate(fpr)
-        return self._set_threshold(self.score_features(features, patches), fpr)
+        return self.calibrate_scores(self.score_features(features, patches), fpr, delta=delta)
 
-    def _set_threshold(self, scores: NDArray[np.float64], fpr: float) -> Self:
-        if not len(scores):
-            raise InputError("Calibration needs at least one in-distribution image.")
-        self.offset_ = float(np.quantile(scores, fpr))
+    def calibrate_scores(
+        self, scores: ArrayLike, fpr: float = 0.05, *, delta: float | None = None
+    ) -> Self:
+        """Do what `calibrate` does, from this detector's scores (n,) of in-distribution images."""
+        self._check_fitted()
+        array = np.sort(np.asarray(scores, dtype=np.float64), axis=None)
+        if np.ndim(scores) != 1 or not np.isfinite(array).all():
+            raise InputError("Calibration scores must be finite numbers in one dimension.")
+        self.offset_ = conformal_threshold(array, fpr, delta)
+        self.calibration_scores_ = array
         return self
+
+    def p_values(
+        self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
+    ) -> NDArray[np.float64]:
+        """Return conformal p-values of images, float64 (n,): small means out-of-distribution.
+
+        (1 + the number of calibration scores <= the score) / (1 + the number of calibration
+        scores). Flagging p <= t gives at most a fraction t of false alarms.
+
+        Raises:
+            NotFittedError: `fit` or `calibrate` has not run.
+        """
+        self._calibration_scores()
+        return self._p_values(self.score_samples(images, batch_size=batch_size, progress=progress))
+
+    def p_values_features(
+        self, features: ArrayLike, patches: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
+        """Do what `p_values` does, from image features (n, d) and patch features (n, p, d)."""
+        self._calibration_scores()
+        return self._p_values(self.score_features(features, patches))
+
+    def _p_values(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        return p_values(self._calibration_scores(), scores)
+
+    def _calibration_scores(self) -> NDArray[np.float64]:
+        self._check_fitted()
+        if self.calibration_scores_ is None:
+            raise NotFittedError(
+                "There are no calibration scores to compare with: call "
+                "calibrate(id_images, fpr=0.05)."
+            )
+        return self.calibration_scores_
 
     def decision_function(self, images: Sequence[ImageSource]) -> NDArray[np.float64]:
         """Return score minus threshold, float64 (n,): negative means out-of-distribution."""
@@ -234,26 +291,37 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
         """Return +1 for in-distribution and -1 for out-of-distribution images, int64 (n,)."""
         return np.where(self.decision_function(images) >= 0, 1, -1)
 
-    def explain(self, image: ImageSource, *, top: int = 5) -> Explanation:
+    def explain(self, image: ImageSource, *, top: int = 5, unfiltered: bool = False) -> Explanation:
         """Return what decided the score of one image.
 
         Args:
             image: A path, Pillow image or uint8 array.
             top: How many class names and negative labels to list.
+            unfiltered: Also score the image as if NegFilter had removed nothing, which costs a
+                second score; methods without a filter ignore it.
         """
         features, patches = self._encode([image], 1, progress=False)
-        return self.explain_features(features, patches=patches, top=top)[0]
+        return self.explain_features(features, patches=patches, top=top, unfiltered=unfiltered)[0]
 
     def explain_features(
-        self, features: ArrayLike, *, patches: ArrayLike | None = None, top: int = 5
+        self,
+        features: ArrayLike,
+        *,
+        patches: ArrayLike | None = None,
+        top: int = 5,
+        unfiltered: bool = False,
     ) -> list[Explanation]:
         """Explain image features (n, d), one explanation for each row."""
         if top < 1:
             raise InputError(f"top must be at least 1, not {top}.")
         parts = self.score_feature_parts(features, patches)
         scores = self.combine(parts)
+        known = self.calibration_scores_
+        ranks = None if known is None else p_values(known, scores)
+        units = unit_rows(np.asarray(features, dtype=np.float32))
+        without = self._explain_unfiltered(units, top) if unfiltered else [None] * len(units)
         explanations = []
-        for row, x in enumerate(unit_rows(np.asarray(features, dtype=np.float32))):
+        for row, x in enumerate(units):
             score = float(scores[row])
             explanations.append(
                 Explanation(
@@ -262,6 +330,11 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
                     threshold=self.offset_,
                     verdict=verdict_of(score, self.offset_),
                     classes=best_matches(self.class_names_, self.class_features_, x, top),
+                    p_value=None if ranks is None else float(ranks[row]),
+                    decided_by=self._decided_by(
+                        {name: float(values[row]) for name, values in parts.items()}
+                    ),
+                    unfiltered=without[row],
                     **self._explain_negatives(x, top),
                 )
             )
@@ -270,6 +343,14 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
     def _explain_negatives(self, x: Tensor, top: int) -> dict[str, Any]:  # noqa: ARG002
         """Return the fields `negatives` and `pair` for one normalised feature (d,)."""
         return {}
+
+    def _explain_unfiltered(self, units: Tensor, top: int) -> Sequence[Unfiltered | None]:  # noqa: ARG002
+        """Return `Explanation.unfiltered` for normalised features (n, d)."""
+        return [None] * len(units)
+
+    def _decided_by(self, parts: dict[str, float]) -> str | None:  # noqa: ARG002
+        """Return `Explanation.decided_by` for the components of one score."""
+        return None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted detector to a directory of JSON and safetensors files, atomically.
@@ -316,7 +397,10 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
             )
 
     def _saved_arrays(self) -> Arrays:
-        return {"class_features": self.class_features_}
+        arrays: Arrays = {"class_features": self.class_features_}
+        if self.calibration_scores_ is not None:
+            arrays["calibration_scores"] = self.calibration_scores_
+        return arrays
 
     def _saved_tables(self) -> Tables:
         return {}
@@ -328,11 +412,11 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
         self.class_features_ = arrays["class_features"]
         if len(class_names) != len(self.class_features_):
             raise ValueError("class names and their features differ in number")
-
-
-def _check_rate(fpr: float) -> None:
-    if not 0 < fpr < 1:
-        raise InputError(f"fpr must lie strictly between 0 and 1, not {fpr}.")
+        # Absent from detectors that are not calibrated or were saved before there were any.
+        scores = arrays.get("calibration_scores")
+        if scores is not None and (scores.ndim != 1 or (np.diff(scores) < 0).any()):
+            raise ValueError("the calibration scores are not sorted")
+        self.calibration_scores_ = scores
 
 
 def encode_parameter(value: Any) -> Any:
@@ -378,13 +462,7 @@ def unit_rows(features: FloatArray) -> Tensor:
     return rows / lengths
 
 
-def best_matches(
-    names: Sequence[str],
-    features: FloatArray,
-    x: Tensor,
-    top: int,
-    lexnames: Sequence[str] | None = None,
-) -> list[Match]:
+def best_matches(names: Sequence[str], features: FloatArray, x: Tensor, top: int) -> list[Match]:
     similarity = (as_double(features) @ x).numpy()
     order = np.argsort(-similarity, kind="stable")[:top]
-    return [Match(names[i], float(similarity[i]), lexnames[i] if lexnames else "") for i in order]
+    return [Match(names[i], float(similarity[i])) for i in order]

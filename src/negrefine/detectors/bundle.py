@@ -15,7 +15,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -30,7 +29,8 @@ _WRITTEN_HERE = re.compile(
     r"(detector\.json|[a-z_]+-[0-9a-f]{12}\.(jsonl|safetensors))(\.[0-9]+\.tmp)?"
 )
 
-Arrays = dict[str, NDArray[np.float32]]
+# float32 features, and float64 scores if the detector is calibrated.
+Arrays = dict[str, NDArray[Any]]
 Tables = dict[str, list[dict[str, Any]]]
 
 

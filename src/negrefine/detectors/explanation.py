@@ -14,11 +14,14 @@ class Match:
         text: The name.
         similarity: Cosine with the image, in [-1, 1].
         lexname: Lexicographer file of a negative label, "" for a class name.
+        definition: What WordNet says the word of a negative label means, of an adjective phrase its
+            adjective; "" where WordNet does not know the word.
     """
 
     text: str
     similarity: float
     lexname: str = ""
+    definition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class PairMatch:
         text: "p_i and n_j", which is embedded under the noun templates.
         similarity: Cosine of the image with the pair.
         negative_similarity: Cosine of the image with the negative label alone.
+        added: alpha * S_MM, what the score owes to S_MM.
     """
 
     class_name: str
@@ -38,6 +42,25 @@ class PairMatch:
     text: str
     similarity: float
     negative_similarity: float
+    added: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unfiltered:
+    """What the score would be with every mined label, as if NegFilter had removed none.
+
+    Attributes:
+        score: NegRefine's score with all mined labels under the same rule of groups.
+        verdict: At the detector's own threshold, which was set for the filtered labels: a detector
+            calibrated without the filter would have another.
+        n_removed: Labels that NegFilter removed.
+        removed: Of them, those most similar to the image, best first.
+    """
+
+    score: float
+    verdict: str | None
+    n_removed: int
+    removed: list[Match]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +93,10 @@ class Explanation:
         negatives: The most similar negative labels, best first.
         pair: The winning pair of S_MM, for NegRefine.
         patch: The winning patch, for GL-MCM.
+        p_value: Conformal p-value, None without calibration scores.
+        decided_by: For NegRefine with a threshold: "neglabel" if the verdict is the same for every
+            value that S_MM can take (0 to 1), "multi_match" if S_MM decided. Otherwise None.
+        unfiltered: The same image without NegFilter, if it was asked for.
     """
 
     score: float
@@ -80,6 +107,9 @@ class Explanation:
     negatives: list[Match] = field(default_factory=list)
     pair: PairMatch | None = None
     patch: PatchMatch | None = None
+    p_value: float | None = None
+    decided_by: str | None = None
+    unfiltered: Unfiltered | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain Python data, for JSON."""
@@ -108,3 +138,41 @@ def verdict_of(score: float, threshold: float | None) -> str | None:
     if threshold is None:
         return None
     return "ID" if score >= threshold else "OOD"
+
+
+def decided_by(parts: dict[str, float], alpha: float, threshold: float | None) -> str | None:
+    """Return which part of NegRefine's score decided the verdict; see `Explanation`."""
+    if threshold is None or "multi_match" not in parts:
+        return None
+    ends = (parts["neglabel"], parts["neglabel"] + alpha)
+    same = (ends[0] >= threshold) == (ends[1] >= threshold)
+    return "neglabel" if same else "multi_match"
+
+
+def verdict_sentences(explanation: Explanation) -> list[str]:
+    """Return what was decided, by which part, and how it would be without NegFilter."""
+    score, threshold = explanation.score, explanation.threshold
+    if threshold is None:
+        sentences = [f"No verdict: the score is {score:.4f} and the detector has no threshold."]
+    elif explanation.verdict == "ID":
+        sentences = [f"In-distribution: score {score:.4f} >= threshold {threshold:.4f}."]
+    else:
+        sentences = [f"Out-of-distribution: score {score:.4f} < threshold {threshold:.4f}."]
+    if explanation.p_value is not None:
+        sentences.append(
+            f"Conformal p-value {explanation.p_value:.3g}: an in-distribution image has one this "
+            "small at most that often."
+        )
+    if explanation.decided_by == "multi_match":
+        sentences.append("S_MM decided: S_NegLabel alone leaves both verdicts open.")
+    elif explanation.decided_by == "neglabel":
+        sentences.append("S_NegLabel decided: no value of S_MM changes the verdict.")
+    other = explanation.unfiltered
+    if other is not None:
+        labels = "label" if other.n_removed == 1 else "labels"
+        text = f"With the {other.n_removed} {labels} that NegFilter removed: {other.score:.4f}"
+        if other.verdict is not None:
+            same = "still " if other.verdict == explanation.verdict else ""
+            text += f", {same}{other.verdict} at this threshold"
+        sentences.append(text + ".")
+    return sentences

@@ -118,10 +118,17 @@ class GLMCM(MCM):
         return self.encoder.encode_images_and_patches(images, batch_size=batch_size)
 
     def explain_features(
-        self, features: ArrayLike, *, patches: ArrayLike | None = None, top: int = 5
+        self,
+        features: ArrayLike,
+        *,
+        patches: ArrayLike | None = None,
+        top: int = 5,
+        unfiltered: bool = False,
     ) -> list[Explanation]:
         """Explain image and patch features, one explanation with its `patch` for each row."""
-        explanations = super().explain_features(features, patches=patches, top=top)
+        explanations = super().explain_features(
+            features, patches=patches, top=top, unfiltered=unfiltered
+        )
         rows = self._check_patches(patches, len(explanations))
         return [
             replace(explanation, patch=self._winning_patch(row))

@@ -10,7 +10,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -66,6 +66,14 @@ class EmbeddingCache:
         self._db: sqlite3.Connection | None = None
         self._owner = 0
         self._usable = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy opens the file for itself."""
+        return {"path": self.path, "max_bytes": self.max_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up what `__getstate__` gave."""
+        self.__init__(state["path"], max_bytes=state["max_bytes"])  # type: ignore[misc]
 
     def get(self, space: str, texts: Sequence[str]) -> list[FloatArray | None]:
         """Return for each text its embedding, float32 (d,), or None."""

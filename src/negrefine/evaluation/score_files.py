@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from negrefine.detectors import Detector
+from negrefine.detectors.conformal import p_values
 from negrefine.detectors.explanation import verdict_of
 from negrefine.encoders.clip import CLIPEncoder
 from negrefine.errors import InputError
@@ -29,6 +30,7 @@ class ScoredImage:
         parts: Components of the score by name.
         verdict: "ID" or "OOD" if the detector has a threshold.
         error: Why the image could not be read.
+        p_value: Conformal p-value if the detector has calibration scores; small means OOD.
     """
 
     path: str
@@ -36,14 +38,16 @@ class ScoredImage:
     parts: dict[str, float] = field(default_factory=dict)
     verdict: str | None = None
     error: str | None = None
+    p_value: float | None = None
 
-    def as_row(self, part_names: Sequence[str]) -> dict[str, Any]:
-        """Return a flat row with one column for each component."""
+    def as_row(self, part_names: Sequence[str], *, p_value: bool = False) -> dict[str, Any]:
+        """Return a flat row with one column for each component, and `p_value` if wanted."""
         parts = {name: self.parts.get(name) for name in part_names}
         return {
             "path": self.path,
             "score": self.score,
             **parts,
+            **({"p_value": self.p_value} if p_value else {}),
             "verdict": self.verdict,
             "error": self.error,
         }
@@ -103,6 +107,8 @@ def _score_chunk(
     for batch in encoder.iter_encoded_images(paths, batch_size, patches=detector.uses_patches):
         parts = detector.score_feature_parts(batch.features, batch.patches)
         scores = detector.combine(parts)
+        known = detector.calibration_scores_
+        p = None if known is None else p_values(known, scores)
         readable = 0
         for error in batch.errors:
             path = _storable(str(paths[position]))
@@ -116,6 +122,7 @@ def _score_chunk(
                 score,
                 {name: float(values[readable]) for name, values in parts.items()},
                 verdict_of(score, detector.offset_),
+                p_value=None if p is None else float(p[readable]),
             )
             readable += 1
 

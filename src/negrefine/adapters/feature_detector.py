@@ -1,0 +1,89 @@
+"""A detector on precomputed image features, in scikit-learn's outlier-detection API."""
+
+from __future__ import annotations
+
+from copy import copy
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+from typing_extensions import Self
+
+from negrefine.detectors.base import Detector
+from negrefine.errors import InputError, NotFittedError
+
+
+class FeatureDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+    """Takes arrays (n, d) of image features where a `Detector` takes images.
+
+    `fit` calibrates: what was fitted on class names stays as it is, so cloning (which scikit-learn
+    does in cross-validation and grid searches) keeps the class names and forgets the threshold.
+
+    Args:
+        detector: Fitted on class names; it is copied, never changed. Not one with `uses_patches`.
+        fpr: False-alarm rate of the threshold, guaranteed as `Detector.calibrate` says.
+        delta: See `Detector.calibrate`.
+
+    Attributes:
+        detector_: The calibrated copy.
+        offset_: Its threshold: `decision_function` is `score_samples` minus `offset_`.
+        n_features_in_: d.
+    """
+
+    detector_: Detector
+    offset_: float
+    n_features_in_: int
+
+    def __init__(
+        self, detector: Detector, *, fpr: float = 0.05, delta: float | None = None
+    ) -> None:
+        self.detector = detector
+        self.fpr = fpr
+        self.delta = delta
+
+    def __sklearn_clone__(self) -> Self:
+        # A clone of the detector itself would have no class names. A copy lets the clone's
+        # parameters, such as detector__alpha, differ.
+        return type(self)(copy(self.detector), fpr=self.fpr, delta=self.delta)
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002, N803
+        """Set the threshold from features (n, d) of in-distribution images; y is ignored.
+
+        Raises:
+            NotFittedError: The detector is not fitted on class names.
+            InputError: Too few rows for the guarantee, rows of the wrong length, a bad rate.
+        """
+        if self.detector.uses_patches:
+            raise InputError(
+                f"{type(self.detector).__name__} scores patch features too, which one array does "
+                "not hold: use its own calibrate_features and score_features."
+            )
+        self.detector_ = copy(self.detector).calibrate_features(X, self.fpr, delta=self.delta)
+        assert self.detector_.offset_ is not None  # noqa: S101 - set just above
+        self.offset_ = self.detector_.offset_
+        self.n_features_in_ = self.detector_.class_features_.shape[1]
+        return self
+
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
+        """Return float64 (n,); larger is more in-distribution."""
+        return self._fitted().score_features(X)
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
+        """Return score minus threshold, float64 (n,): negative means out-of-distribution."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:  # noqa: N803
+        """Return +1 for in-distribution and -1 for out-of-distribution rows, int64 (n,)."""
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def p_values(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
+        """Return conformal p-values, float64 (n,): small means out-of-distribution."""
+        return self._fitted().p_values_features(X)
+
+    def _fitted(self) -> Detector:
+        if not hasattr(self, "detector_"):
+            raise NotFittedError(
+                "This FeatureDetector has no threshold: call fit(features) with features of "
+                "in-distribution images first."
+            )
+        return self.detector_

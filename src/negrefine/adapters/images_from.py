@@ -1,0 +1,136 @@
+"""Data sets of other libraries as the sequence of images that detectors take."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+from PIL import Image
+
+from negrefine.encoders.images import ImageSource
+from negrefine.errors import ImageError, InputError
+
+
+class ImageColumn(Sequence[ImageSource]):
+    """The images of an indexed data set, read when they are asked for, none of them kept.
+
+    Made by `images_from`. Slices are views.
+    """
+
+    def __init__(self, dataset: Any, column: str | int | None, rows: range) -> None:
+        self._dataset = dataset
+        self._column = column
+        self._rows = rows
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageSource: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> ImageColumn: ...
+
+    def __getitem__(self, index: int | slice) -> ImageSource | ImageColumn:
+        """Read one image, or return a view of several."""
+        if isinstance(index, slice):
+            return ImageColumn(self._dataset, self._column, self._rows[index])
+        row = self._rows[index]
+        return _as_source(_pick(self._dataset[row], self._column, row), row)
+
+    def __iter__(self) -> Iterator[ImageSource]:
+        """Read the images one after another."""
+        return (self[i] for i in range(len(self)))
+
+
+def images_from(dataset: Any, column: str | int | None = None) -> ImageColumn:
+    """Return the images of a data set, for `score_samples`, `calibrate`, `predict` and the like.
+
+    Args:
+        dataset: A Hugging Face `datasets.Dataset`, a map-style `torch.utils.data.Dataset`, or
+            anything with `len()` and `[i]`, whose items are images, tuples that start with an
+            image, or mappings with an image.
+        column: Where the image is in an item: the key of a mapping, the position in a tuple. None
+            is "image", or "img" if there is no such key, and position 0.
+
+    The image may be a Pillow image, a path, encoded bytes, {"bytes": ..., "path": ...} as datasets
+    keeps undecoded images, a uint8 array (h, w, 3) or (h, w), or a tensor (3, h, w) that is uint8
+    or floating point from 0 to 1, which is rounded to 8 bits.
+
+    Raises:
+        InputError: The data set cannot be indexed (it streams), or has no such column.
+    """
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise InputError(
+            f"A {type(dataset).__name__} cannot be indexed: give a data set with len() and [i], "
+            "not a stream."
+        )
+    names = getattr(dataset, "column_names", None)
+    if isinstance(names, list) and isinstance(column, str) and column not in names:
+        raise InputError(f"The data set has no column {column!r}, only {', '.join(names)}.")
+    return ImageColumn(dataset, column, range(len(dataset)))
+
+
+def _pick(item: Any, column: str | int | None, row: int) -> Any:
+    if isinstance(item, Mapping) and not (column is None and _is_undecoded(item)):
+        keys = ("image", "img") if column is None else (column,)
+        for key in keys:
+            if key in item:
+                return item[key]
+        raise InputError(
+            f"Item {row} of the data set has no {' or '.join(map(repr, keys))}, only "
+            f"{', '.join(map(repr, item))}: name the column of images."
+        )
+    if isinstance(item, (tuple, list)):
+        position = 0 if column is None else column
+        if not isinstance(position, int) or not -len(item) <= position < len(item):
+            raise InputError(
+                f"Item {row} of the data set is a tuple of {len(item)}, which has no {column!r}: "
+                "give the position of the image as column."
+            )
+        return item[position]
+    return item
+
+
+def _is_undecoded(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"bytes", "path"} >= set(value) and len(value) > 0
+
+
+def _as_source(value: Any, row: int) -> ImageSource:
+    if _is_undecoded(value):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, (bytes, bytearray)):
+        try:
+            return Image.open(io.BytesIO(value))
+        except (OSError, ValueError) as error:
+            raise ImageError(f"Item {row} of the data set holds no picture: {error}.") from error
+    if hasattr(value, "detach"):
+        return tensor_as_array(value.detach().cpu().numpy(), f"Item {row} of the data set")
+    if value is None:
+        raise ImageError(f"Item {row} of the data set has no image: filter such rows out.")
+    source: ImageSource = value
+    return source
+
+
+def tensor_as_array(values: Any, what: str) -> np.ndarray:
+    """Return a picture (3, h, w), (1, h, w) or (h, w) as uint8 with the channels last.
+
+    Raises:
+        InputError: Another shape, or floating-point numbers outside 0 to 1.
+    """
+    array = np.asarray(values)
+    if array.ndim == 3 and array.shape[0] in {1, 3}:
+        array = array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
+    elif array.ndim != 2:
+        raise InputError(f"{what} is a tensor of shape {array.shape}, not (3, height, width).")
+    if np.issubdtype(array.dtype, np.floating):
+        if not ((array >= 0) & (array <= 1)).all():
+            raise InputError(
+                f"{what} is a tensor with values outside 0 to 1: leave normalisation to the "
+                "encoder and give the picture as it is."
+            )
+        array = np.rint(array * 255).astype(np.uint8)
+    return np.ascontiguousarray(array)

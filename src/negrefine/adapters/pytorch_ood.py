@@ -1,0 +1,73 @@
+"""A detector in pytorch-ood's API, where larger scores mean out-of-distribution."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from negrefine.adapters.images_from import tensor_as_array
+from negrefine.detectors.base import Detector
+from negrefine.errors import InputError
+
+try:
+    _Base: Any = import_module("pytorch_ood.api").Detector
+except ImportError as error:
+    raise InputError(
+        "The pytorch-ood adapter needs pytorch-ood, which needs torchvision: "
+        "pip install 'negrefine[pytorch-ood]'."
+    ) from error
+
+
+class OutlierScores(_Base):  # type: ignore[misc]
+    """Minus the scores of a fitted `negrefine` detector.
+
+    `pytorch_ood.metrics.OODMetrics` then gives the AUROC of `negrefine.metrics.auroc`. Its FPR95TPR
+    is `negrefine.metrics.fpr95_ood_positive`, not the `fpr95` of the papers.
+
+    Args:
+        detector: Fitted on class names.
+    """
+
+    requires_fit = False
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def fit(self, *_: Any, **__: Any) -> Self:
+        """Do nothing: zero-shot detectors are fitted on class names."""
+        return self
+
+    def fit_features(self, *_: Any, **__: Any) -> Self:
+        """Do nothing: zero-shot detectors are fitted on class names."""
+        return self
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return outlier scores of images, float64 (B,), on the device of `x`.
+
+        Args:
+            x: (B, 3, H, W), uint8 or floating point from 0 to 1 as torchvision's ToTensor gives
+                it, not normalised: the encoder resizes, crops and normalises.
+
+        Raises:
+            InputError: Another shape, or floating-point numbers outside 0 to 1.
+        """
+        if x.ndim != 4:
+            raise InputError(f"Images must have shape (B, 3, H, W), not {tuple(x.shape)}.")
+        images = [
+            tensor_as_array(image, f"Image {i} of the batch")
+            for i, image in enumerate(x.detach().cpu().numpy())
+        ]
+        return _outlier(self.detector.score_samples(images), x)
+
+    def predict_features(self, x: Tensor) -> Tensor:
+        """Return outlier scores of image features (B, d), float64 (B,), on the device of `x`."""
+        return _outlier(self.detector.score_features(x.detach().cpu().numpy()), x)
+
+
+def _outlier(scores: Any, x: Tensor) -> Tensor:
+    return -torch.from_numpy(scores).to(x.device)
