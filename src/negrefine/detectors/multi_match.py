@@ -2,57 +2,137 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from negrefine.detectors.scores import multi_match_margins, multi_match_score, stable_topk
 from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.labels.prompts import embed
 
+# Rows by which the memory grows.
+_GROWTH = 4096
+# Images whose pairs are multiplied at a time: their float64 copies stay in the processor's cache.
+_PRODUCT_IMAGES = 32
+
 
 class PairEmbeddings:
     """Prompt ensembles of pair texts, with a bounded memory of those used last.
 
+    A pair is known by one number, made of the numbers that its class name and its negative label
+    got when they were first seen; equal texts have equal numbers.
+
     Args:
         encoder: Encodes the texts.
         templates: Noun templates; they serve adjective phrases too, as published.
-        max_pairs: Most texts to remember (2 KB each at d = 512).
+        max_pairs: Most pairs to remember (2 KB each at d = 512).
     """
 
     def __init__(self, encoder: Encoder, templates: Sequence[str], max_pairs: int) -> None:
         self._encoder = encoder
         self._templates = templates
         self._max_pairs = max_pairs
-        self._known: OrderedDict[str, FloatArray] = OrderedDict()
+        self._numbers: dict[str, int] = {}
+        # Known codes in order, and for each the row of `_rows` that holds its embedding.
+        self._codes = np.empty(0, dtype=np.int64)
+        self._slots = np.empty(0, dtype=np.int64)
+        # When each known code was used last, in calls.
+        self._used = np.empty(0, dtype=np.int64)
+        self._calls = 0
+        self._rows: FloatArray = np.empty((0, 0), dtype=np.float32)
 
-    def __call__(self, texts: Sequence[str]) -> FloatArray:
-        """Return the embeddings of distinct texts, float32 (len(texts), d), rows of length one."""
-        if not texts:
-            return self._encoder.encode_texts([])
-        new = [text for text in texts if text not in self._known]
-        fresh = dict(zip(new, embed(self._encoder, new, self._templates), strict=True))
-        rows = []
-        for text in texts:
-            if text in fresh:
-                rows.append(fresh[text])
-            else:
-                self._known.move_to_end(text)
-                rows.append(self._known[text])
-        # Copies, because a view would keep the features of its whole batch alive.
-        self._known.update((text, row.copy()) for text, row in fresh.items())
-        while len(self._known) > self._max_pairs:
-            self._known.popitem(last=False)
-        return np.stack(rows)
+    def __len__(self) -> int:
+        """Return how many pairs are remembered."""
+        return len(self._codes)
+
+    def numbers(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Return the numbers of class names or negative labels, int64 (len(texts),)."""
+        known = self._numbers
+        return np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
+
+    def __call__(
+        self, codes: NDArray[np.int64], text_of: Callable[[int], str]
+    ) -> tuple[FloatArray, NDArray[np.int64]]:
+        """Embed m pairs; only those that are not remembered are encoded.
+
+        Args:
+            codes: int64 (m,), `pair_codes` of their class names' and labels' `numbers`.
+            text_of: Gives the text of the i-th pair; called only for pairs to encode.
+
+        Returns:
+            A float32 matrix (r, d) of rows of length one, valid until the next call, and int64
+            (m,), the row of each pair in it.
+        """
+        self._calls += 1
+        at, known = self._find(codes)
+        self._used[at[known]] = self._calls
+        if len(codes) and known.all():
+            return self._rows, self._slots[at]
+        new = np.flatnonzero(~known)
+        texts = [text_of(i) for i in new.tolist()]
+        # Codes of a batch repeat where class names do; codes share a text where labels overlap.
+        row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        fresh = embed(self._encoder, list(row_of), self._templates)
+        row = np.array([row_of[text] for text in texts], dtype=np.int64)
+        old = self._rows[self._slots[at[known]]].reshape(-1, fresh.shape[1])
+        table = np.concatenate([old, fresh])
+        position = np.empty(len(codes), dtype=np.int64)
+        position[known] = np.arange(known.sum())
+        position[new] = known.sum() + row
+        new_codes, first = np.unique(codes[new], return_index=True)
+        self._remember(new_codes[: self._max_pairs], fresh[row[first[: self._max_pairs]]])
+        return table, position
+
+    def _find(self, codes: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Return where in `_codes` each code is, and whether it is there at all."""
+        if not len(self._codes):
+            return np.zeros(len(codes), dtype=np.intp), np.zeros(len(codes), dtype=np.bool_)
+        at = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
+        return at, self._codes[at] == codes
+
+    def _remember(self, codes: NDArray[np.int64], rows: FloatArray) -> None:
+        """Store rows of new codes, which are in order, in place of those used longest ago."""
+        if not len(codes):
+            return
+        excess = len(self._codes) + len(codes) - self._max_pairs
+        slots = np.arange(len(self._codes), min(len(self._codes) + len(codes), self._max_pairs))
+        if excess > 0:
+            oldest = np.argsort(self._used, kind="stable")[:excess]
+            slots = np.concatenate([self._slots[oldest], slots])
+            self._codes = np.delete(self._codes, oldest)
+            self._slots = np.delete(self._slots, oldest)
+            self._used = np.delete(self._used, oldest)
+        self._grow(int(slots.max(initial=-1)) + 1, rows.shape[1])
+        self._rows[slots] = rows
+        at = np.searchsorted(self._codes, codes)
+        self._codes = np.insert(self._codes, at, codes)
+        self._slots = np.insert(self._slots, at, slots)
+        self._used = np.insert(self._used, at, self._calls)
+
+    def _grow(self, n_rows: int, dim: int) -> None:
+        """Make room for so many rows, half as many again at least so that copies stay few."""
+        if n_rows <= len(self._rows):
+            return
+        room = max(n_rows, len(self._rows) * 3 // 2, len(self._rows) + _GROWTH)
+        grown = np.empty((min(room, self._max_pairs), dim), dtype=np.float32)
+        grown[: len(self._rows)] = self._rows.reshape(-1, dim)
+        self._rows = grown
 
 
 def pair_text(class_name: str, negative: str) -> str:
     """Return the text of a pair, the class name first."""
     return f"{class_name} and {negative}"
+
+
+def pair_codes(
+    class_numbers: NDArray[np.int64], negative_numbers: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return one number for each pair of numbers below 2^31."""
+    return (class_numbers << 32) | negative_numbers
 
 
 @dataclass(frozen=True)
@@ -96,6 +176,8 @@ def match_pairs(
     *,
     k: int,
     logit_scale: float,
+    class_numbers: NDArray[np.int64] | None = None,
+    negative_numbers: NDArray[np.int64] | None = None,
 ) -> MultiMatch:
     """Compare each image with the pairs of its k best class names and k best negative labels.
 
@@ -110,25 +192,43 @@ def match_pairs(
         embed_pairs: Embeds pair texts.
         k: min(k, K) class names and min(k, M) negative labels are paired.
         logit_scale: Factor on cosines.
+        class_numbers: `embed_pairs.numbers(class_names)`, to make it once for many batches.
+        negative_numbers: `embed_pairs.numbers(negatives)`.
     """
     class_index = stable_topk(class_similarities, k)
     negative_index = stable_topk(negative_similarities, k)
     n_negatives = negative_similarities.shape[-1]
     codes = class_index.unsqueeze(2) * n_negatives + negative_index.unsqueeze(1)
-    distinct, position = torch.unique(codes, return_inverse=True)
-    texts = [
-        pair_text(class_names[code // n_negatives], negatives[code % n_negatives])
-        for code in distinct.tolist()
-    ]
-    # Two codes share a text where class names repeat or labels overlap.
-    row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    rows = torch.tensor([row_of[text] for text in texts], dtype=torch.int64)
-    table = torch.from_numpy(embed_pairs(list(row_of)))
-    embedded = table[rows].to(features.device, features.dtype)
+    distinct, position = np.unique(codes.cpu().numpy(), return_inverse=True)
+    of_class, of_negative = np.divmod(distinct, max(n_negatives, 1))
+    if class_numbers is None:
+        class_numbers = embed_pairs.numbers(class_names)
+    if negative_numbers is None:
+        negative_numbers = embed_pairs.numbers(negatives)
+    table, rows = embed_pairs(
+        pair_codes(class_numbers[of_class], negative_numbers[of_negative]),
+        lambda i: pair_text(class_names[of_class[i]], negatives[of_negative[i]]),
+    )
     return MultiMatch(
         class_index,
         negative_index,
-        torch.einsum("nd,nijd->nij", features, embedded[position]),
+        _products(features, table, torch.from_numpy(rows[position]).reshape(codes.shape)),
         negative_similarities.gather(1, negative_index),
         logit_scale,
     )
+
+
+def _products(features: Tensor, table: FloatArray, rows: Tensor) -> Tensor:
+    """Return the cosines of each image with its pairs, float64 (n, I, J).
+
+    Args:
+        features: float64 (n, d).
+        table: float32 (r, d), embeddings of pairs.
+        rows: int64 (n, I, J), the row of each image's pairs.
+    """
+    cosines = features.new_empty(rows.shape)
+    for start in range(0, len(rows), _PRODUCT_IMAGES):
+        some = slice(start, start + _PRODUCT_IMAGES)
+        pairs = torch.from_numpy(table[rows[some].numpy()]).to(features.device, features.dtype)
+        cosines[some] = torch.einsum("nd,nijd->nij", features[some], pairs)
+    return cosines

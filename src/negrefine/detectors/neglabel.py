@@ -7,22 +7,24 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from negrefine.detectors.base import (
     Detector,
     as_double,
-    best_matches,
     check_whole,
     resolve_logit_scale,
 )
 from negrefine.detectors.bundle import Arrays, Tables
+from negrefine.detectors.explanation import Match
 from negrefine.detectors.scores import group_negatives, neglabel_score, raw_sum_score
 from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.labels.lexicon import Lexicon
 from negrefine.labels.mining import MiningRule, NegativeLabel, mine
 from negrefine.labels.prompts import NEGLABEL_PROMPTS, Prompts
 from negrefine.labels.unsaved import Unsaved
+from negrefine.labels.wordnet import WordNet
 
 
 class NegLabel(Detector):
@@ -189,15 +191,8 @@ class NegLabel(Detector):
         return {"neglabel": neglabel_score(classes, negatives, self.groups_, scale)}
 
     def _explain_negatives(self, x: Tensor, top: int) -> dict[str, Any]:
-        kept = self.kept_negative_labels_
         return {
-            "negatives": best_matches(
-                [label.text for label in kept],
-                self.negative_features_,
-                x,
-                top,
-                [label.lexname for label in kept],
-            )
+            "negatives": label_matches(self.kept_negative_labels_, self.negative_features_, x, top)
         }
 
     def _saved_arrays(self) -> Arrays:
@@ -216,3 +211,23 @@ class NegLabel(Detector):
         if len(labels) != len(features):
             raise ValueError("negative labels and their features differ in number")
         self._take_labels(labels, features)
+
+
+def label_matches(
+    labels: Sequence[NegativeLabel], features: FloatArray, x: Tensor, top: int
+) -> list[Match]:
+    """Return the labels most similar to one normalised feature (d,), with their definitions."""
+    similarity = (as_double(features) @ x).numpy()
+    order = np.argsort(-similarity, kind="stable")[:top]
+    return [
+        Match(labels[i].text, float(similarity[i]), labels[i].lexname, definition_of(labels[i]))
+        for i in order
+    ]
+
+
+def definition_of(label: NegativeLabel) -> str:
+    """Return the commonest meaning of the label's word in its lexicographer file, or ""."""
+    for synset in WordNet.load().synsets(label.word, pos=label.pos):
+        if synset.lexname == label.lexname:
+            return synset.definition
+    return ""

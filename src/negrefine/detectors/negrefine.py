@@ -9,18 +9,20 @@ from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from typing_extensions import Self
 
 from negrefine.detectors.base import check_whole, resolve_logit_scale
 from negrefine.detectors.bundle import Arrays, Tables
 from negrefine.detectors.csp import CSP
-from negrefine.detectors.explanation import PairMatch
+from negrefine.detectors.explanation import PairMatch, Unfiltered, decided_by, verdict_of
 from negrefine.detectors.multi_match import MultiMatch, PairEmbeddings, match_pairs, pair_text
+from negrefine.detectors.neglabel import label_matches
 from negrefine.detectors.scores import neglabel_score
 from negrefine.encoders.base import Encoder, FloatArray
-from negrefine.errors import InputError
+from negrefine.encoders.images import ImageSource
+from negrefine.errors import InputError, NotFittedError
 from negrefine.labels.judges import Judge
 from negrefine.labels.lexicon import Lexicon
 from negrefine.labels.mining import NegativeLabel
@@ -71,7 +73,10 @@ class NegRefine(CSP):
     method: ClassVar[str] = "negrefine"
 
     audit_: list[Question]
+    _kept_texts: list[str]
     _pair_memory: PairEmbeddings | None = None
+    # With all mined labels, made when an explanation first asks for it.
+    _unfiltered: NegRefine | None = None
 
     def __init__(
         self,
@@ -242,7 +247,7 @@ class NegRefine(CSP):
                 self.negative_labels_, self._label_features, self.class_names_, progress=progress
             )
         )
-        other.offset_ = None
+        other.offset_ = other.calibration_scores_ = None
         return other
 
     def _embed_pairs(self) -> PairEmbeddings:
@@ -256,7 +261,7 @@ class NegRefine(CSP):
             classes,
             negatives,
             self.class_names_,
-            [label.text for label in self.kept_negative_labels_],
+            self._kept_texts,
             self._embed_pairs(),
             k=self.k,
             logit_scale=resolve_logit_scale(self.logit_scale, self.encoder),
@@ -276,6 +281,45 @@ class NegRefine(CSP):
             return parts["neglabel"]
         return parts["neglabel"] + self.alpha * parts["multi_match"]
 
+    def predict(self, images: Sequence[ImageSource]) -> NDArray[np.int64]:
+        """Return +1 for in-distribution and -1 for out-of-distribution images, int64 (n,).
+
+        S_MM is left out where it cannot change the verdict; see `predict_features`.
+        """
+        self._check_fitted()
+        self._threshold()
+        return self.predict_features(self._encode(images, 64, progress=False)[0])
+
+    def predict_features(self, features: ArrayLike) -> NDArray[np.int64]:
+        """Return the verdicts of `predict` for image features (n, d), int64 (n,).
+
+        S_MM lies in [0, 1], so S lies between S_NegLabel and S_NegLabel + alpha; images whose
+        interval lies on one side of the threshold need no pair embedding.
+
+        Raises:
+            NotFittedError: `fit` has not run, or no threshold is set.
+            InputError: The features have the wrong shape.
+        """
+        self._check_fitted()
+        threshold = self._threshold()
+        rows = np.asarray(features, dtype=np.float32)
+        bare = copy(self)
+        bare.alpha = 0
+        neglabel = bare.score_features(rows)
+        lowest, highest = neglabel + min(self.alpha, 0), neglabel + max(self.alpha, 0)
+        inside = lowest >= threshold
+        (open_rows,) = np.nonzero(~inside & (highest >= threshold))
+        if len(open_rows):
+            inside[open_rows] = self.score_features(rows[open_rows]) >= threshold
+        return np.where(inside, 1, -1)
+
+    def _threshold(self) -> float:
+        if self.offset_ is None:
+            raise NotFittedError(
+                "No threshold is set: call calibrate(id_images, fpr=0.05), or set offset_."
+            )
+        return self.offset_
+
     def _explain_negatives(self, x: Tensor, top: int) -> dict[str, Any]:
         fields = super()._explain_negatives(x, top)
         if self.alpha == 0:
@@ -284,6 +328,7 @@ class NegRefine(CSP):
         classes, negatives = self._similarities(features)
         match = self._match(features, classes, negatives)
         ((row, column),) = match.winners()
+        s_mm = float(match.score()[0])
         i, j = int(match.class_index[0, row]), int(match.negative_index[0, column])
         fields["pair"] = PairMatch(
             class_name=self.class_names_[i],
@@ -291,8 +336,37 @@ class NegRefine(CSP):
             text=pair_text(self.class_names_[i], self.kept_negative_labels_[j].text),
             similarity=float(match.pair_similarities[0, row, column]),
             negative_similarity=float(match.negative_similarities[0, column]),
+            added=self.alpha * s_mm,
         )
         return fields
+
+    def _decided_by(self, parts: dict[str, float]) -> str | None:
+        return decided_by(parts, self.alpha, self.offset_)
+
+    def _explain_unfiltered(self, units: Tensor, top: int) -> Sequence[Unfiltered | None]:
+        away = [i for i, label in enumerate(self.negative_labels_) if not label.kept]
+        if not away:
+            return [None] * len(units)
+        if self._unfiltered is None:
+            self._unfiltered = self.with_filter("none")
+        everything = copy(self)
+        everything._take_labels(self._unfiltered.negative_labels_, self._unfiltered._label_features)
+        scores = everything.score_features(units.numpy())
+        labels, features = [self.negative_labels_[i] for i in away], self._label_features[away]
+        return [
+            Unfiltered(
+                score=float(score),
+                verdict=verdict_of(float(score), self.offset_),
+                n_removed=len(away),
+                removed=label_matches(labels, features, x, top),
+            )
+            for score, x in zip(scores, units, strict=True)
+        ]
+
+    def _take_labels(self, labels: list[NegativeLabel], features: FloatArray) -> None:
+        super()._take_labels(labels, features)
+        self._kept_texts = [label.text for label in self.kept_negative_labels_]
+        self._unfiltered = None
 
     def _saved_tables(self) -> Tables:
         return {**super()._saved_tables(), "audit": [asdict(line) for line in self.audit_]}

@@ -215,7 +215,10 @@ def neglabel_score(
     s = torch.as_tensor(class_similarities) * logit_scale
     n = torch.as_tensor(negative_similarities) * logit_scale
     positive = torch.logsumexp(s, dim=-1, keepdim=True)
-    grouped = n[:, groups.clamp_min(0)].masked_fill(groups < 0, -math.inf)
+    flat = n.index_select(-1, groups.clamp_min(0).flatten())
+    grouped = flat.reshape(*flat.shape[:-1], *groups.shape)
+    if (groups < 0).any():
+        grouped = grouped.masked_fill(groups < 0, -math.inf)
     return torch.sigmoid(positive - torch.logsumexp(grouped, dim=-1)).mean(dim=-1)
 
 

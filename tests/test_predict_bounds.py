@@ -1,0 +1,90 @@
+"""NegRefine decides without S_MM where S_MM cannot change the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from negrefine import Detector, NegRefine
+from negrefine.errors import NotFittedError
+
+
+class Counting:
+    """Passes everything on and counts the texts to encode."""
+
+    def __init__(self, encoder: Any) -> None:
+        self._encoder = encoder
+        self.n_texts = 0
+        # What another test has encoded must not be taken from the disk.
+        self.text_cache = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 1024) -> Any:
+        self.n_texts += len(texts)
+        return self._encoder.encode_texts(texts, batch_size)
+
+
+def with_alpha(detectors: dict[str, Detector], alpha: float, offset: float | None) -> NegRefine:
+    detector = copy(detectors["negrefine"])
+    assert isinstance(detector, NegRefine)
+    detector.alpha, detector.offset_, detector._pair_memory = alpha, offset, None
+    return detector
+
+
+def random_features(detector: NegRefine, seed: int, n: int = 6) -> Any:
+    return np.random.default_rng(seed).normal(size=(n, detector.class_features_.shape[1]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    alpha=st.sampled_from([-2.0, -0.3, 0.0, 0.3, 2.0]),
+    offset=st.floats(-2.5, 3.5),
+)
+def test_verdicts_are_those_of_the_scores(
+    detectors: dict[str, Detector], seed: int, alpha: float, offset: float
+) -> None:
+    detector = with_alpha(detectors, alpha, offset)
+    features = random_features(detector, seed)
+    plain = np.where(detector.score_features(features) >= offset, 1, -1)
+    np.testing.assert_array_equal(detector.predict_features(features), plain)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "offset", "encodes"),
+    [
+        (2.0, -0.5, False),
+        (2.0, 3.5, False),
+        (-2.0, -2.5, False),
+        (-2.0, 1.5, False),
+        (2.0, 1.5, True),
+        (-2.0, -0.5, True),
+    ],
+)
+def test_pairs_are_encoded_only_where_the_verdict_is_open(
+    detectors: dict[str, Detector], alpha: float, offset: float, encodes: bool
+) -> None:
+    detector = with_alpha(detectors, alpha, offset)
+    detector.encoder = counting = Counting(detector.encoder)
+    detector.predict_features(random_features(detector, 0))
+    assert (counting.n_texts > 0) is encodes
+
+
+def test_predict_agrees_on_pictures(detectors: dict[str, Detector], demo_pictures: Any) -> None:
+    detector = with_alpha(detectors, 2.0, 1.0)
+    plain = np.where(detector.score_samples(demo_pictures) >= 1.0, 1, -1)
+    np.testing.assert_array_equal(detector.predict(demo_pictures), plain)
+
+
+def test_no_threshold_is_an_error(detectors: dict[str, Detector]) -> None:
+    detector = with_alpha(detectors, 2.0, None)
+    with pytest.raises(NotFittedError, match="calibrate"):
+        detector.predict_features(random_features(detector, 0))
