@@ -14,11 +14,13 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import urllib.error
 import urllib.request
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,8 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Otherwise every reply on a kept connection waits 40 ms for the client's ACK.
+            disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -266,6 +270,24 @@ def test_what_fails_for_good_is_named_and_the_rest_is_stored(
     assert (again.usage.asked, again.usage.cached) == (4, 116)
 
 
+def test_what_failed_is_named_to_a_slow_reader_too(server: Server) -> None:
+    def last_fails(handler: Any, question: str, body: Any) -> bool:
+        if "'word 0'" not in question:
+            time.sleep(0.3)
+        if "'word 5'" in question:
+            handler.send(403, {"error": {"message": "last"}})
+            return True
+        return False
+
+    server.behave = last_fails
+    stream = judge_at(server.url, concurrency=6).iter_answers(QUERIES[:6])
+    next(stream)
+    # The other answers, the error and the end are waiting together when the reader comes back.
+    time.sleep(1)
+    with pytest.raises(JudgeError, match="last"):
+        list(stream)
+
+
 def test_a_server_that_dies_is_not_asked_on_and_on(server: Server, tmp_path: Path) -> None:
     def dying(handler: Any, question: str, body: Any) -> bool:
         if server.asked.total() > 30:
@@ -277,7 +299,7 @@ def test_a_server_that_dies_is_not_asked_on_and_on(server: Server, tmp_path: Pat
     judge = judge_at(server.url, max_retries=1, concurrency=4, store=tmp_path / "a.sqlite")
     with pytest.raises(JudgeError, match="has stopped answering"):
         answer_all(judge, QUERIES)
-    assert server.asked.total() < 50
+    assert server.asked.total() <= 30 + 2 * (16 + 4)
     assert len(AnswerStore(tmp_path / "a.sqlite").get(judge.identity, QUERIES)) == 30
 
 
@@ -341,6 +363,10 @@ def test_does_without_probabilities_where_the_server_refuses_them(server: Server
         ("Yes and no.", None),
         ("Nothing", None),
         ("Yesterday", None),
+        ("_Yes_", True),
+        ("__No__", False),
+        ("Yes/No", None),
+        ("No wait, let me think.\n</think>\n\nYes", True),
         ("The answer is yes", None),
         ("", None),
     ],
@@ -348,6 +374,20 @@ def test_does_without_probabilities_where_the_server_refuses_them(server: Server
 def test_reads_replies(text: str, yes: bool | None) -> None:
     answer = read_reply(text)
     assert (None if answer is None else answer.yes) is yes
+
+
+def test_probabilities_change_the_confidence_but_not_the_answer() -> None:
+    shares = {"Yes": 0.4, "No": 0.3, "no": 0.25}
+    sure = read_reply("Yes", [(word, float(np.log(p))) for word, p in shares.items()])
+    assert sure is not None
+    assert sure.yes is True
+    assert sure.confidence == pytest.approx(0.4 / 0.95)
+    assert read_reply("Yes and no", [("Yes", -0.01)]) is None
+
+
+@pytest.mark.parametrize("odd", [1000.0, float("inf"), float("nan")])
+def test_impossible_probabilities_do_not_count(odd: float) -> None:
+    assert read_reply("Yes", [("Yes", odd)]) == Answer(True, "replied 'Yes'")
 
 
 def test_improbable_words_do_not_count() -> None:
@@ -388,6 +428,209 @@ def test_refusals_end_the_run_at_once(
     assert secret.encode() not in stored
 
 
+@pytest.mark.parametrize("padding", [0, 240, 250, 260])
+def test_a_server_that_repeats_the_key_leaks_none_of_it(
+    server: Server, padding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "sk-very-secret-1234567890"  # noqa: S105
+    monkeypatch.setenv("SOME_KEY", f"{secret}\n")
+
+    def refuse(handler: Any, question: str, body: Any) -> bool:
+        handler.send(401, {"error": {"message": "x" * padding + secret}})
+        return True
+
+    server.behave = refuse
+    with pytest.raises(JudgeError) as caught:
+        answer_all(judge_at(server.url, api_key_env="SOME_KEY"), QUERIES)
+    assert server.authorization == {f"Bearer {secret}"}
+    assert secret[:8] not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("key", ["sk-“quoted”-1234", "sk-1234\nsk-5678"])
+def test_a_key_that_cannot_be_sent_is_not_shown(
+    server: Server, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", key)
+    with pytest.raises(InputError, match="'SOME_KEY'") as caught:
+        answer_all(judge_at(server.url, api_key_env="SOME_KEY"), QUERIES)
+    assert "1234" not in "".join(traceback.format_exception(caught.value))
+    assert not server.asked
+
+
+def test_an_empty_key_is_no_key(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "")
+    judge = judge_at(server.url, api_key_env="SOME_KEY")
+    assert decisions(answer_all(judge, QUERIES)) == expected()
+
+
+def test_passwords_in_the_address_are_refused_and_not_shown() -> None:
+    with pytest.raises(InputError, match="user or password") as caught:
+        OpenAIJudge("m", "https://user:hunter2@localhost/v1")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_extra_fields_count_and_are_not_shown() -> None:
+    def identity(**extra: Any) -> str:
+        return OpenAIJudge("m", "http://a/v1", extra_body=extra, store=None).identity
+
+    assert identity(a={"x": 1, "y": 2}) == identity(a={"y": 2, "x": 1}) != identity(a={"x": 1})
+    assert "hunter2" not in identity(password="hunter2")
+    with pytest.raises(InputError, match="extra_body"):
+        identity(a={1, 2})
+
+
+def test_a_reader_that_stops_stops_the_questions_and_loses_no_answer(
+    server: Server, tmp_path: Path
+) -> None:
+    judge = judge_at(server.url, concurrency=4, store=tmp_path / "a.sqlite")
+    stream = judge.iter_answers(QUERIES)
+    first = len(next(stream))
+    seen = -1
+    while server.open_now or server.asked.total() != seen:
+        seen = server.asked.total()
+        time.sleep(0.2)
+    assert seen <= first + 2 * 4
+    stream.close()  # type: ignore[attr-defined]
+    assert len(AnswerStore(tmp_path / "a.sqlite").get(judge.identity, QUERIES)) == seen
+
+
+def test_thoughts_that_were_cut_off_are_no_answer(server: Server, tmp_path: Path) -> None:
+    def think(question: str, body: dict[str, Any]) -> dict[str, Any]:
+        cut = message("<think>Hm" if "'word 1'" in question else None)
+        cut["choices"][0]["finish_reason"] = "length"
+        return cut if body["max_tokens"] < 100 else message(truth(question))
+
+    server.reply = think
+    path = tmp_path / "a.sqlite"
+    with pytest.raises(JudgeError, match="raise max_tokens"):
+        answer_all(judge_at(server.url, store=path), QUERIES)
+    assert server.asked.total() <= 16
+    longer = judge_at(server.url, store=path, max_tokens=1000)
+    assert decisions(answer_all(longer, QUERIES)) == expected()
+    assert longer.usage.cached == 0
+
+
+def test_a_question_that_is_filtered_is_undecided(server: Server) -> None:
+    def filtered(handler: Any, question: str, body: Any) -> bool:
+        if "'word 5'" in question:
+            handler.send(400, {"error": {"code": "content_filter", "message": "filtered"}})
+            return True
+        return False
+
+    server.behave = filtered
+    answers = answer_all(judge_at(server.url, concurrency=2), QUERIES)
+    for query, answer, yes in zip(QUERIES, answers, expected(), strict=True):
+        assert answer.yes is (None if query.word == "word 5" else yes)
+
+
+def test_one_question_that_is_refused_does_not_end_the_run(server: Server, tmp_path: Path) -> None:
+    def refuse(handler: Any, question: str, body: Any) -> bool:
+        if "'word 50'" in question:
+            handler.send(400, {"error": {"message": "too rude"}})
+            return True
+        return False
+
+    server.behave = refuse
+    judge = judge_at(server.url, concurrency=2, store=tmp_path / "a.sqlite")
+    with pytest.raises(JudgeError, match=r"1 of 120 questions .* too rude"):
+        answer_all(judge, QUERIES)
+    assert len(AnswerStore(tmp_path / "a.sqlite").get(judge.identity, QUERIES)) == 119
+
+
+def test_does_without_options_that_the_server_refuses(server: Server) -> None:
+    def refuse(handler: Any, question: str, body: dict[str, Any]) -> bool:
+        for option in ("max_tokens", "temperature", "top_logprobs"):
+            if option in body:
+                text = f"Unsupported parameter: '{option}'"
+                handler.send(400, {"error": {"message": text, "param": option}})
+                return True
+        assert body["max_completion_tokens"] == 16
+        return False
+
+    server.behave = refuse
+    judge = judge_at(server.url, concurrency=3)
+    assert decisions(answer_all(judge, QUERIES)) == expected()
+    assert max(server.asked.values()) <= 1 + 3
+    assert server.asked.total() <= len(QUERIES) + 3 * 3
+
+
+def test_waits_until_a_date(server: Server) -> None:
+    times: list[float] = []
+
+    def busy_once(handler: Any, question: str, body: Any) -> bool:
+        times.append(time.time())
+        if len(times) == 1:
+            # Dates have whole seconds.
+            handler.send(429, {}, retry_after=formatdate(int(times[0]) + 2, usegmt=True))
+            return True
+        return False
+
+    server.behave = busy_once
+    answer_all(judge_at(server.url, longest_pause=5), [Query("a")])
+    assert times[1] >= int(times[0]) + 2
+
+
+def test_a_reply_that_drips_is_too_slow(server: Server) -> None:
+    def drip(handler: Any, question: str, body: Any) -> bool:
+        handler.send_response(200)
+        handler.send_header("content-length", "1000")
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            time.sleep(0.1)
+        return True
+
+    server.behave = drip
+    begun = time.monotonic()
+    with pytest.raises(JudgeError, match=r"1 of 1 questions .* within 0\.4 seconds"):
+        answer_all(judge_at(server.url, timeout=0.4, max_retries=1), [Query("a")])
+    assert time.monotonic() - begun < 5
+
+
+def test_odd_numbers_of_tokens_do_not_count(server: Server) -> None:
+    server.reply = lambda question, _: {
+        **message(truth(question)),
+        "usage": {"prompt_tokens": "3", "completion_tokens": [2]},
+    }
+    judge = judge_at(server.url)
+    assert decisions(answer_all(judge, QUERIES)) == expected()
+    assert judge.usage.prompt_tokens == 0
+
+
+def test_neighbours_that_fail_do_not_stop_a_run_that_asks_one_by_one(
+    server: Server, tmp_path: Path
+) -> None:
+    def never(handler: Any, question: str, body: Any) -> bool:
+        if "'word 3'" in question or "'word 4'" in question:
+            handler.send(500, {})
+            return True
+        return False
+
+    server.behave = never
+    judge = judge_at(server.url, concurrency=1, max_retries=1, store=tmp_path / "a.sqlite")
+    with pytest.raises(JudgeError, match="8 of 120 questions"):
+        answer_all(judge, QUERIES)
+    assert len(AnswerStore(tmp_path / "a.sqlite").get(judge.identity, QUERIES)) == 112
+
+
+def test_a_host_that_accepts_nothing_is_not_tried_again() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        address = silent.getsockname()
+        # A full backlog: further connections hang.
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(address)
+        begun = time.monotonic()
+        with pytest.raises(JudgeError, match="check that it runs"):
+            answer_all(judge_at(f"http://127.0.0.1:{address[1]}/v1", timeout=1), QUERIES)
+        assert time.monotonic() - begun < 5
+        for one in waiting:
+            one.close()
+
+
 def test_a_dead_port_is_one_quick_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -403,6 +646,9 @@ def test_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
         OpenAIJudge("gpt", store=None).is_proper_noun(["a"])
     with pytest.raises(InputError, match="base_url"):
         OpenAIJudge("m", "localhost:8000")
+    for url in ("http://[bad", "http://127.0.0.1:99999/v1", "http://"):
+        with pytest.raises((InputError, JudgeError)):
+            answer_all(judge_at(url), QUERIES)
     with pytest.raises(InputError, match="concurrency must be at least 1"):
         OpenAIJudge("m", concurrency=0)
 
