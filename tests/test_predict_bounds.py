@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,3 +89,43 @@ def test_no_threshold_is_an_error(detectors: dict[str, Detector]) -> None:
     detector = with_alpha(detectors, 2.0, None)
     with pytest.raises(NotFittedError, match="calibrate"):
         detector.predict_features(random_features(detector, 0))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    alpha=st.sampled_from([-2.0, 0.0, 0.3, 2.0]),
+    threshold=st.floats(-2.5, 3.5),
+)
+def test_bounds_are_marked_and_true(
+    detectors: dict[str, Detector], seed: int, alpha: float, threshold: float
+) -> None:
+    detector = with_alpha(detectors, alpha, None)
+    features = random_features(detector, seed)
+    plain = detector.score_features(features)
+    bounded = detector.score_features(features, threshold=threshold)
+    np.testing.assert_allclose(bounded.values[bounded.exact], plain[bounded.exact], atol=1e-9)
+    inside = bounded.values >= threshold
+    lower, upper = ~bounded.exact & inside, ~bounded.exact & ~inside
+    assert (bounded.values[lower] <= plain[lower]).all()
+    assert (bounded.values[upper] >= plain[upper]).all()
+    np.testing.assert_array_equal(bounded.verdicts, np.where(plain >= threshold, 1, -1))
+    assert alpha != 0 or bounded.exact.all()
+
+
+def test_images_get_the_bounds_of_their_features(
+    detectors: dict[str, Detector], demo_pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("negrefine.detectors.base._SCORE_ROWS", 7)
+    detector = with_alpha(detectors, 2.0, None)
+    features = detector.encoder.encode_images(demo_pictures)
+    scores = detector.score_features(features)
+    # Between two scores, since features of other batches differ by rounding.
+    threshold = float(np.sort(scores)[len(scores) // 2 - 1 :][:2].mean())
+    bounded = detector.score_samples(demo_pictures, threshold=threshold, batch_size=4)
+    assert len(bounded) == len(demo_pictures)
+    assert bounded.threshold == threshold
+    np.testing.assert_array_equal(bounded.verdicts, np.where(scores >= threshold, 1, -1))
+    np.testing.assert_allclose(bounded.values[bounded.exact], scores[bounded.exact], atol=1e-5)
+    detector.offset_ = threshold
+    np.testing.assert_array_equal(detector.predict(demo_pictures), bounded.verdicts)

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,10 +21,12 @@ from negrefine.detectors.bundle import Arrays, Tables, write_bundle
 from negrefine.detectors.conformal import conformal_threshold, p_values
 from negrefine.detectors.explanation import Explanation, Match, Unfiltered, verdict_of
 from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.encoders.batches import encode_batches, equal_blocks
 from negrefine.encoders.images import ImageSource
 from negrefine.errors import InputError, NotFittedError
 from negrefine.labels.class_names import check_class_names
 from negrefine.labels.prompts import Prompts, embed
+from negrefine.progress import progress_bar
 
 # Rows scored at a time: bounds the (rows x negatives) matrices.
 _SCORE_ROWS = 256
@@ -157,8 +159,17 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
     def score_parts(
         self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
     ) -> dict[str, NDArray[np.float64]]:
-        """Return the components of the score for images, each float64 (n,)."""
-        return self.score_feature_parts(*self._encode(images, batch_size, progress))
+        """Return the components of the score for images, each float64 (n,).
+
+        Features are dropped as soon as they are scored, so memory does not grow with the number of
+        images.
+        """
+        self._check_fitted()
+        blocks = [
+            self.score_feature_parts(features, patches)
+            for features, patches in self._encode_blocks(images, batch_size, progress=progress)
+        ]
+        return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
     def score_samples(
         self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
@@ -179,14 +190,20 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
         """
         return self.combine(self.score_parts(images, batch_size=batch_size, progress=progress))
 
-    def _encode(
-        self, images: Sequence[ImageSource], batch_size: int, progress: bool
-    ) -> tuple[FloatArray, FloatArray | None]:
-        """Return the features and patch features that `score_feature_parts` takes."""
-        self._check_fitted()
-        # A user's own encoder need not know how to draw a bar.
-        options: dict[str, Any] = {"show_progress_bar": True} if progress else {}
-        return self.encoder.encode_images(images, batch_size=batch_size, **options), None
+    def _encode_blocks(
+        self, images: Sequence[ImageSource], batch_size: int, *, progress: bool
+    ) -> Iterator[tuple[FloatArray, FloatArray | None]]:
+        """Yield the features and patch features that `score_feature_parts` takes, at least once.
+
+        Blocks have `_SCORE_ROWS` rows whatever the batch size, so that sums over labels are made
+        in the same order.
+        """
+        total = len(images) if isinstance(images, Sized) else 0
+        with progress_bar("Scoring images", total, enabled=progress) as advance:
+            encoded = encode_batches(self.encoder, images, batch_size, patches=self.uses_patches)
+            for features, patches in equal_blocks(encoded, _SCORE_ROWS):
+                yield features, patches
+                advance(len(features))
 
     def calibrate(
         self,
@@ -300,7 +317,8 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
             unfiltered: Also score the image as if NegFilter had removed nothing, which costs a
                 second score; methods without a filter ignore it.
         """
-        features, patches = self._encode([image], 1, progress=False)
+        self._check_fitted()
+        ((features, patches),) = self._encode_blocks([image], 1, progress=False)
         return self.explain_features(features, patches=patches, top=top, unfiltered=unfiltered)[0]
 
     def explain_features(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -17,15 +16,11 @@ from negrefine.detectors.explanation import Explanation, PatchMatch
 from negrefine.detectors.mcm import MCM
 from negrefine.detectors.scores import local_mcm_score, mcm_score
 from negrefine.encoders.base import FloatArray, PatchEncoder
-from negrefine.encoders.images import ImageSource
 from negrefine.errors import EncoderError, InputError
 from negrefine.labels.prompts import Prompts
-from negrefine.progress import progress_bar
 
 # Patch rows scored at a time: bounds the (rows x classes) matrices.
 _PATCH_ROWS = 512
-# Images whose patch features are held at a time: 100 MB for ViT-B/16.
-_IMAGES = 256
 
 
 class GLMCM(MCM):
@@ -88,34 +83,6 @@ class GLMCM(MCM):
     def combine(self, parts: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
         """Return S = global + local_weight * local."""
         return parts["global"] + self.local_weight * parts["local"]
-
-    def score_parts(
-        self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
-    ) -> dict[str, NDArray[np.float64]]:
-        """Return "global" and "local" for images, each float64 (n,).
-
-        Patch features are dropped as soon as they are scored, so memory does not grow with the
-        number of images.
-        """
-        if not hasattr(images, "__len__"):
-            # One image instead of a list, which the encoder refuses in its own words.
-            return super().score_parts(images, batch_size=batch_size)
-        chunks = []
-        with progress_bar("Encoding images", len(images), enabled=progress) as advance:
-            for start in range(0, max(len(images), 1), _IMAGES):
-                chunk = images[start : start + _IMAGES]
-                chunks.append(super().score_parts(chunk, batch_size=batch_size))
-                advance(len(chunk))
-        return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-
-    def _encode(
-        self,
-        images: Sequence[ImageSource],
-        batch_size: int,
-        progress: bool,  # noqa: ARG002 - score_parts draws the bar over all chunks
-    ) -> tuple[FloatArray, FloatArray | None]:
-        self._check_fitted()
-        return self.encoder.encode_images_and_patches(images, batch_size=batch_size)
 
     def explain_features(
         self,

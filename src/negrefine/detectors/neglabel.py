@@ -60,6 +60,8 @@ class NegLabel(Detector):
 
     negative_labels_: list[NegativeLabel]
     negative_features_: FloatArray
+    # The features that the float64 copy was made of, and the copy, (d, M).
+    _double_negatives: tuple[FloatArray, Tensor] | None = None
 
     def __init__(
         self,
@@ -178,10 +180,12 @@ class NegLabel(Detector):
         return groups[: self.group_fuse_num - 1 if self.official else self.group_fuse_num]
 
     def _similarities(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        return (
-            features @ as_double(self.class_features_).T,
-            features @ as_double(self.negative_features_).T,
-        )
+        negatives = self._double_negatives
+        if negatives is None or negatives[0] is not self.negative_features_:
+            # Thousands of rows, converted once rather than for every batch of images.
+            negatives = (self.negative_features_, as_double(self.negative_features_).T)
+            self._double_negatives = negatives
+        return features @ as_double(self.class_features_).T, features @ negatives[1]
 
     def _score_parts(self, features: Tensor) -> dict[str, Tensor]:
         classes, negatives = self._similarities(features)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import asdict, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from negrefine.detectors.base import check_whole, resolve_logit_scale
+from negrefine.detectors.bounded_scores import BoundedScores
 from negrefine.detectors.bundle import Arrays, Tables
 from negrefine.detectors.csp import CSP
 from negrefine.detectors.explanation import PairMatch, Unfiltered, decided_by, verdict_of
@@ -75,6 +76,11 @@ class NegRefine(CSP):
     audit_: list[Question]
     _kept_texts: list[str]
     _pair_memory: PairEmbeddings | None = None
+    # What the numbers of pair texts were made for, and those of class names and of labels.
+    _numbered: (
+        tuple[tuple[PairEmbeddings, list[str], list[str]], NDArray[np.int64], NDArray[np.int64]]
+        | None
+    ) = None
     # With all mined labels, made when an explanation first asks for it.
     _unfiltered: NegRefine | None = None
 
@@ -256,15 +262,24 @@ class NegRefine(CSP):
         return self._pair_memory
 
     def _match(self, features: Tensor, classes: Tensor, negatives: Tensor) -> MultiMatch:
+        embed_pairs = self._embed_pairs()
+        key = (embed_pairs, self.class_names_, self._kept_texts)
+        if self._numbered is None or any(
+            a is not b for a, b in zip(self._numbered[0], key, strict=True)
+        ):
+            numbers = embed_pairs.numbers(self.class_names_), embed_pairs.numbers(self._kept_texts)
+            self._numbered = (key, *numbers)
         return match_pairs(
             features,
             classes,
             negatives,
             self.class_names_,
             self._kept_texts,
-            self._embed_pairs(),
+            embed_pairs,
             k=self.k,
             logit_scale=resolve_logit_scale(self.logit_scale, self.encoder),
+            class_numbers=self._numbered[1],
+            negative_numbers=self._numbered[2],
         )
 
     def _score_parts(self, features: Tensor) -> dict[str, Tensor]:
@@ -281,37 +296,113 @@ class NegRefine(CSP):
             return parts["neglabel"]
         return parts["neglabel"] + self.alpha * parts["multi_match"]
 
+    @overload
+    def score_samples(
+        self,
+        images: Sequence[ImageSource],
+        *,
+        batch_size: int = 64,
+        progress: bool = False,
+        threshold: None = None,
+    ) -> NDArray[np.float64]: ...
+    @overload
+    def score_samples(
+        self,
+        images: Sequence[ImageSource],
+        *,
+        batch_size: int = 64,
+        progress: bool = False,
+        threshold: float,
+    ) -> BoundedScores: ...
+    def score_samples(
+        self,
+        images: Sequence[ImageSource],
+        *,
+        batch_size: int = 64,
+        progress: bool = False,
+        threshold: float | None = None,
+    ) -> NDArray[np.float64] | BoundedScores:
+        """Score images; larger is more in-distribution.
+
+        Args and Raises as `Detector.score_samples`, and:
+
+        Args:
+            threshold: Leave S_MM, and so the encoding of pair texts, out for images whose side of
+                this score is already clear; see `score_features`.
+
+        Returns:
+            float64 (n,), or `BoundedScores` with a threshold.
+        """
+        if threshold is None:
+            return super().score_samples(images, batch_size=batch_size, progress=progress)
+        self._check_fitted()
+        return BoundedScores.concatenate(
+            [
+                self.score_features(features, threshold=threshold)
+                for features, _ in self._encode_blocks(images, batch_size, progress=progress)
+            ]
+        )
+
+    @overload
+    def score_features(
+        self, features: ArrayLike, patches: ArrayLike | None = None, *, threshold: None = None
+    ) -> NDArray[np.float64]: ...
+    @overload
+    def score_features(
+        self, features: ArrayLike, patches: ArrayLike | None = None, *, threshold: float
+    ) -> BoundedScores: ...
+    def score_features(
+        self,
+        features: ArrayLike,
+        patches: ArrayLike | None = None,
+        *,
+        threshold: float | None = None,
+    ) -> NDArray[np.float64] | BoundedScores:
+        """Return float64 (n,) scores of image features (n, d), or bounds of them.
+
+        S_MM lies in [0, 1], so S lies between S_NegLabel and S_NegLabel + alpha. With a threshold,
+        images whose interval lies on one side of it need no pair embedding, and their score is
+        the end of the interval nearest to the threshold.
+
+        Args:
+            features: (n, d) from `encoder.encode_images`.
+            patches: Not used by this method: None.
+            threshold: A score whose sides are of interest, such as `offset_`.
+
+        Raises:
+            NotFittedError: `fit` has not run.
+            InputError: The features have the wrong shape.
+        """
+        if threshold is None:
+            return super().score_features(features, patches)
+        bare = copy(self)
+        bare.alpha = 0
+        neglabel = bare.score_features(features, patches)
+        lowest, highest = neglabel + min(self.alpha, 0), neglabel + max(self.alpha, 0)
+        values = np.where(lowest >= threshold, lowest, highest)
+        exact = (lowest < threshold) & (highest >= threshold)
+        if exact.any():
+            open_rows = np.asarray(features, dtype=np.float32)[exact]
+            values[exact] = super().score_features(open_rows)
+        return BoundedScores(values, exact | (lowest == highest), float(threshold))
+
     def predict(self, images: Sequence[ImageSource]) -> NDArray[np.int64]:
         """Return +1 for in-distribution and -1 for out-of-distribution images, int64 (n,).
 
-        S_MM is left out where it cannot change the verdict; see `predict_features`.
+        S_MM is left out where it cannot change the verdict; see `score_features`.
         """
         self._check_fitted()
-        self._threshold()
-        return self.predict_features(self._encode(images, 64, progress=False)[0])
+        return self.score_samples(images, threshold=self._threshold()).verdicts
 
     def predict_features(self, features: ArrayLike) -> NDArray[np.int64]:
         """Return the verdicts of `predict` for image features (n, d), int64 (n,).
-
-        S_MM lies in [0, 1], so S lies between S_NegLabel and S_NegLabel + alpha; images whose
-        interval lies on one side of the threshold need no pair embedding.
 
         Raises:
             NotFittedError: `fit` has not run, or no threshold is set.
             InputError: The features have the wrong shape.
         """
         self._check_fitted()
-        threshold = self._threshold()
-        rows = np.asarray(features, dtype=np.float32)
-        bare = copy(self)
-        bare.alpha = 0
-        neglabel = bare.score_features(rows)
-        lowest, highest = neglabel + min(self.alpha, 0), neglabel + max(self.alpha, 0)
-        inside = lowest >= threshold
-        (open_rows,) = np.nonzero(~inside & (highest >= threshold))
-        if len(open_rows):
-            inside[open_rows] = self.score_features(rows[open_rows]) >= threshold
-        return np.where(inside, 1, -1)
+        return self.score_features(features, threshold=self._threshold()).verdicts
 
     def _threshold(self) -> float:
         if self.offset_ is None:

@@ -283,12 +283,11 @@ def stable_topk(values: Tensor, k: int) -> Tensor:
     `torch.topk` leaves the order of ties open; only rows with a tie pay for a full sort.
     """
     k = min(k, values.shape[-1])
-    top, index = torch.topk(values, k, dim=-1)
-    if k == 0:
-        return index
-    tied_inside = (top[:, 1:] == top[:, :-1]).any(dim=-1)
-    tied = tied_inside | ((values >= top[:, -1:]).sum(dim=-1) > k)
-    if tied.any():
+    # One value more shows a tie between the last one taken and the first one left out.
+    top, index = torch.topk(values, min(k + 1, values.shape[-1]), dim=-1)
+    index = index[:, :k].contiguous()
+    tied = (top[:, 1:] == top[:, :-1]).any(dim=-1)
+    if k > 0 and tied.any():
         order = torch.argsort(values[tied], dim=-1, descending=True, stable=True)
         index[tied] = order[:, :k]
     return index

@@ -31,7 +31,8 @@ _TOKEN_BUDGET = {"cpu": 2048}
 _GPU_TOKEN_BUDGET = 65536
 # Texts whose tokens are compared for common prefixes at a time.
 _TEXT_WINDOW = 65536
-_DECODE_WORKERS = 4
+# Decoding and resizing leave the interpreter's lock, so threads do as well as processes.
+_DECODE_WORKERS = min(32, max(4, os.cpu_count() or 1))
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,19 @@ class EncodedImages:
     features: FloatArray
     errors: list[ImageError | None]
     patches: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """Features of a batch on the model's device, perhaps still being computed."""
+
+    features: torch.Tensor
+    patches: torch.Tensor | None
+    errors: list[ImageError | None]
+
+    def fetch(self) -> EncodedImages:
+        patches = None if self.patches is None else _to_numpy(self.patches)
+        return EncodedImages(_to_numpy(self.features), self.errors, patches)
 
 
 class CLIPEncoder:
@@ -71,8 +85,15 @@ class CLIPEncoder:
         exif_orientation: bool,
         background: tuple[int, int, int] | None,
         cache: EmbeddingCache | None = None,
+        compile_images: bool = False,
     ) -> None:
         self._model = model
+        # The last batch of a set is a short one: without dynamic shapes it would compile again.
+        self._vision: Callable[..., Any] = (
+            torch.compile(model.vision_model, dynamic=True)
+            if compile_images
+            else model.vision_model
+        )
         self._tokenizer = tokenizer
         self._fingerprint = fingerprint
         self.preprocessing = preprocessing
@@ -254,7 +275,7 @@ class CLIPEncoder:
     ) -> list[EncodedImages]:
         """Encode every image or raise; the first batch is empty and gives no images a shape."""
         images = _several(images)
-        batches = [self._encode_pixels([], [], patches=patches)]
+        batches = [self._launch([], [], patches=patches).fetch()]
         with progress_bar("Encoding images", len(images), enabled=show_progress_bar) as advance:
             for batch in self.iter_encoded_images(images, batch_size, patches=patches):
                 for error in batch.errors:
@@ -277,10 +298,20 @@ class CLIPEncoder:
             batch_size: Images to encode at a time.
             patches: Also give patch features, as `encode_images_and_patches` does.
         """
+        waiting: _Launched | None = None
         for pixels in _read_ahead(self._read_pixels, _several(images), batch_size):
             good = [p for p in pixels if not isinstance(p, ImageError)]
             errors = [p if isinstance(p, ImageError) else None for p in pixels]
-            yield self._encode_pixels(good, errors, patches=patches)
+            launched = self._launch(good, errors, patches=patches)
+            # A GPU works on this batch while the one before it is fetched and used.
+            if waiting is not None:
+                yield waiting.fetch()
+            waiting = launched
+            if self.device.type == "cpu":
+                yield waiting.fetch()
+                waiting = None
+        if waiting is not None:
+            yield waiting.fetch()
 
     def _read_pixels(self, source: ImageSource) -> FloatArray | ImageError:
         try:
@@ -297,19 +328,21 @@ class CLIPEncoder:
             return error
 
     @torch.inference_mode()
-    def _encode_pixels(
+    def _launch(
         self, pixels: list[FloatArray], errors: list[ImageError | None], *, patches: bool
-    ) -> EncodedImages:
+    ) -> _Launched:
+        """Start the work on a batch; on a GPU nothing here waits for it."""
         if not pixels:
-            features = np.empty((0, self.dim), dtype=np.float32)
-            nothing = np.empty((0, self.n_patches, self.dim), dtype=np.float32)
-            return EncodedImages(features, errors, nothing if patches else None)
-        batch = torch.from_numpy(np.stack(pixels)).to(self.device, self.dtype)
+            nothing = torch.empty(0, self.n_patches, self.dim) if patches else None
+            return _Launched(torch.empty(0, self.dim), nothing, errors)
+        batch = torch.from_numpy(np.stack(pixels))
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        batch = batch.to(self.device, non_blocking=True).to(self.dtype)
         if patches:
-            image, local = image_and_patch_features(self._model, batch)
-            return EncodedImages(_to_numpy(image), errors, _to_numpy(local))
-        pooled = self._model.vision_model(pixel_values=batch).pooler_output
-        return EncodedImages(_to_numpy(self._model.visual_projection(pooled)), errors)
+            return _Launched(*image_and_patch_features(self._model, batch), errors)
+        pooled = self._vision(pixel_values=batch).pooler_output
+        return _Launched(self._model.visual_projection(pooled), None, errors)
 
 
 def _several(images: Sequence[ImageSource]) -> Sequence[ImageSource]:

@@ -61,6 +61,7 @@ def load_encoder(
     background: tuple[int, int, int] | None = None,
     truncate: bool | None = None,
     cache: EmbeddingCache | str | os.PathLike[str] | bool = True,
+    compile_images: bool = False,
 ) -> CLIPEncoder:
     """Load an image-text encoder.
 
@@ -82,6 +83,9 @@ def load_encoder(
             text again: True is "embeddings.sqlite" in `cache_directory()` ($NEGREFINE_CACHE or the
             user's cache directory, at most 4 GB), False is nowhere; or a file, or an
             `EmbeddingCache`. Cached numbers equal computed ones up to rounding.
+        compile_images: Run the vision tower through `torch.compile`, which needs a C++ compiler (on
+            a GPU Triton) and a minute at the first batch; features differ by rounding. Patch
+            features are not compiled.
 
     Raises:
         EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
@@ -133,6 +137,7 @@ def load_encoder(
         "exif_orientation": exif_orientation,
         "background": background,
         "cache": open_cache(cache),
+        "compile_images": compile_images,
     }
     no_model = load_no_tower(directory, model, name)
     if no_model is not None:
