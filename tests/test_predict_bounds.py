@@ -129,3 +129,18 @@ def test_images_get_the_bounds_of_their_features(
     np.testing.assert_allclose(bounded.values[bounded.exact], scores[bounded.exact], atol=1e-5)
     detector.offset_ = threshold
     np.testing.assert_array_equal(detector.predict(demo_pictures), bounded.verdicts)
+
+
+def test_one_sufficient_pair_spares_the_others(detectors: dict[str, Detector]) -> None:
+    detector = with_alpha(detectors, 2.0, None)
+    features = random_features(detector, 3, n=40)
+    detector.encoder = counting = Counting(detector.encoder)
+    scores = detector.score_features(features)
+    all_texts, counting.n_texts, detector._pair_memory = counting.n_texts, 0, None
+    lowest = float(detector.score_feature_parts(features)["neglabel"].max()) + 1e-6
+    counting.n_texts, detector._pair_memory = 0, None
+    threshold = max(lowest, float(np.quantile(scores, 0.1)))
+    bounded = detector.score_features(features, threshold=threshold)
+    np.testing.assert_array_equal(bounded.verdicts, np.where(scores >= threshold, 1, -1))
+    assert 0 < counting.n_texts < all_texts
+    assert not bounded.exact.all()

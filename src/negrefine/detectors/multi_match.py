@@ -178,6 +178,7 @@ def match_pairs(
     logit_scale: float,
     class_numbers: NDArray[np.int64] | None = None,
     negative_numbers: NDArray[np.int64] | None = None,
+    ranks: slice = slice(None),
 ) -> MultiMatch:
     """Compare each image with the pairs of its k best class names and k best negative labels.
 
@@ -194,8 +195,9 @@ def match_pairs(
         logit_scale: Factor on cosines.
         class_numbers: `embed_pairs.numbers(class_names)`, to make it once for many batches.
         negative_numbers: `embed_pairs.numbers(negatives)`.
+        ranks: Pair only these of the k class names, best first; the default is all.
     """
-    class_index = stable_topk(class_similarities, k)
+    class_index = stable_topk(class_similarities, k)[:, ranks]
     negative_index = stable_topk(negative_similarities, k)
     n_negatives = negative_similarities.shape[-1]
     codes = class_index.unsqueeze(2) * n_negatives + negative_index.unsqueeze(1)

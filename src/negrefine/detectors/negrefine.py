@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from negrefine.detectors.base import check_whole, resolve_logit_scale
+from negrefine.detectors.base import check_whole, resolve_logit_scale, unit_rows
 from negrefine.detectors.bounded_scores import BoundedScores
 from negrefine.detectors.bundle import Arrays, Tables
 from negrefine.detectors.csp import CSP
@@ -41,6 +41,8 @@ from negrefine.labels.unsaved import Unsaved
 from negrefine.labels.wordnet_candidates import with_wordnet_candidates
 from negrefine.labels.wordnet_judge import WordNetJudge
 
+# Images whose pairs are sought together: more have more pairs in common.
+_MATCH_ROWS = 256
 _FILTER_PARAMETERS = ("n_candidates", "wordnet_candidates", "names_per_question")
 
 
@@ -261,7 +263,13 @@ class NegRefine(CSP):
             self._pair_memory = PairEmbeddings(self.encoder, self.prompts_.noun, self.max_pairs)
         return self._pair_memory
 
-    def _match(self, features: Tensor, classes: Tensor, negatives: Tensor) -> MultiMatch:
+    def _match(
+        self,
+        features: Tensor,
+        classes: Tensor,
+        negatives: Tensor,
+        ranks: slice = slice(None),
+    ) -> MultiMatch:
         embed_pairs = self._embed_pairs()
         key = (embed_pairs, self.class_names_, self._kept_texts)
         if self._numbered is None or any(
@@ -280,6 +288,7 @@ class NegRefine(CSP):
             logit_scale=resolve_logit_scale(self.logit_scale, self.encoder),
             class_numbers=self._numbered[1],
             negative_numbers=self._numbered[2],
+            ranks=ranks,
         )
 
     def _score_parts(self, features: Tensor) -> dict[str, Tensor]:
@@ -362,7 +371,9 @@ class NegRefine(CSP):
 
         S_MM lies in [0, 1], so S lies between S_NegLabel and S_NegLabel + alpha. With a threshold,
         images whose interval lies on one side of it need no pair embedding, and their score is
-        the end of the interval nearest to the threshold.
+        the end of the interval nearest to the threshold. S_MM is the best of all pairs, so the
+        other images are done as soon as the pairs of one of their class names, the most similar
+        first, carry them over the threshold.
 
         Args:
             features: (n, d) from `encoder.encode_images`.
@@ -380,11 +391,33 @@ class NegRefine(CSP):
         neglabel = bare.score_features(features, patches)
         lowest, highest = neglabel + min(self.alpha, 0), neglabel + max(self.alpha, 0)
         values = np.where(lowest >= threshold, lowest, highest)
-        exact = (lowest < threshold) & (highest >= threshold)
-        if exact.any():
-            open_rows = np.asarray(features, dtype=np.float32)[exact]
-            values[exact] = super().score_features(open_rows)
-        return BoundedScores(values, exact | (lowest == highest), float(threshold))
+        exact = lowest == highest
+        (undecided,) = np.nonzero((lowest < threshold) & (highest >= threshold))
+        array = np.asarray(features, dtype=np.float32)
+        for start in range(0, len(undecided), _MATCH_ROWS):
+            rows = undecided[start : start + _MATCH_ROWS]
+            values[rows], exact[rows] = self._match_until(array[rows], neglabel[rows], threshold)
+        return BoundedScores(values, exact, float(threshold))
+
+    def _match_until(
+        self, features: FloatArray, neglabel: NDArray[np.float64], threshold: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the scores of features (n, d) or bounds that decide, and which are exact."""
+        units = unit_rows(features)
+        classes, negatives = self._similarities(units)
+        s_mm = np.zeros(len(features))
+        exact = np.zeros(len(features), dtype=np.bool_)
+        left = np.arange(len(features))
+        n_ranks = min(self.k, len(self.class_names_))
+        for rank in range(n_ranks):
+            exact[left] = rank == n_ranks - 1
+            match = self._match(units[left], classes[left], negatives[left], slice(rank, rank + 1))
+            s_mm[left] = np.maximum(s_mm[left], match.score().numpy())
+            score = neglabel[left] + self.alpha * s_mm[left]
+            left = left[score < threshold if self.alpha > 0 else score >= threshold]
+            if not len(left):
+                break
+        return neglabel + self.alpha * s_mm, exact
 
     def predict(self, images: Sequence[ImageSource]) -> NDArray[np.int64]:
         """Return +1 for in-distribution and -1 for out-of-distribution images, int64 (n,).
