@@ -172,16 +172,19 @@ def test_asks_each_question_once_and_no_more_than_so_many_at_a_time(server: Serv
 
 
 class Faults:
-    """Goes wrong at random, as often as wanted, and notes what it did."""
+    """Goes wrong at random, at most 12 times for a question, and notes what it did."""
 
     def __init__(self, seed: int) -> None:
         self.done: Counter[str] = Counter()
+        self.of_question: Counter[str] = Counter()
         self._random = np.random.default_rng(seed)
         self._lock = threading.Lock()
 
-    def __call__(self, handler: Any, *_: Any) -> bool:
+    def __call__(self, handler: Any, question: str, _: Any) -> bool:
         with self._lock:
             draw = self._random.random()
+            if self.of_question[question] == 12:
+                return False
         for share, name in (
             (0.20, "error"),
             (0.10, "timeout"),
@@ -194,6 +197,7 @@ class Faults:
             if draw < 0:
                 with self._lock:
                     self.done[name] += 1
+                    self.of_question[question] += 1
                 getattr(self, name)(handler)
                 return True
         return False
@@ -202,7 +206,7 @@ class Faults:
         handler.send(500, {"error": {"message": "broken"}})
 
     def timeout(self, handler: Any) -> None:
-        time.sleep(0.6)
+        time.sleep(1.8)
         handler.close_connection = True
 
     def garbage(self, handler: Any) -> None:
@@ -224,7 +228,7 @@ class Faults:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_faults_change_no_decision(server: Server, seed: int) -> None:
     faults = server.behave = Faults(seed)
-    judge = judge_at(server.url, timeout=0.4, max_retries=12)
+    judge = judge_at(server.url, timeout=1.5, max_retries=12)
     assert decisions(answer_all(judge, QUERIES)) == expected()
     assert set(faults.done) == {"error", "timeout", "garbage", "busy", "reset", "empty"}
     assert max(server.asked.values()) <= 13
