@@ -11,14 +11,17 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from negrefine.cli.benchmark import benchmark
 from negrefine.cli.calibrate import calibrate
 from negrefine.cli.convert_clipn import convert_clipn
 from negrefine.cli.demo import demo
+from negrefine.cli.evaluate import evaluate
 from negrefine.cli.explain import explain
 from negrefine.cli.fit import fit
 from negrefine.cli.judge_cache import judge_cache
 from negrefine.cli.labels import labels
 from negrefine.cli.refine import refine
+from negrefine.cli.reproduce import reproduce
 from negrefine.cli.score import score
 from negrefine.cli.sweep import sweep
 from negrefine.errors import NegrefineError
@@ -34,8 +37,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (fit, calibrate, refine, score, explain, labels, sweep, demo, convert_clipn):
+for command in (
+    fit,
+    calibrate,
+    refine,
+    score,
+    explain,
+    labels,
+    evaluate,
+    sweep,
+    demo,
+    reproduce,
+    convert_clipn,
+):
     app.command()(command)
+app.add_typer(benchmark)
 app.add_typer(judge_cache)
 
 
