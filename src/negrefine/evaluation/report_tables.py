@@ -27,7 +27,7 @@ class Cell:
 
     Attributes:
         value: With two decimals.
-        interval: "low to high", "" without one.
+        interval: "low to high" with one decimal, "" without one.
         std: Standard deviation over seeds, "" with one seed.
         best: No other row has a better one.
     """
@@ -75,8 +75,10 @@ def result_table(
         return None
     methods = list(dict.fromkeys(result.method for result in results))
     ood_sets = list(dict.fromkeys(result.ood_set for result in results))
-    if len(ood_sets) == 2 and ood_sets[-1] == MEAN:
-        ood_sets = ood_sets[:1]
+    if MEAN in ood_sets:
+        # First: on a narrow screen the columns at the right are out of sight.
+        ood_sets.remove(MEAN)
+        ood_sets = [MEAN, *ood_sets] if len(ood_sets) > 1 else ood_sets
     found = {(result.method, result.ood_set): result for result in results}
     columns = []
     for ood_set in ood_sets:
@@ -100,7 +102,7 @@ def cell(measured: Measured, *, best: bool = False) -> Cell:
     """Return the texts of one measured fraction."""
     interval = ""
     if measured.low is not None and measured.high is not None:
-        interval = f"{percent(measured.low)} to {percent(measured.high)}"
+        interval = f"{100 * measured.low:.1f} to {100 * measured.high:.1f}"
     std = "" if measured.std is None else percent(measured.std)
     return Cell(percent(measured.value), interval, std, best)
 

@@ -82,33 +82,37 @@ def rich_tables(evaluation: Evaluation) -> list[Table]:
     ):
         if not rows:
             continue
-        table = Table(title=title, caption=caption(evaluation, tuple(METRICS)))
-        for name in ("against", "method", *METRICS.values()):
-            left = name in ("against", "method")
+        table = Table(title=title, caption=Text(caption(evaluation)))
+        for name in ("method", *METRICS.values()):
+            left = name == "method"
             table.add_column(name, justify="left" if left else "right", no_wrap=not left)
         for name in dict.fromkeys(row.ood_set for row in rows):
             some = [row for row in rows if row.ood_set == name]
+            heading = "mean over the sets" if name == "mean" else f"against {name}"
+            table.add_row(Text(heading, style="italic"))
             for row in some:
                 cells = []
                 for metric in METRICS:
                     measured = getattr(row, metric)
                     shown = f"{100 * measured.value:.2f}"
                     if name == "mean":
-                        shown = cell(measured).replace(" [", "\n[")
+                        shown = cell(measured).replace(" ± ", " ±").replace(" [", "\n[")
+                        shown = shown.replace("[", "").replace("]", "").replace(", ", " - ")
                     best = _best([getattr(r, metric).value for r in some], metric)
                     bold = best == round(100 * measured.value, 2)
                     cells.append(Text(shown, style="bold" if bold else ""))
-                first = Text(name if row is some[0] else "")
-                table.add_row(first, Text(row.method), *cells, end_section=row is some[-1])
+                table.add_row(Text(f"  {row.method}"), *cells, end_section=row is some[-1])
         tables.append(table)
     return tables
 
 
-def caption(evaluation: Evaluation, metrics: tuple[str, ...]) -> str:
-    """Say what the cells of a table of some metrics hold."""
-    text = f"{'/'.join(METRICS[metric] for metric in metrics)} in percent"
+def caption(evaluation: Evaluation, metrics: tuple[str, str] | None = None) -> str:
+    """Say what the cells of a table hold, all of them or those of two metrics."""
+    text = "In percent"
+    if metrics is not None:
+        text = f"{'/'.join(METRICS[metric] for metric in metrics)} in percent"
     if evaluation.settings["n_bootstrap"]:
-        text += ", [95 % bootstrap interval over images]"
+        text += ", with 95 % bootstrap intervals over images"
     if len(evaluation.settings["seeds"]) > 1:
         text += f", ± standard deviation over {len(evaluation.settings['seeds'])} seeds"
     n_ood = sum(int(one.readable.sum()) for one in evaluation.ood_sets)
