@@ -25,6 +25,7 @@ from negrefine.detectors.scores import (
 from negrefine.encoders import CLIPNEncoder
 from negrefine.encoders.clipn_checkpoint import convert_clipn
 from negrefine.errors import BundleError, EncoderError, InputError, NegrefineError
+from negrefine.evaluation.evaluation_run import ImageFolder, evaluate
 from negrefine.labels.clipn_prompts import CLIPN_PROMPTS
 from negrefine.metrics import auroc, fpr95_interpolated
 
@@ -392,6 +393,21 @@ def test_save_and_load(
     save_file(tensors, other / NO_TOWER)
     with pytest.raises(BundleError, match="fitted with the encoder"):
         load_detector(tmp_path / "detector", other)
+
+
+def test_evaluation(small_encoder: CLIPNEncoder, demo_pictures: list[Path], tmp_path: Path) -> None:
+    names = ["dog", "cat", "horse"]
+    found = evaluate(
+        tmp_path / "out",
+        names,
+        ImageFolder("ID", demo_pictures[:6]),
+        [ImageFolder("others", demo_pictures[6:11])],
+        encoder=small_encoder,
+        methods=("mcm", "clipn"),
+        n_bootstrap=0,
+    )
+    expected = CLIPN(small_encoder).fit(names).score_samples(demo_pictures[6:11])
+    np.testing.assert_allclose(found.ood_sets[0].scores["clipn"][0], expected, atol=1e-6)
 
 
 def test_command_line(builtin_dir: Path, demo_pictures: list[Path], tmp_path: Path) -> None:
