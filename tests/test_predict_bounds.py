@@ -107,8 +107,9 @@ def test_bounds_are_marked_and_true(
     np.testing.assert_allclose(bounded.values[bounded.exact], plain[bounded.exact], atol=1e-9)
     inside = bounded.values >= threshold
     lower, upper = ~bounded.exact & inside, ~bounded.exact & ~inside
-    assert (bounded.values[lower] <= plain[lower]).all()
-    assert (bounded.values[upper] >= plain[upper]).all()
+    # Two orders of summing may differ in the last digits.
+    assert (bounded.values[lower] <= plain[lower] + 1e-9).all()
+    assert (bounded.values[upper] >= plain[upper] - 1e-9).all()
     np.testing.assert_array_equal(bounded.verdicts, np.where(plain >= threshold, 1, -1))
     assert alpha != 0 or bounded.exact.all()
 
