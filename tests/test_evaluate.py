@@ -185,6 +185,28 @@ def test_further_methods_and_seeds_encode_nothing(
     ]
 
 
+def test_a_broken_image_costs_itself_and_is_tried_again(
+    folders: Path, tmp_path: Path, builtin_encoder: CLIPEncoder, small_lexicon: Lexicon
+) -> None:
+    own, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(folders, own, copy_function=shutil.copy2)
+    shard = out / "features" / "00-ID" / "00000.safetensors"
+    image = sorted((own / "animals").rglob("*.png"))[0]
+    content = image.read_bytes()
+    image.write_bytes(bytes(len(content)))
+    os.utime(image, ns=(5, 5))
+    first = run(own, out, builtin_encoder, small_lexicon, methods=("mcm",))
+    assert int((~first.id_set.readable).sum()) == 2
+    written = shard.stat().st_mtime_ns
+    run(own, out, builtin_encoder, small_lexicon, methods=("mcm",))
+    assert shard.stat().st_mtime_ns == written
+    # As if a server had answered again: neither size nor time tells that the file was mended.
+    image.write_bytes(content)
+    os.utime(image, ns=(5, 5))
+    second = run(own, out, builtin_encoder, small_lexicon, methods=("mcm",))
+    assert int((~second.id_set.readable).sum()) == 1
+
+
 def test_a_killed_run_continues(folders: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "negrefine", "evaluate", "--encoder", "builtin"]
     command += ["--methods", "mcm,neglabel", "--min-frequency", "3", "--bootstrap", "5"]

@@ -16,6 +16,8 @@ from safetensors.numpy import save_file
 from negrefine.detectors import Detector
 from negrefine.encoders.base import FloatArray
 from negrefine.encoders.clip import CLIPEncoder
+from negrefine.encoders.images import read_image
+from negrefine.errors import ImageError
 from negrefine.evaluation.tables import write_atomically
 from negrefine.progress import progress_bar
 
@@ -69,7 +71,7 @@ def store_features(
             target = directory / f"{start // _SHARD:05}.safetensors"
             files = hashlib.sha256("\n".join(map(_stamp, some)).encode()).hexdigest()
             shard = _read(target, model, files, methods)
-            if shard is None:
+            if shard is None or _readable_now(shard.errors, some):
                 shard = _encode(encoder, some, patch_detectors, batch_size)
                 _write(target, shard, model, files, methods)
             shards.append(shard)
@@ -118,11 +120,9 @@ def _write(
     for name, parts in shard.parts.items():
         for part, values in parts.items():
             arrays[f"{name}/{part}"] = values
-    # An image that cannot be read today may be readable in the next run.
-    complete = not any(shard.errors)
     metadata = {
         "model": model,
-        "files": files if complete else f"{files} with errors",
+        "files": files,
         "methods": json.dumps(methods, sort_keys=True),
         "errors": json.dumps(shard.errors),
     }
@@ -150,6 +150,18 @@ def _read(
             return StoredFeatures(stream.get_tensor("features"), errors, parts)
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
+
+
+def _readable_now(errors: Sequence[str | None], paths: Sequence[Path]) -> bool:
+    """Whether an image can be read that an earlier run could not, as after a network fault."""
+    for error, path in zip(errors, paths, strict=True):
+        if error is not None:
+            try:
+                read_image(path)
+            except ImageError:
+                continue
+            return True
+    return False
 
 
 def _stamp(path: Path) -> str:
