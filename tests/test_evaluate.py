@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from negrefine import MCM, NegLabel, metrics
 from negrefine.demo.data import demo_class_names, demo_images
@@ -86,8 +88,7 @@ def run(
         image_folder("animals", folders / "animals", names),
         [image_folder(name, folders / name) for name in ("food", "vehicles")],
         encoder=encoder,
-        parameters=parameters,
-        **{"n_bootstrap": 20, **options},  # type: ignore[arg-type]
+        **{"n_bootstrap": 20, "parameters": parameters, **options},  # type: ignore[arg-type]
     )
 
 
@@ -183,6 +184,49 @@ def test_further_methods_and_seeds_encode_nothing(
         False,
         True,
     ]
+
+
+def test_long_scores_are_kept(
+    folders: Path,
+    tmp_path: Path,
+    builtin_encoder: CLIPEncoder,
+    small_lexicon: Lexicon,
+) -> None:
+    out = tmp_path / "out"
+    options = {"methods": ("negrefine",), "ablation": True}
+    first = run(folders, out, builtin_encoder, small_lexicon, **options)
+    kept = sorted((out / "parts").rglob("*.safetensors"))
+    assert len(kept) == 2 * 3
+    times = [path.stat().st_mtime_ns for path in kept]
+    # What is kept is what counts: another number there is another score.
+    changed = load_file(kept[0])
+    changed["NegFilter + S_MM"][0] = 7.0
+    with safe_open(kept[0], framework="np") as stream:
+        metadata = stream.metadata()
+    save_file(changed, kept[0], metadata)
+    second = run(folders, out, builtin_encoder, small_lexicon, **options)
+    assert [path.stat().st_mtime_ns for path in kept[1:]] == times[1:]
+    variant = "NegFilter + S_MM"
+    assert second.id_set.scores[variant][0][second.id_set.readable][0] == 7.0
+    np.testing.assert_array_equal(
+        first.id_set.scores["negrefine"][0], second.id_set.scores["negrefine"][0]
+    )
+    assert list(second.id_set.scores) == list(first.id_set.scores)
+    # Other labels, other scores.
+    names = [*demo_class_names()[:-1], "dragon"]
+    with pytest.raises(InputError, match="another list of classes"):
+        evaluate(
+            out,
+            names,
+            image_folder("a", folders / "animals"),
+            [image_folder("f", folders / "food")],
+            encoder=builtin_encoder,
+        )
+    mining = {"lexicon": small_lexicon, "lexicon_files": "full", "n_groups": 5, "top_fraction": 0.5}
+    third = run(
+        folders, out, builtin_encoder, small_lexicon, **options, parameters={"negrefine": mining}
+    )
+    assert third.id_set.scores[variant][0][third.id_set.readable][0] < 4
 
 
 def test_a_broken_image_costs_itself_and_is_tried_again(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -32,6 +32,7 @@ from negrefine.evaluation.evaluation_files import (
 )
 from negrefine.evaluation.evaluation_results import Evaluation, Measured, Result, Scores, SetScores
 from negrefine.evaluation.feature_store import StoredFeatures, store_features
+from negrefine.evaluation.score_store import store_scores
 from negrefine.labels.class_names import check_class_names
 
 ID = "ID"
@@ -205,7 +206,8 @@ def evaluate(
                 f"None of the {len(one.paths)} images of {name} can be read; the first: "
                 f"{stored.errors[0]}"
             )
-        sets.append(_score_set(name, one, stored, detectors, seeds, ablation))
+        long = _LongScores(out / "parts" / set_directory(number, name), name, progress)
+        sets.append(_score_set(name, one, stored, detectors, seeds, ablation, long))
     variants = [name for name in sets[0].scores if name not in methods]
     evaluation = Evaluation(
         directory=out,
@@ -295,6 +297,32 @@ def _accuracy(id_set: SetScores, n_bootstrap: int) -> Measured | None:
     return Measured(float(right.mean()), float(low), float(high))
 
 
+@dataclass(frozen=True)
+class _LongScores:
+    """Scores of one image set that encode pair texts, kept on disk."""
+
+    directory: Path
+    set_name: str
+    progress: bool
+
+    def of(
+        self,
+        detector: NegRefine,
+        name: str,
+        features: FloatArray,
+        score: Callable[[FloatArray], Mapping[str, NDArray[np.float64]]],
+    ) -> dict[str, NDArray[np.float64]]:
+        return store_scores(
+            self.directory,
+            name,
+            detector.identity(),
+            features,
+            score,
+            description=f"Scoring {self.set_name} ({name})",
+            progress=self.progress,
+        )
+
+
 def _score_set(
     name: str,
     images: ImageFolder,
@@ -302,6 +330,7 @@ def _score_set(
     detectors: Mapping[str, Detector],
     seeds: Sequence[int],
     ablation: bool,
+    long: _LongScores,
 ) -> SetScores:
     readable = np.array([error is None for error in stored.errors], dtype=np.bool_)
     n = len(images.paths)
@@ -314,12 +343,15 @@ def _score_set(
     scores: dict[str, dict[int, Scores]] = {}
     parts: dict[str, dict[str, Scores]] = {}
     for method, detector in detectors.items():
-        by_seed, first = _seed_scores(detector, stored, method, seeds)
+        by_seed, first = _seed_scores(detector, stored, method, seeds, long)
         scores[method] = {seed: spread(values) for seed, values in by_seed.items()}
         parts[method] = {part: spread(values) for part, values in first.items()}
     refining = detectors.get("negrefine")
     if ablation and isinstance(refining, NegRefine):
-        for variant, values in ablation_scores(refining, stored.features).items():
+        found = long.of(
+            refining, "ablation", stored.features, lambda some: ablation_scores(refining, some)
+        )
+        for variant, values in found.items():
             scores[variant] = {0: spread(values)}
     # Class features of the first method: all of them classify zero-shot.
     classes = next(iter(detectors.values())).class_features_
@@ -338,13 +370,20 @@ def _score_set(
 
 
 def _seed_scores(
-    detector: Detector, stored: StoredFeatures, method: str, seeds: Sequence[int]
+    detector: Detector,
+    stored: StoredFeatures,
+    method: str,
+    seeds: Sequence[int],
+    long: _LongScores,
 ) -> tuple[dict[int, Scores], dict[str, Scores]]:
     """Return scores for each seed and the components of the first; S_MM has no randomness."""
     if method in stored.parts:
         parts = dict(stored.parts[method])
         return {0: detector.combine(parts)}, parts
-    parts = detector.score_feature_parts(stored.features)
+    if isinstance(detector, NegRefine):
+        parts = long.of(detector, method, stored.features, detector.score_feature_parts)
+    else:
+        parts = detector.score_feature_parts(stored.features)
     if method not in _SEED_PARAMETERS:
         return {0: detector.combine(parts)}, parts
     scores: dict[int, Scores] = {}
