@@ -1,0 +1,174 @@
+"""Distil the text tower: in any prompt, a text's features are the teacher's of the bare text."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from muon import Muon
+from safetensors.torch import save_file
+from teacher import embed
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+from words import read_words
+
+STEPS, BATCH, SEED = 900, 512, 0
+TEMPLATES = (
+    "{}",
+    "a photo of a {}",
+    "the nice {}",
+    "a photo of the nice {}.",
+    "a close-up photo of the nice {}.",
+    "a good photo with the nice {}.",
+    "a photo with the nice {}.",
+    "the {}",
+    "the good {}",
+    "This is a {} photo",
+    "a sketch of a {}",
+    "an emoji of a {}",
+    "a drawing of the {}",
+)
+CONFIG = CLIPTextConfig(
+    vocab_size=8189,
+    hidden_size=192,
+    intermediate_size=768,
+    projection_dim=256,
+    num_hidden_layers=4,
+    num_attention_heads=6,
+    max_position_embeddings=32,
+    hidden_act="quick_gelu",
+    pad_token_id=8188,
+    bos_token_id=8187,
+    eos_token_id=8188,
+)
+CONFIG._attn_implementation = "eager"
+
+
+def main(work: Path) -> None:
+    """Write WORK/text_tower.safetensors."""
+    rng = np.random.default_rng(SEED)
+    words = read_words(work)
+    targets = torch.from_numpy(np.load(work / "targets.npy"))
+    tokenizer = CLIPTokenizer.from_pretrained(work / "model")
+    known = np.array([i for i, word in enumerate(words) if not word.held_out])
+    # Captions are a twelfth of the texts and what the images are called.
+    captions = np.array([i for i in known if not words[i].noun and ": " not in words[i].gloss])
+    torch.manual_seed(SEED)
+    model = CLIPTextModelWithProjection(CONFIG)
+    _start_from_teacher(work, model, tokenizer)
+    matrices, others = split_parameters(model)
+    muon = Muon(matrices, lr=2e-3)
+    adam = torch.optim.AdamW(others, lr=2e-3, weight_decay=0.0)
+    begin = time.monotonic()
+    total = 0.0
+    for step in range(STEPS):
+        rate = min(1.0, (step + 1) / 50) * min(1.0, (STEPS - step) / (0.7 * STEPS))
+        for optimizer in (muon, adam):
+            optimizer.param_groups[0]["lr"] = 2e-3 * rate
+        texts, wanted = _batch(rng, words, targets, known, captions)
+        features = encode(model, tokenizer, texts)
+        cosines = (features * wanted).sum(-1)
+        logits = features @ wanted.T / 0.05
+        # Texts with nearly the same target are no negatives of each other.
+        same = (wanted @ wanted.T > 0.95) & ~torch.eye(len(wanted), dtype=torch.bool)
+        loss = 4 * (1 - cosines).mean() + torch.nn.functional.cross_entropy(
+            logits.masked_fill(same, -1e4), torch.arange(len(wanted))
+        )
+        model.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+        muon.step()
+        adam.step()
+        total += cosines.mean().item()
+        if (step + 1) % 100 == 0:
+            minutes = (time.monotonic() - begin) / 60
+            print(f"{step + 1}: cosine {total / 100:.3f}, {minutes:.1f} min", flush=True)
+            total = 0.0
+    save_file(
+        {name: t.detach().contiguous().clone() for name, t in model.state_dict().items()},
+        work / "text_tower.safetensors",
+    )
+    unseen = [i for i, word in enumerate(words) if word.held_out]
+    for template in TEMPLATES[:4]:
+        features = encode_all(model, tokenizer, [template.format(words[i].text) for i in unseen])
+        print(f"unseen nouns, {template!r}: {(features * targets[unseen]).sum(-1).mean():.3f}")
+
+
+def _batch(
+    rng: np.random.Generator,
+    words: list,  # type: ignore[type-arg]
+    targets: Tensor,
+    known: np.ndarray,  # type: ignore[type-arg]
+    captions: np.ndarray,  # type: ignore[type-arg]
+) -> tuple[list[str], Tensor]:
+    some = rng.choice(known, 3 * BATCH // 4)
+    some = np.concatenate([some, rng.choice(captions, BATCH - len(some))])
+    texts = [words[i].text for i in some]
+    wanted = targets[some].clone()
+    # Two names in one text, as the pairs of NegRefine: between both.
+    for j in np.flatnonzero(rng.random(BATCH) < 0.12):
+        other = int(rng.choice(known if rng.random() < 0.5 else captions))
+        texts[j] = f"{texts[j]} and {words[other].text}"
+        wanted[j] = torch.nn.functional.normalize(wanted[j] + targets[other], dim=0)
+    for j in np.flatnonzero(rng.random(BATCH) < 0.4):
+        texts[j] = TEMPLATES[int(rng.integers(1, len(TEMPLATES)))].format(texts[j])
+    return texts, wanted
+
+
+def _start_from_teacher(
+    work: Path, model: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer
+) -> None:
+    """Start the token embeddings from the teacher's embeddings of the tokens as words."""
+    texts = [tokenizer.decode([i]).strip() or "." for i in range(len(tokenizer))]
+    embeddings = embed(work, texts)
+    embeddings -= embeddings.mean(axis=0)
+    _, _, axes = np.linalg.svd(embeddings, full_matrices=False)
+    reduced = embeddings @ axes[: CONFIG.hidden_size].T
+    weights = torch.from_numpy(0.02 * reduced / reduced.std(axis=0))
+    with torch.no_grad():
+        model.text_model.embeddings.token_embedding.weight.copy_(weights)
+
+
+def split_parameters(model: torch.nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the matrices of the layers, which Muon takes, and all other parameters."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        inner = parameter.ndim == 2 and "embed" not in name and "projection" not in name
+        (matrices if inner else others).append(parameter)
+    return matrices, others
+
+
+def encode(
+    model: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, texts: list[str]
+) -> Tensor:
+    """Return features (n, 256) of length one."""
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    rows: list[Tensor] = []
+    for some in np.array_split(order, max(1, len(texts) // 128)):
+        inputs = tokenizer(
+            [texts[i] for i in some], padding=True, truncation=True, return_tensors="pt"
+        )
+        rows.append(model(**inputs).text_embeds)
+    back = torch.from_numpy(np.argsort(order, kind="stable"))
+    return torch.nn.functional.normalize(torch.cat(rows)[back], dim=-1)
+
+
+@torch.inference_mode()
+def encode_all(
+    model: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, texts: list[str]
+) -> Tensor:
+    """Return features of many texts."""
+    model.eval()
+    blocks = [texts[i : i + 2048] for i in range(0, len(texts), 2048)]
+    return torch.cat([encode(model, tokenizer, block) for block in blocks])
+
+
+def load(work: Path) -> tuple[CLIPTextModelWithProjection, CLIPTokenizer]:
+    """Return the trained tower and its tokenizer."""
+    from safetensors.torch import load_file
+
+    model = CLIPTextModelWithProjection(CONFIG)
+    model.load_state_dict(load_file(work / "text_tower.safetensors"), strict=False)
+    return model.eval(), CLIPTokenizer.from_pretrained(work / "model")
