@@ -118,13 +118,12 @@ def images_of(
                 yield path.stem, found, path
         return
     icons = json.loads((folder / "icons.json").read_text(encoding="utf-8"))
-    codes: dict[str, str] = {}
-    if source["kind"] != "icon" and source["style"] not in ("mdi", "fa6-solid", "game-icons"):
-        characters = folder / "chars.json"
-        if characters.exists():
-            listed = json.loads(characters.read_text(encoding="utf-8"))
-            codes = {name: code for code, name in sorted(listed.items())}
     emoji = source["style"] not in ("mdi", "fa6-solid", "game-icons") and source["kind"] != "icon"
+    characters = folder / "chars.json"
+    codes: dict[str, str] = {}
+    if emoji and characters.exists():
+        listed = json.loads(characters.read_text(encoding="utf-8"))
+        codes = {name: code for code, name in sorted(listed.items())}
     for name, icon in sorted(icons["icons"].items()):
         if icon.get("hidden") or _TONE.search(name):
             continue

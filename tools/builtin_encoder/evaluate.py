@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from augment import on_white
+from augment import MEAN, STD, on_white
 from concepts import plain_code
 from fetch import folder_of, read_sources
 from numpy.typing import NDArray
@@ -57,8 +57,6 @@ def main(work: Path, model: Path | None = None, target: Path | None = None) -> N
 
 def pictures(squares: NDArray[np.uint8], some: Sequence[int]) -> list[Image.Image]:
     """Return images on white with a margin."""
-    from augment import MEAN, STD
-
     pixels = on_white(torch.from_numpy(np.asarray(squares[list(some)]))) * STD + MEAN
     rgb = (pixels.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(image) for image in rgb]

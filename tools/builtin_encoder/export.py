@@ -26,7 +26,6 @@ def main(work: Path) -> None:
     missing, unexpected = model.load_state_dict({**text, **vision}, strict=False)
     if missing or unexpected:
         raise SystemExit(f"The towers do not fit: {missing} missing, {unexpected} unexpected.")
-    # With it the hub's files say what computes the numbers that were measured.
     model.to(torch.float16).save_pretrained(work / "model")
     side = vision_tower.CONFIG.image_size
     CLIPImageProcessor(
