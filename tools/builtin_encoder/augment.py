@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,100 +13,186 @@ MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
-def augment(squares: Tensor, plain: Tensor, generator: torch.Generator) -> Tensor:
+@dataclass(frozen=True)
+class Strength:
+    """How far images are changed.
+
+    Attributes:
+        hue: Largest turn of the hue, in full turns, and the share of images that get one.
+        grey: Share of images without colour.
+        tones: Largest change of the logarithm of gamma, of all channels and of each.
+        smallest: Smallest size, of 1.
+        turn: Largest turn in radians, and the share of images that get one.
+        mirrored: Share of images.
+        stretch: Largest change of the logarithm of width over height, halved.
+        slant: Largest slant, as a tangent; half of the images get one.
+        bend: Size of a bend as of a sheet of rubber, in half images; 60 % of the images get one.
+        covered: Share of images with a rectangle of one colour on them.
+        mixed: Share of images laid over another one of the batch (mixup).
+    """
+
+    hue: tuple[float, float]
+    grey: float
+    tones: tuple[float, float]
+    smallest: float
+    turn: tuple[float, float]
+    mirrored: float
+    stretch: float
+    slant: float
+    bend: float
+    covered: float
+    mixed: float
+
+
+LIGHT = Strength((0.08, 0.4), 0.08, (0.3, 0.12), 0.66, (0.2, 0.4), 0.3, 0.06, 0, 0, 0, 0)
+STRONG = Strength((0.1, 0.5), 0.1, (0.4, 0.2), 0.64, (0.3, 0.5), 0.4, 0.18, 0.2, 0.12, 0.2, 0.3)
+
+
+class _Draws:
+    """Random numbers for a batch. Drawn on the processor, so that every device gets the same."""
+
+    def __init__(self, n: int, generator: torch.Generator, device: torch.device) -> None:
+        self.n, self.generator, self.device = n, generator, device
+
+    def uniform(self, low: float, high: float, *shape: int, n: int | None = None) -> Tensor:
+        """Return (n, *shape) numbers between two bounds."""
+        drawn = torch.rand(self.n if n is None else n, *shape, generator=self.generator)
+        return (drawn * (high - low) + low).to(self.device)
+
+    def around(self, largest: float, share: float = 1.0) -> Tensor:
+        """Return (n,) numbers around zero, for a share of the rows, else zero."""
+        return self.uniform(-largest, largest) * self.chance(share)
+
+    def chance(self, share: float) -> Tensor:
+        """Return (n,) booleans, of which a share is true."""
+        return self.uniform(0, 1) < share
+
+
+def augment(
+    squares: Tensor, plain: Tensor, generator: torch.Generator, strength: Strength
+) -> Tensor:
     """Return pixels (n, 3, 64, 64) as the model takes them.
 
     Args:
         squares: uint8 (n, 64, 64, 4), RGBA.
         plain: bool (n,), drawn without added outlines.
-        generator: Draws everything.
+        generator: Draws everything; of the processor.
+        strength: How far images are changed.
     """
-    n = len(squares)
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(n, *shape, generator=generator) * (high - low) + low
-
-    def chance(share: float) -> Tensor:
-        return torch.rand(n, generator=generator) < share
-
+    draws = _Draws(len(squares), generator, squares.device)
     colours = squares.permute(0, 3, 1, 2).float() / 255
     alpha = colours[:, 3:]
-    rgb = _recolour(colours[:, :3], uniform, chance)
-    # Outlines around those drawn without, sometimes.
-    ring = F.max_pool2d(alpha, 3, 1, 1) * (plain & chance(0.15)).view(n, 1, 1, 1)
-    covered = torch.maximum(alpha, ring)
-    rgb = torch.where(covered > alpha, rgb * alpha / covered.clamp_min(1e-6), rgb)
-    layers = torch.cat([rgb * covered, covered], 1)
-    # An affine grid looks the source up: a larger factor makes the drawing smaller.
-    factor = 1 / uniform(0.62, 1.04)
-    turn = uniform(-0.2, 0.2) * chance(0.5)
-    mirror = torch.where(chance(0.35), -1.0, 1.0)
-    stretch = uniform(0.93, 1.07)
-    room = (1 - 1 / factor).clamp_min(0.03)
-    cosine, sine = torch.cos(turn) * factor, torch.sin(turn) * factor
-    matrix = torch.stack(
-        [
-            torch.stack([cosine * mirror * stretch, -sine * mirror, uniform(-1, 1) * room], 1),
-            torch.stack([sine, cosine / stretch, uniform(-1, 1) * room], 1),
-        ],
-        1,
-    )
-    grid = F.affine_grid(matrix, [n, 4, 64, 64], align_corners=False)
-    layers = F.grid_sample(layers, grid, align_corners=False, padding_mode="zeros")
-    pixels = layers[:, :3] + _backgrounds(n, uniform, generator) * (1 - layers[:, 3:])
-    soft = F.interpolate(F.avg_pool2d(pixels, 2), scale_factor=2, mode="bilinear")
-    pixels = torch.where((chance(0.12)).view(n, 1, 1, 1), soft, pixels)
-    return (pixels.clamp(0, 1) - MEAN) / STD
+    layers = torch.cat([_recolour(colours[:, :3], draws, strength) * alpha, alpha], 1)
+    # Outlines around some of those drawn without.
+    ringed = (plain & draws.chance(0.12)).nonzero().flatten()
+    layers[ringed, 3:] = F.max_pool2d(alpha[ringed], 3, 1, 1)
+    layers = _move(layers, draws, strength)
+    uncovered = 1 - layers[:, 3:]
+    pixels = layers[:, :3] + uncovered
+    kind = draws.uniform(0, 1)
+    grounded = (kind < 0.35).nonzero().flatten()
+    ground = _backgrounds(kind[grounded], draws)
+    pixels[grounded] += uncovered[grounded] * (ground - 1)
+    soft = draws.chance(0.12).nonzero().flatten()
+    halved = F.avg_pool2d(pixels[soft], 2)
+    pixels[soft] = F.interpolate(halved, scale_factor=2, mode="bilinear")
+    if strength.covered:
+        _cover(pixels, draws, strength)
+    return _normalised(pixels.clamp(0, 1))
 
 
 def on_white(squares: Tensor, scale: float = 0.92) -> Tensor:
     """Return pixels of drawings on white with a margin, nothing random."""
     colours = squares.permute(0, 3, 1, 2).float() / 255
     layers = torch.cat([colours[:, :3] * colours[:, 3:], colours[:, 3:]], 1)
-    matrix = torch.tensor([[[1 / scale, 0, 0], [0, 1 / scale, 0]]]).expand(len(squares), 2, 3)
-    grid = F.affine_grid(matrix, [len(squares), 4, 64, 64], align_corners=False)
-    layers = F.grid_sample(layers, grid, align_corners=False, padding_mode="zeros")
-    return (layers[:, :3] + 1 - layers[:, 3:] - MEAN) / STD
+    matrix = torch.tensor([[[1 / scale, 0, 0], [0, 1 / scale, 0]]], device=squares.device)
+    layers = _looked_up(layers, matrix.expand(len(squares), 2, 3))
+    return _normalised(layers[:, :3] + 1 - layers[:, 3:])
 
 
-def _recolour(rgb: Tensor, uniform, chance) -> Tensor:  # type: ignore[no-untyped-def]
+def _normalised(pixels: Tensor) -> Tensor:
+    return (pixels - MEAN.to(pixels.device)) / STD.to(pixels.device)
+
+
+def _recolour(rgb: Tensor, draws: _Draws, strength: Strength) -> Tensor:
+    """Change saturation and hue a little (grey and any hue for a few), then the tones."""
     n = len(rgb)
-    grey = rgb.mean(1, keepdim=True)
-    saturation = torch.where(chance(0.1), 0.0, uniform(0.6, 1.5)).view(n, 1, 1, 1)
-    rgb = grey + (rgb - grey) * saturation
-    rgb = _turn_hue(rgb, uniform(-0.25, 0.25) * chance(0.4))
+    saturation = torch.exp(draws.uniform(-0.35, 0.35))
+    saturation = torch.where(draws.chance(strength.grey), 0.0, saturation).view(n, 1, 1)
+    turn = draws.around(*strength.hue)
+    turn = torch.where(draws.chance(0.06), draws.uniform(-0.5, 0.5), turn)
+    eye = torch.eye(3, device=rgb.device)
+    matrix = _hue_turn(turn) @ (saturation * eye + (1 - saturation) / 3)
+    rgb = torch.bmm(matrix, rgb.reshape(n, 3, -1)).view_as(rgb)
     # White stays white and black stays black: gamma, not gain.
-    gamma = torch.exp(uniform(-0.35, 0.35, 1)).view(n, 1, 1, 1)
-    rgb = rgb.clamp(1e-4, 1) ** (gamma * torch.exp(uniform(-0.15, 0.15, 3)).view(n, 3, 1, 1))
-    levels = 3.0
-    flat = torch.round(rgb * levels) / levels
-    return torch.where(chance(0.08).view(n, 1, 1, 1), flat, rgb)
+    every, each = strength.tones
+    gamma = torch.exp(draws.uniform(-every, every, 1) + draws.uniform(-each, each, 3))
+    rgb.clamp_(1e-4, 1).pow_(gamma.view(n, 3, 1, 1))
+    flat = draws.chance(0.1).nonzero().flatten()
+    rgb[flat] = torch.round(rgb[flat] * 3) / 3
+    return rgb
 
 
-def _turn_hue(rgb: Tensor, angle: Tensor) -> Tensor:
-    """Turn colours about the grey axis by angles in turns."""
-    cosine, sine = torch.cos(2 * math.pi * angle), torch.sin(2 * math.pi * angle)
+def _hue_turn(turn: Tensor) -> Tensor:
+    """Return matrices (n, 3, 3) that turn colours about the grey axis; 1 is a full turn."""
+    cosine, sine = torch.cos(2 * math.pi * turn), torch.sin(2 * math.pi * turn)
     third, root = (1 - cosine) / 3, sine / math.sqrt(3)
     same = cosine + third
-    matrix = torch.stack(
-        [
-            torch.stack([same, third - root, third + root], 1),
-            torch.stack([third + root, same, third - root], 1),
-            torch.stack([third - root, third + root, same], 1),
-        ],
-        1,
+    rows = (
+        (same, third - root, third + root),
+        (third + root, same, third - root),
+        (third - root, third + root, same),
     )
-    return torch.einsum("nij,njhw->nihw", matrix, rgb)
+    return torch.stack([torch.stack(row, 1) for row in rows], 1)
 
 
-def _backgrounds(n: int, uniform, generator: torch.Generator) -> Tensor:  # type: ignore[no-untyped-def]
-    kind = torch.rand(n, generator=generator).view(n, 1, 1, 1)
-    first, second = uniform(0, 1, 3).view(n, 3, 1, 1), uniform(0, 1, 3).view(n, 3, 1, 1)
-    ramp = torch.linspace(0, 1, 64).view(1, 1, 64, 1)
-    gradient = first + (second - first) * ramp
-    noise = torch.rand(n, 3, 8, 8, generator=generator)
-    noise = F.interpolate(noise, size=(64, 64), mode="bilinear")
-    ground = torch.ones(n, 3, 64, 64)
-    ground = torch.where(kind < 0.38, first.expand(n, 3, 64, 64), ground)
-    ground = torch.where(kind < 0.16, gradient.expand(n, 3, 64, 64), ground)
-    return torch.where(kind < 0.07, noise, ground)
+def _move(layers: Tensor, draws: _Draws, strength: Strength) -> Tensor:
+    """Shrink, turn, mirror, stretch, shift, slant and bend."""
+    # An affine grid looks the source up: a larger factor makes the drawing smaller.
+    factor = 1 / draws.uniform(strength.smallest, 1.02)
+    turn = draws.around(*strength.turn)
+    mirror = torch.where(draws.chance(strength.mirrored), -1.0, 1.0)
+    stretch = torch.exp(draws.around(strength.stretch))
+    room = 0.7 * (factor - 1).clamp_min(0.03)
+    right, down = draws.uniform(-1, 1) * room, draws.uniform(-1, 1) * room
+    slant = draws.around(strength.slant, 0.5) if strength.slant else torch.zeros_like(turn)
+    cosine, sine = torch.cos(turn) * factor, torch.sin(turn) * factor
+    across = [cosine * mirror * stretch, (slant * cosine - sine) * mirror, right]
+    along = [sine * stretch, (slant * sine + cosine) / stretch, down]
+    matrix = torch.stack([torch.stack(across, 1), torch.stack(along, 1)], 1)
+    if not strength.bend:
+        return _looked_up(layers, matrix)
+    bend = draws.uniform(-strength.bend, strength.bend, 2, 4, 4)
+    return _looked_up(layers, matrix, bend * draws.chance(0.6).view(-1, 1, 1, 1))
+
+
+def _looked_up(layers: Tensor, matrix: Tensor, bend: Tensor | None = None) -> Tensor:
+    grid = F.affine_grid(matrix, list(layers.shape), align_corners=False)
+    if bend is not None:
+        field = F.interpolate(bend, size=grid.shape[1:3], mode="bilinear", align_corners=True)
+        grid = grid + field.permute(0, 2, 3, 1)
+    return F.grid_sample(layers, grid, align_corners=False, padding_mode="zeros")
+
+
+def _cover(pixels: Tensor, draws: _Draws, strength: Strength) -> None:
+    """Lay a rectangle, white or of one colour, over some images."""
+    some = draws.chance(strength.covered).nonzero().flatten()
+    n = len(some)
+    centre, half = draws.uniform(0, 64, 2, n=n), draws.uniform(5, 14, 2, n=n)
+    away = (torch.arange(64, device=pixels.device) - centre[:, :, None]).abs() < half[:, :, None]
+    inside = away[:, 0, :, None] & away[:, 1, None, :]
+    colour = draws.uniform(0, 1, 3, 1, 1, n=n)
+    colour = torch.where(draws.uniform(0, 1, 1, 1, 1, n=n) < 0.5, 1.0, colour)
+    pixels[some] = torch.where(inside[:, None], colour, pixels[some])
+
+
+def _backgrounds(kind: Tensor, draws: _Draws) -> Tensor:
+    """Return clouds (kind below 0.06), gradients (below 0.15) or one colour, (n, 3, 64, 64)."""
+    n = len(kind)
+    first, second = draws.uniform(0, 1, 3, 1, 1, n=n), draws.uniform(0, 1, 3, 1, 1, n=n)
+    ramp = torch.linspace(0, 1, 64, device=kind.device).view(1, 1, 64, 1)
+    ground = (first + (second - first) * ramp * (kind < 0.15).view(n, 1, 1, 1)).repeat(1, 1, 1, 64)
+    clouds = (kind < 0.06).nonzero().flatten()
+    noise = draws.uniform(0, 1, 3, 8, 8, n=len(clouds))
+    ground[clouds] = F.interpolate(noise, size=(64, 64), mode="bilinear")
+    return ground

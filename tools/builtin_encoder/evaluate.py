@@ -17,10 +17,10 @@ import torch
 from augment import MEAN, STD, on_white
 from concepts import plain_code
 from fetch import folder_of, read_sources
+from images import EVALUATED_GROUPS
 from numpy.typing import NDArray
 from PIL import Image
 from teacher import embed, reduced
-from vision_tower import EVALUATED_GROUPS
 from words import read_words
 
 import negrefine

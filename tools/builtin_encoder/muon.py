@@ -1,4 +1,4 @@
-"""Muon in float32: torch's own works in bfloat16, which most processors emulate slowly."""
+"""Muon: torch's own always works in bfloat16, which most processors emulate slowly."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 import torch
+from device import fast_arithmetic
 from torch import Tensor
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -15,7 +16,8 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose steps are orthogonalised by five Newton-Schulz iterations.
 
     Keller Jordan's optimizer (2024), scaled so that a step's root mean square is 0.2 times the rate
-    (Moonshot's variant), as AdamW's is. Matrices of one shape are worked on together.
+    (Moonshot's variant), as AdamW's is. Filters of convolutions count as one row each. Matrices of
+    one shape are worked on together.
     """
 
     def __init__(
@@ -27,24 +29,25 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Take one step."""
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
             for matrix in group["params"]:
-                if matrix.grad is not None:
-                    by_shape[matrix.shape].append(matrix)
+                by_shape[len(matrix), matrix[0].numel()].append(matrix)
             for shape, matrices in by_shape.items():
                 updates = []
                 for matrix in matrices:
+                    gradient = matrix.grad.reshape(shape)
                     state = self.state[matrix]
                     if "momentum" not in state:
-                        state["momentum"] = torch.zeros_like(matrix)
+                        state["momentum"] = torch.zeros_like(gradient)
                     buffer = state["momentum"]
-                    buffer.lerp_(matrix.grad, 1 - group["momentum"])
-                    updates.append(matrix.grad.lerp(buffer, group["momentum"]))
-                steps = orthogonalised(torch.stack(updates))
+                    buffer.lerp_(gradient, 1 - group["momentum"])
+                    updates.append(gradient.lerp(buffer, group["momentum"]))
+                with fast_arithmetic():
+                    steps = orthogonalised(torch.stack(updates)).float()
                 scale = 0.2 * max(shape) ** 0.5
                 for matrix, step in zip(matrices, steps, strict=True):
                     matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                    matrix.add_(step, alpha=-group["lr"] * scale)
+                    matrix.add_(step.reshape(matrix.shape), alpha=-group["lr"] * scale)
 
 
 def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
@@ -57,3 +60,12 @@ def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x if wide else x.mT
+
+
+def split_parameters(model: torch.nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the matrices and filters inside, which Muon takes, and all other parameters."""
+    inner, others = [], []
+    for name, parameter in model.named_parameters():
+        outer = any(word in name for word in ("embed", "projection", "stem"))
+        (others if outer or parameter.ndim == 1 else inner).append(parameter)
+    return inner, others

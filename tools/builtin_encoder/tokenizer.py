@@ -34,7 +34,7 @@ def main(work: Path) -> None:
         show_progress=False,
     )
     # Captions three times: these are what the images are called.
-    captions = [word.text for word in words if not word.noun and word.gloss.find(": ") < 0]
+    captions = [word.text for word in words if word.caption]
     texts = [word.text for word in words] + 2 * captions + [w.gloss for w in words][::2]
     trained.train_from_iterator(texts, trainer)
     merges = [tuple(merge) for merge in _merges(trained)]

