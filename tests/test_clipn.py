@@ -105,7 +105,7 @@ def no_tower_of(golden_dir: Path) -> State:
     }
 
 
-def small_towers() -> tuple[State, State]:
+def small_towers(patch: int = 24) -> tuple[State, State]:
     """Random towers for the vocabulary, context and image size of the built-in encoder."""
     generator = torch.Generator().manual_seed(0)
 
@@ -140,7 +140,7 @@ def small_towers() -> tuple[State, State]:
     model = {
         "logit_scale": torch.tensor(np.log(100.0), dtype=torch.float32),
         "vision_model.embeddings.class_embedding": random(128),
-        "vision_model.embeddings.patch_embedding.weight": random(128, 3, 32, 32),
+        "vision_model.embeddings.patch_embedding.weight": random(128, 3, patch, patch),
         "vision_model.embeddings.position_embedding.weight": random(5, 128),
         **layers("vision_model.encoder.layers", 128, 2),
         **{f"vision_model.pre_layrnorm.{k}": 1 + random(128) for k in ("weight", "bias")},
@@ -313,7 +313,7 @@ def test_conversion_derives_the_configuration(small_dir: Path) -> None:
     sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     assert [text[size] for size in sizes] == [64, 128, 1, 1]
     assert [vision[size] for size in sizes] == [128, 256, 2, 2]
-    assert (vision["image_size"], vision["patch_size"]) == (64, 32)
+    assert (vision["image_size"], vision["patch_size"]) == (48, 24)
     assert (text["vocab_size"], text["max_position_embeddings"]) == (8189, 32)
     assert (text["bos_token_id"], text["eos_token_id"]) == (8187, 8188)
     assert (config["projection_dim"], text["hidden_act"], vision["hidden_act"]) == (
@@ -508,7 +508,7 @@ def test_checkpoints_of_something_else(builtin_dir: Path, tmp_path: Path) -> Non
 
 
 def test_base_with_another_vocabulary(golden_dir: Path, tmp_path: Path) -> None:
-    checkpoint = save_checkpoint(tmp_path / "a.pt", open_clip_layout(*small_towers()))
+    checkpoint = save_checkpoint(tmp_path / "a.pt", open_clip_layout(*small_towers(patch=32)))
     with pytest.raises(EncoderError, match="49408 tokens and the checkpoint 8189"):
         convert_clipn(checkpoint, golden_dir / "model", tmp_path / "out")
 
@@ -520,7 +520,7 @@ def test_base_and_out_must_fit(builtin_dir: Path, small_dir: Path, tmp_path: Pat
     file = base / "preprocessor_config.json"
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "crop_size": {"height": 32, "width": 32}}))
-    with pytest.raises(EncoderError, match="reads 64 x 64"):
+    with pytest.raises(EncoderError, match="reads 48 x 48"):
         convert_clipn(checkpoint, base, tmp_path / "out")
     with pytest.raises(EncoderError, match="is not empty"):
         convert_clipn(checkpoint, builtin_dir, base)

@@ -652,8 +652,8 @@ def test_no_and_undecided_keep_a_label(detectors: dict[str, Detector], no: Any) 
 def test_yes_removes_a_label(detectors: dict[str, Detector], yes: Any, tmp_path: Path) -> None:
     detector = detectors["negrefine"]
     assert isinstance(detector, NegRefine)
-    filtered = detector.with_filter(Fixed(yes), keep=["oak", "dusty"])
-    assert kept(filtered) == {"oak", "dusty"}
+    filtered = detector.with_filter(Fixed(yes), keep=["moss", "dusty"])
+    assert kept(filtered) == {"moss", "dusty"}
     assert all(line.yes is True for line in filtered.audit_)
     filtered.save(tmp_path / "saved")
     with pytest.raises(InputError, match="filter removed all"):
@@ -712,20 +712,20 @@ def test_keep_and_drop_lists(detectors: dict[str, Detector]) -> None:
     assert isinstance(detector, NegRefine)
     phrase = next(label.text for label in detector.kept_negative_labels_ if label.pos == "adj")
     removed = detector.with_filter(
-        LetterJudge(), keep={"Einstein", "oak"}, drop={"oak", "copper", phrase}
+        LetterJudge(), keep={"Einstein", "moss"}, drop={"moss", "copper", phrase}
     )
     reasons = {label.text: label.reason for label in removed.negative_labels_}
-    assert reasons["Einstein"] == reasons["oak"] == "on the keep list"
+    assert reasons["Einstein"] == reasons["moss"] == "on the keep list"
     assert reasons["copper"] == reasons[phrase] == "on the drop list"
     assert kept(removed) - kept(detector) == {"Einstein"}
     assert len(kept(detector) - kept(removed)) == 2
-    assert {line.text for line in removed.audit_}.isdisjoint({"Einstein", "oak", "copper", phrase})
+    assert {line.text for line in removed.audit_}.isdisjoint({"Einstein", "moss", "copper", phrase})
 
 
 def test_drop_list_without_a_judge(detectors: dict[str, Detector]) -> None:
     detector = detectors["negrefine"]
     assert isinstance(detector, NegRefine)
-    filtered = detector.with_filter("none", drop=["copper", "oak"], keep=["oak"])
+    filtered = detector.with_filter("none", drop=["copper", "moss"], keep=["moss"])
     removed = [label.word for label in filtered.negative_labels_ if not label.kept]
     assert removed == ["copper"]
     assert filtered.audit_ == []
@@ -743,7 +743,7 @@ def test_with_filter_is_fitting_with_that_judge(
     options: dict[str, Any] = {"filters": ("proper_noun",), "drop": ("lava",)}
     for judge in (LetterJudge(), "none", Fixed(False, True)):
         settings_ = options if judge != "none" else {}
-        keep = ["oak", "fern", "gooey", "copper"]
+        keep = ["moss", "fern", "hollow", "copper"]
         changed = detector.with_filter(judge, keep=keep, **settings_)
         fresh = make("negrefine", builtin_encoder, mining, judge=judge, keep=keep, **settings_)
         assert isinstance(fresh, NegRefine)

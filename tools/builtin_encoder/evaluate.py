@@ -71,7 +71,7 @@ def zero_shot(
     names = sorted({rows[i]["name"] for i in some})
     labels = np.array([names.index(rows[i]["name"]) for i in some])
     images = pictures(squares, some)
-    similarity = encoder.encode_images(images) @ encoder.encode_texts(names).T
+    similarity = encoder.encode_images(images) @ unit(encoder.encode_texts(names)).T
     order = np.argsort(-similarity, axis=1, kind="stable")
     bank = [
         i
@@ -92,6 +92,11 @@ def zero_shot(
             np.mean([n == names[k] for n, k in zip(nearest, labels, strict=True)])
         ),
     }
+
+
+def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows of length one."""
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 def _small(images: list[Image.Image]) -> NDArray[np.float32]:
@@ -146,7 +151,7 @@ def text_cosines(work: Path, encoder: CLIPEncoder) -> dict[str, float]:
     wanted = reduced(embeddings, reduction["mean"], reduction["axes"])
     found = {}
     for template in ("{}", "a photo of the nice {}."):
-        features = encoder.encode_texts([template.format(w.text) for w in words])
+        features = unit(encoder.encode_texts([template.format(w.text) for w in words]))
         found[template] = float((features * wanted).sum(1).mean())
     return found
 

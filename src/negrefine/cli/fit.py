@@ -51,7 +51,7 @@ def fit(
             metavar="ID_OR_DIR",
             help=(
                 "Hub id such as 'openai/clip-vit-base-patch16', a CLIPModel directory, or "
-                "'builtin' (a toy that knows emoji and clip art, not photographs)."
+                "'builtin' (a toy that knows emoji and icons, not photographs)."
             ),
         ),
     ],

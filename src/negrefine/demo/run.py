@@ -19,7 +19,7 @@ from negrefine.labels.lexicon import Lexicon
 
 FPR = 0.1
 CAVEAT = (
-    "The built-in encoder is a toy trained on emoji and clip art: these numbers show that the "
+    "The built-in encoder is a toy trained on emoji and icons: these numbers show that the "
     "pipeline works and are no evidence for or against any method."
 )
 _EXAMPLES = ("animals", "animals", "animals", "food", "vehicles", "objects", "plants")
