@@ -124,7 +124,7 @@ def train(
                 flush=True,
             )
             losses = []
-    return float(scale.exp())
+    return scale.exp().item()
 
 
 def _loss(
