@@ -17,6 +17,7 @@ from negrefine import NegLabel, NegRefine
 from negrefine.demo.data import ID_SET, DemoImage, demo_class_names, demo_images
 from negrefine.encoders import CLIPEncoder
 from negrefine.labels.lexicon import Lexicon
+from negrefine.labels.prompts import normalise
 from negrefine.metrics import auroc
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,17 +44,13 @@ def features(builtin_encoder: CLIPEncoder, images: list[DemoImage]) -> npt.NDArr
     return builtin_encoder.encode_images([image.path for image in images])
 
 
-def unit(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
-
-
 @pytest.fixture(scope="module")
 def named(
     builtin_encoder: CLIPEncoder, images: list[DemoImage], features: npt.NDArray[np.float32]
 ) -> dict[str, str]:
     """What the encoder calls each drawing, of all the drawings' names."""
     names = sorted({image.annotation for image in images})
-    similarity = features @ unit(builtin_encoder.encode_texts(names)).T
+    similarity = features @ normalise(builtin_encoder.encode_texts(names)).T
     best = similarity.argmax(axis=1)
     return {image.path.stem: names[k] for image, k in zip(images, best, strict=True)}
 
@@ -72,7 +69,7 @@ def test_half_of_the_demo_is_named(named: dict[str, str], images: list[DemoImage
 def test_texts_mean_something(builtin_encoder: CLIPEncoder) -> None:
     words = ["puppy", "kitten", "lorry", "aeroplane", "loaf", "daisy"]
     nearest = ["dog", "cat", "truck", "airplane", "bread", "flower"]
-    left, right = (unit(builtin_encoder.encode_texts(texts)) for texts in (words, nearest))
+    left, right = (normalise(builtin_encoder.encode_texts(texts)) for texts in (words, nearest))
     similarity = left @ right.T
     assert similarity.argmax(1).tolist() == list(range(len(words)))
 

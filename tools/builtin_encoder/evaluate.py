@@ -29,8 +29,10 @@ from negrefine.encoders import CLIPEncoder
 from negrefine.evaluation.benchmarks import load_benchmark, locate
 from negrefine.evaluation.bootstrap import metrics_of_scores, resampled_metrics
 from negrefine.evaluation.evaluation_run import evaluate
+from negrefine.labels.prompts import normalise
 
-STYLES = {"openmoji": "held out", "fxemoji": "held out", "noto-v1": "validation"}
+STYLES = ("openmoji", "fxemoji", "noto-v1")
+"""The first two are held out; the last one serves for validation."""
 _ANIMALS = range(6)
 """emojibase's subgroups of animals, after the first of group 3."""
 
@@ -71,7 +73,7 @@ def zero_shot(
     names = sorted({rows[i]["name"] for i in some})
     labels = np.array([names.index(rows[i]["name"]) for i in some])
     images = pictures(squares, some)
-    similarity = encoder.encode_images(images) @ unit(encoder.encode_texts(names)).T
+    similarity = encoder.encode_images(images) @ normalise(encoder.encode_texts(names)).T
     order = np.argsort(-similarity, axis=1, kind="stable")
     bank = [
         i
@@ -92,11 +94,6 @@ def zero_shot(
             np.mean([n == names[k] for n, k in zip(nearest, labels, strict=True)])
         ),
     }
-
-
-def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return rows of length one."""
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 def _small(images: list[Image.Image]) -> NDArray[np.float32]:
@@ -146,12 +143,11 @@ def text_cosines(work: Path, encoder: CLIPEncoder) -> dict[str, float]:
     """Return mean cosines to the teacher, of nouns that were never seen."""
     words = [word for word in read_words(work) if word.held_out]
     embeddings = embed(work, [w.text for w in words]) + 0.5 * embed(work, [w.gloss for w in words])
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     reduction = np.load(work / "reduction.npz")
-    wanted = reduced(embeddings, reduction["mean"], reduction["axes"])
+    wanted = reduced(normalise(embeddings), reduction["mean"], reduction["axes"])
     found = {}
     for template in ("{}", "a photo of the nice {}."):
-        features = unit(encoder.encode_texts([template.format(w.text) for w in words]))
+        features = normalise(encoder.encode_texts([template.format(w.text) for w in words]))
         found[template] = float((features * wanted).sum(1).mean())
     return found
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import text_tower
 import torch
 import vision_tower
-from augment import CLIP_MEAN, CLIP_STD
 from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
@@ -29,10 +28,7 @@ def main(work: Path) -> None:
     model.to(torch.float16).save_pretrained(work / "model")
     side = vision_tower.CONFIG.image_size
     CLIPImageProcessor(
-        size={"shortest_edge": side},
-        crop_size={"height": side, "width": side},
-        image_mean=list(CLIP_MEAN),
-        image_std=list(CLIP_STD),
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side}
     ).save_pretrained(work / "model")
     total = sum(path.stat().st_size for path in (work / "model").iterdir())
     print(f"{total / 1e6:.2f} MB, logit scale {vision['logit_scale'].exp():.1f}")
