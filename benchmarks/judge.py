@@ -35,10 +35,10 @@ from transformers import (
     Qwen2Config,
 )
 
-from negrefine.labels.hf_judge import HFJudge
-from negrefine.labels.judge_prompts import PUBLISHED_PROMPTS
-from negrefine.labels.judges import Query, answer_all
-from negrefine.labels.replay_judge import ReplayJudge
+from negrefine.judges.base import Query, answer_all
+from negrefine.judges.hf import HFJudge
+from negrefine.judges.prompts import PUBLISHED_PROMPTS
+from negrefine.judges.replay import ReplayJudge
 from negrefine.labels.wordnet import WordNet
 
 DEFAULT_REFERENCE = Path("../shared/reference/negrefine_imagenet_seed0")

@@ -14,13 +14,13 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from negrefine.labels.cascade_judge import CascadeJudge
-from negrefine.labels.judges import Answer, Judge, Query, Usage, answer_all
+from negrefine.detectors.negfilter import refine
+from negrefine.judges.base import Answer, Judge, Query, Usage, answer_all
+from negrefine.judges.cascade import CascadeJudge
+from negrefine.judges.replay import ReplayJudge
+from negrefine.judges.wordnet import WordNetJudge
+from negrefine.judges.wordnet_candidates import with_wordnet_candidates
 from negrefine.labels.mining import NegativeLabel
-from negrefine.labels.negfilter import refine
-from negrefine.labels.replay_judge import ReplayJudge
-from negrefine.labels.wordnet_candidates import with_wordnet_candidates
-from negrefine.labels.wordnet_judge import WordNetJudge
 
 DEFAULT_REFERENCE = Path("../shared/reference/negrefine_imagenet_seed0")
 

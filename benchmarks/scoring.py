@@ -46,13 +46,13 @@ from tokenizers import Tokenizer
 from transformers import CLIPConfig, CLIPModel
 
 from negrefine import Lexicon, NegRefine, load_encoder
-from negrefine.demo.data import ID_SET, demo_class_names, demo_images
+from negrefine.benchmarks.bundled import ID_SET, demo_class_names, demo_images
 from negrefine.encoders import CLIPEncoder
 from negrefine.encoders.images import read_image
 from negrefine.encoders.loading import BUILTIN, find_model_directory
+from negrefine.judges.replay import ReplayJudge
 from negrefine.labels.lexicon import LexiconEntry
 from negrefine.labels.prompts import CSP_PROMPTS
-from negrefine.labels.replay_judge import ReplayJudge
 from negrefine.metrics import auroc
 
 DEFAULT_REFERENCE = Path("../shared/reference/negrefine_imagenet_seed0")

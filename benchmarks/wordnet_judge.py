@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from negrefine.labels.judges import Answer, Judge, as_answers
-from negrefine.labels.replay_judge import ReplayJudge
+from negrefine.judges.base import Answer, Judge, as_answers
+from negrefine.judges.replay import ReplayJudge
+from negrefine.judges.wordnet import WordNetJudge
 from negrefine.labels.wordnet import WordNet
-from negrefine.labels.wordnet_judge import WordNetJudge
 
 DEFAULT_REFERENCE = Path("../shared/reference/negrefine_imagenet_seed0")
 HALVES = ("development", "held out")

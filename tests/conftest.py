@@ -30,7 +30,7 @@ from negrefine import (
     NegRefine,
     load_encoder,
 )
-from negrefine.demo.data import demo_images
+from negrefine.benchmarks.bundled import demo_images
 from negrefine.encoders import CLIPEncoder
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"

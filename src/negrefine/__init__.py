@@ -28,15 +28,15 @@ if TYPE_CHECKING:
         load_detector,
     )
     from negrefine.encoders import Encoder, load_encoder
-    from negrefine.labels.answer_store import AnswerStore
-    from negrefine.labels.cascade_judge import CascadeJudge
-    from negrefine.labels.hf_judge import HFJudge
-    from negrefine.labels.judges import Answer, Judge
+    from negrefine.judges.base import Answer, Judge
+    from negrefine.judges.cascade import CascadeJudge
+    from negrefine.judges.hf import HFJudge
+    from negrefine.judges.openai import OpenAIJudge
+    from negrefine.judges.replay import ReplayJudge
+    from negrefine.judges.store import AnswerStore
+    from negrefine.judges.wordnet import WordNetJudge
     from negrefine.labels.lexicon import Lexicon
-    from negrefine.labels.openai_judge import OpenAIJudge
     from negrefine.labels.prompts import Prompts
-    from negrefine.labels.replay_judge import ReplayJudge
-    from negrefine.labels.wordnet_judge import WordNetJudge
 
 __all__ = [
     "CLIPN",
@@ -74,16 +74,16 @@ _HOMES = {
     "load_detector": "negrefine.detectors",
     "Encoder": "negrefine.encoders",
     "load_encoder": "negrefine.encoders",
-    "HFJudge": "negrefine.labels.hf_judge",
-    "CascadeJudge": "negrefine.labels.cascade_judge",
-    "AnswerStore": "negrefine.labels.answer_store",
-    "Answer": "negrefine.labels.judges",
-    "Judge": "negrefine.labels.judges",
-    "OpenAIJudge": "negrefine.labels.openai_judge",
+    "HFJudge": "negrefine.judges.hf",
+    "CascadeJudge": "negrefine.judges.cascade",
+    "AnswerStore": "negrefine.judges.store",
+    "Answer": "negrefine.judges.base",
+    "Judge": "negrefine.judges.base",
+    "OpenAIJudge": "negrefine.judges.openai",
     "Lexicon": "negrefine.labels.lexicon",
     "Prompts": "negrefine.labels.prompts",
-    "ReplayJudge": "negrefine.labels.replay_judge",
-    "WordNetJudge": "negrefine.labels.wordnet_judge",
+    "ReplayJudge": "negrefine.judges.replay",
+    "WordNetJudge": "negrefine.judges.wordnet",
 }
 
 

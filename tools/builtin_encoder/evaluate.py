@@ -24,11 +24,11 @@ from teacher import embed, reduced
 from words import read_words
 
 import negrefine
-from negrefine.demo.data import demo_class_names, demo_images
+from negrefine.benchmarks import load_benchmark, locate
+from negrefine.benchmarks.bundled import demo_class_names, demo_images
 from negrefine.encoders import CLIPEncoder
-from negrefine.evaluation.benchmarks import load_benchmark, locate
 from negrefine.evaluation.bootstrap import metrics_of_scores, resampled_metrics
-from negrefine.evaluation.evaluation_run import evaluate
+from negrefine.evaluation.experiment import evaluate
 from negrefine.labels.prompts import normalise
 
 STYLES = ("openmoji", "fxemoji", "noto-v1")

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from negrefine.errors import InputError
-from negrefine.evaluation.score_files import ScoredImage
+from negrefine.evaluation.image_scores import ScoredImage
 
 
 def to_arrow(scored: Sequence[ScoredImage]) -> pa.Table:

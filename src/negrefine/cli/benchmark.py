@@ -39,8 +39,8 @@ from negrefine.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from negrefine.evaluation.benchmarks import Benchmark, Finding
-    from negrefine.evaluation.benchmarks.group_means import GroupMean
+    from negrefine.benchmarks import Benchmark, Finding
+    from negrefine.benchmarks.group_means import GroupMean
 
 benchmark = typer.Typer(
     name="benchmark",
@@ -85,7 +85,7 @@ class NameChoice(str, Enum):
 @benchmark.command("list")
 def list_all(as_json: AsJson = False) -> None:
     """Show all benchmarks and their image sets."""
-    from negrefine.evaluation.benchmarks import (
+    from negrefine.benchmarks import (
         class_list,
         list_benchmarks,
         list_sets,
@@ -150,7 +150,7 @@ def check_data(
     as_json: AsJson = False,
 ) -> None:
     """Say what is missing of a benchmark's images: exit code 0 if nothing is, 1 otherwise."""
-    from negrefine.evaluation.benchmarks import check
+    from negrefine.benchmarks import check
 
     chosen = choose(name, ood)
     findings = check(chosen, data, read_folders(folder))
@@ -203,7 +203,7 @@ def run(
     report: Report = None,
 ) -> None:
     """Check a benchmark's images, then evaluate methods on it, encoding each image once."""
-    from negrefine.evaluation.benchmarks.run import benchmark_class_names, make_ready, run_benchmark
+    from negrefine.benchmarks.run import benchmark_class_names, make_ready, run_benchmark
     from negrefine.labels.class_names import read_class_names
 
     with_report = check_report(report)
@@ -285,7 +285,7 @@ def _group_table(rows: list[GroupMean]) -> Table:
 
 def choose(name: str, ood: str | None) -> Benchmark:
     """Return what NAME and --ood mean."""
-    from negrefine.evaluation.benchmarks import load_benchmark
+    from negrefine.benchmarks import load_benchmark
 
     chosen = load_benchmark(name)
     if ood is None:

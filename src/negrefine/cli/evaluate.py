@@ -64,8 +64,8 @@ def evaluate(
     named like a class also measure the accuracy of classification.
     """
     from negrefine.encoders import load_encoder
-    from negrefine.evaluation.evaluation_run import check_evaluation, image_folder
-    from negrefine.evaluation.evaluation_run import evaluate as run
+    from negrefine.evaluation.experiment import check_evaluation, image_folder
+    from negrefine.evaluation.experiment import evaluate as run
 
     chosen, drawn = split_list("methods", methods), read_seeds(seeds)
     folders: list[tuple[str, str]] = []
@@ -106,7 +106,7 @@ def read_classes(classes: str) -> list[str]:
     Raises:
         InputError: Neither.
     """
-    from negrefine.evaluation.benchmarks import class_list
+    from negrefine.benchmarks import class_list
     from negrefine.labels.class_names import read_class_names
 
     path = Path(classes)

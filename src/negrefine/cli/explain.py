@@ -58,7 +58,7 @@ def explain(
 def save_card(file: Path, explanation: Explanation, path: Path) -> None:
     """Draw one explanation to a PNG file, atomically."""
     from negrefine.encoders.images import read_image
-    from negrefine.evaluation.explanation_card import draw_card
+    from negrefine.report.card import draw_card
 
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:

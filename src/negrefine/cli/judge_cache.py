@@ -12,7 +12,7 @@ from negrefine.cli.judges import Answers
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
-    from negrefine.labels.answer_store import AnswerStore
+    from negrefine.judges.store import AnswerStore
 
 judge_cache = typer.Typer(
     name="judge-cache",
@@ -57,8 +57,8 @@ def export_answers(
     answers: Answers = None,
 ) -> None:
     """Write stored answers to a file."""
-    from negrefine.evaluation.tables import write_text
-    from negrefine.labels.answer_files import as_json_lines, as_official_log
+    from negrefine.files import write_text
+    from negrefine.judges.answer_files import as_json_lines, as_official_log
 
     store = _open(answers)
     chosen = list(store)
@@ -89,7 +89,7 @@ def import_answers(
     answers: Answers = None,
 ) -> None:
     """Read answers from files; those that are stored already stay as they are."""
-    from negrefine.labels.answer_files import read_json_lines, read_official_log
+    from negrefine.judges.answer_files import read_json_lines, read_official_log
 
     if judge is not None and file_format is Format.JSONL:
         raise InputError("--judge means nothing to JSONL files, which name it in every line.")
@@ -115,7 +115,7 @@ def import_answers(
 
 
 def _open(path: Path | None) -> AnswerStore:
-    from negrefine.labels.answer_store import AnswerStore
+    from negrefine.judges.store import AnswerStore
 
     return AnswerStore(path)
 

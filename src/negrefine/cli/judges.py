@@ -11,7 +11,7 @@ import typer
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
-    from negrefine.labels.judges import Judge
+    from negrefine.judges.base import Judge
 
 JUDGE_HELP = (
     "NegRefine's filter: 'wordnet' (offline, the default), 'none', 'hf:MODEL' (a language model, "
@@ -82,20 +82,20 @@ def parse_judge(
     for part in _parts(text):
         kind, _, argument = part.partition(":")
         if part == "wordnet":
-            from negrefine.labels.wordnet_judge import WordNetJudge
+            from negrefine.judges.wordnet import WordNetJudge
 
             judges.append(WordNetJudge())
         elif kind == "replay" and argument:
-            from negrefine.labels.replay_judge import ReplayJudge
+            from negrefine.judges.replay import ReplayJudge
 
             judges.append(ReplayJudge.from_logs(argument.split(",")))
         elif kind == "hf" and argument:
-            from negrefine.labels.hf_judge import HFJudge
+            from negrefine.judges.hf import HFJudge
 
             store = answers or "default"
             judges.append(HFJudge(argument, device=device, mode=mode.value, store=store))
         elif kind == "openai" and argument:
-            from negrefine.labels.openai_judge import OpenAIJudge
+            from negrefine.judges.openai import OpenAIJudge
 
             judges.append(
                 OpenAIJudge(
@@ -113,7 +113,7 @@ def parse_judge(
             )
     if len(judges) == 1:
         return judges[0]
-    from negrefine.labels.cascade_judge import CascadeJudge
+    from negrefine.judges.cascade import CascadeJudge
 
     return CascadeJudge(judges)
 

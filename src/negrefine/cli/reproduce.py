@@ -35,7 +35,7 @@ from negrefine.cli.run_results import check_report, write_results
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
-    from negrefine.evaluation.benchmarks import Benchmark
+    from negrefine.benchmarks import Benchmark
 
 PAPERS_ENCODER = "openai/clip-vit-base-patch16"
 _CONTAMINATED = ("sun", "places", "textures")
@@ -80,23 +80,23 @@ def reproduce(
     difference is followed by the numbers of the known reasons for one. The paper averages ten
     seeds: --seeds 0-9.
     """
-    from negrefine.evaluation.benchmarks.published import (
+    from negrefine.benchmarks.published import (
         compare_with_published,
         is_published_lexicon,
         table_names,
     )
-    from negrefine.evaluation.benchmarks.published_report import (
+    from negrefine.benchmarks.published_report import (
         as_json,
         as_markdown,
         reason_lines,
         rich_tables,
     )
-    from negrefine.evaluation.benchmarks.run import (
+    from negrefine.benchmarks.run import (
         benchmark_class_names,
         make_ready,
         run_benchmark,
     )
-    from negrefine.evaluation.tables import write_text
+    from negrefine.files import write_text
 
     with_report = check_report(report)
     tables = split_list("only", only)
@@ -189,7 +189,7 @@ def _departures(
     encoder: str, min_frequency: int, lexicon: Path | None, published: bool
 ) -> list[str]:
     """Say which options make the numbers those of another experiment."""
-    from negrefine.evaluation.benchmarks.run import NOT_COMPARABLE
+    from negrefine.benchmarks.run import NOT_COMPARABLE
 
     sentences = []
     if encoder != PAPERS_ENCODER:
@@ -205,8 +205,8 @@ def _benchmark(
     data: Path | None, folders: dict[str, Path], *, with_contaminated: bool
 ) -> Benchmark:
     """Return the main benchmark, with those of the three other sets that are there."""
-    from negrefine.evaluation.benchmarks import load_benchmark, load_set
-    from negrefine.evaluation.benchmarks.image_files import FoundImages, find_set
+    from negrefine.benchmarks import load_benchmark, load_set
+    from negrefine.benchmarks.image_files import FoundImages, find_set
 
     chosen = load_benchmark("imagenet-1k")
     names = [image_set.name for image_set in chosen.ood_sets]

@@ -10,7 +10,7 @@ from negrefine.errors import InputError
 
 if TYPE_CHECKING:
     from negrefine.encoders import CLIPEncoder
-    from negrefine.evaluation.evaluation_results import Evaluation
+    from negrefine.evaluation.results import Evaluation
 
 REPORT = "report.html"
 
@@ -24,7 +24,7 @@ def check_report(wanted: bool | None) -> bool:
     Raises:
         InputError: It is wanted and its packages are missing.
     """
-    from negrefine.evaluation.report import check_report_packages
+    from negrefine.report.page import check_report_packages
 
     try:
         check_report_packages()
@@ -41,8 +41,8 @@ def write_results(evaluation: Evaluation, encoder: CLIPEncoder, *, report: bool)
     """Write the tables and the report beside an evaluation, and print the tables."""
     from rich.console import Console
 
-    from negrefine.evaluation.report import write_report
-    from negrefine.evaluation.result_tables import rich_tables, write_tables
+    from negrefine.evaluation.tables import rich_tables, write_tables
+    from negrefine.report.page import write_report
 
     for one in (evaluation.id_set, *evaluation.ood_sets):
         errors = [error for error in one.errors if error is not None]

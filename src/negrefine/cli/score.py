@@ -38,8 +38,8 @@ def score(
     """
     from negrefine.detectors import load_detector
     from negrefine.encoders import find_images
-    from negrefine.evaluation.score_files import score_files
-    from negrefine.evaluation.tables import check_target, write_rows
+    from negrefine.evaluation.image_scores import score_files
+    from negrefine.files import check_target, write_rows
 
     if out is not None:
         check_target(out)

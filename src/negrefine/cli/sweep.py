@@ -59,7 +59,7 @@ def sweep(
     from negrefine.encoders import find_images, load_encoder
     from negrefine.evaluation.folders import encode_files
     from negrefine.evaluation.sweep import sweep as run_sweep
-    from negrefine.evaluation.tables import check_target, write_rows
+    from negrefine.files import check_target, write_rows
     from negrefine.labels.class_names import read_class_names
 
     grid = {

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from negrefine.demo.data import ID_SET, DemoImage, demo_class_names, demo_images
+from negrefine.benchmarks.bundled import ID_SET, DemoImage, demo_class_names, demo_images
 from negrefine.detectors import MCM, Explanation, NegRefine
 from negrefine.detectors.bundle import check_target
 from negrefine.encoders import load_encoder
 from negrefine.evaluation.ablation import Row, ablation_scores, compare
-from negrefine.evaluation.tables import write_rows
+from negrefine.files import write_rows
 from negrefine.labels.lexicon import Lexicon
 
 FPR = 0.1

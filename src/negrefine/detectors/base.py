@@ -8,6 +8,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from copy import copy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -47,6 +48,8 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
     """
 
     method: ClassVar[str]
+    title: ClassVar[str] = ""
+    seed_parameter: ClassVar[str | None] = None
     uses_patches: ClassVar[bool] = False
     _default_prompts: ClassVar[Prompts]
 
@@ -113,8 +116,19 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
         (score,) = parts.values()
         return score
 
+    def with_params(self, **parameters: Any) -> Self:
+        """Return a fitted copy with other parameters of the score and without a threshold."""
+        other = copy(self)
+        other.set_params(**parameters)
+        other.offset_ = other.calibration_scores_ = None
+        return other
+
     def score_feature_parts(
-        self, features: ArrayLike, patches: ArrayLike | None = None
+        self,
+        features: ArrayLike,
+        patches: ArrayLike | None = None,
+        *,
+        only: Sequence[str] | None = None,
     ) -> dict[str, NDArray[np.float64]]:
         """Return the components of the score for image features.
 
@@ -122,6 +136,7 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
             features: (n, d) from `encoder.encode_images`; normalised or not.
             patches: (n, p, d) from `encoder.encode_images_and_patches`, for detectors with
                 `uses_patches`.
+            only: Names of the components to compute; None computes all.
 
         Returns:
             Component name to float64 (n,).
@@ -130,6 +145,8 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
             NotFittedError: `fit` has not run.
             InputError: An array has the wrong shape, or patches are missing or not wanted.
         """
+        if only is not None and "multi_match" not in only and getattr(self, "alpha", 0):
+            return self.with_params(alpha=0).score_feature_parts(features, patches)
         self._check_fitted()
         if patches is not None and not self.uses_patches:
             raise InputError(f"{type(self).__name__} does not use patch features: leave them out.")

@@ -47,6 +47,7 @@ class CLIPN(Detector):
     """
 
     method: ClassVar[str] = "clipn"
+    title: ClassVar[str] = "CLIPN"
     _default_prompts: ClassVar[Prompts] = CLIPN_PROMPTS
 
     encoder: YesNoEncoder

@@ -10,11 +10,11 @@ from torch import Tensor
 from negrefine.detectors.base import check_whole, resolve_logit_scale
 from negrefine.detectors.neglabel import NegLabel
 from negrefine.detectors.scores import neglabel_score
+from negrefine.detectors.unsaved import Unsaved
 from negrefine.encoders.base import Encoder
 from negrefine.labels.lexicon import Lexicon
 from negrefine.labels.mining import MiningRule
 from negrefine.labels.prompts import CSP_PROMPTS, SUPERCLASS_TEMPLATES, Prompts
-from negrefine.labels.unsaved import Unsaved
 
 
 class CSP(NegLabel):
@@ -31,6 +31,8 @@ class CSP(NegLabel):
     """
 
     method: ClassVar[str] = "csp"
+    title: ClassVar[str] = "CSP"
+    seed_parameter: ClassVar[str | None] = "group_seed"
     _default_prompts: ClassVar[Prompts] = CSP_PROMPTS
     _official_files: ClassVar[str] = "official-csp"
 

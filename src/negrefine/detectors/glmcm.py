@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -38,6 +39,7 @@ class GLMCM(MCM):
     """
 
     method: ClassVar[str] = "glmcm"
+    title: ClassVar[str] = "GL-MCM"
     uses_patches: ClassVar[bool] = True
 
     encoder: PatchEncoder
@@ -68,9 +70,14 @@ class GLMCM(MCM):
         return {"global": mcm_score(similarities, self.temperature)}
 
     def score_feature_parts(
-        self, features: ArrayLike, patches: ArrayLike | None = None
+        self,
+        features: ArrayLike,
+        patches: ArrayLike | None = None,
+        *,
+        only: Sequence[str] | None = None,
     ) -> dict[str, NDArray[np.float64]]:
         """Return "global" and "local" from image and patch features; see `Detector`."""
+        del only
         parts = super().score_feature_parts(features)
         rows = self._check_patches(patches, len(parts["global"]))
         step = max(1, _PATCH_ROWS // rows.shape[1])

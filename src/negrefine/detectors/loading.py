@@ -14,11 +14,11 @@ from negrefine.detectors.glmcm import GLMCM
 from negrefine.detectors.mcm import MCM
 from negrefine.detectors.neglabel import NegLabel
 from negrefine.detectors.negrefine import NegRefine
+from negrefine.detectors.unsaved import Unsaved
 from negrefine.encoders.base import Encoder
 from negrefine.encoders.loading import load_encoder
 from negrefine.errors import BundleError, EncoderError
 from negrefine.labels.prompts import Prompts
-from negrefine.labels.unsaved import Unsaved
 
 DETECTORS: dict[str, type[Detector]] = {
     cls.method: cls for cls in (MCM, GLMCM, CLIPN, NegLabel, CSP, NegRefine)

@@ -44,6 +44,7 @@ class MCM(Detector):
     """
 
     method: ClassVar[str] = "mcm"
+    title: ClassVar[str] = "MCM"
     _default_prompts: ClassVar[Prompts] = MCM_PROMPTS
 
     def __init__(

@@ -19,11 +19,11 @@ from negrefine.detectors.base import (
 from negrefine.detectors.bundle import Arrays, Tables
 from negrefine.detectors.explanation import Match
 from negrefine.detectors.scores import group_negatives, neglabel_score, raw_sum_score
+from negrefine.detectors.unsaved import Unsaved
 from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.labels.lexicon import Lexicon
 from negrefine.labels.mining import MiningRule, NegativeLabel, mine
 from negrefine.labels.prompts import NEGLABEL_PROMPTS, Prompts
-from negrefine.labels.unsaved import Unsaved
 from negrefine.labels.wordnet import WordNet
 
 
@@ -55,6 +55,8 @@ class NegLabel(Detector):
     """
 
     method: ClassVar[str] = "neglabel"
+    title: ClassVar[str] = "NegLabel"
+    seed_parameter: ClassVar[str | None] = "seed"
     _default_prompts: ClassVar[Prompts] = NEGLABEL_PROMPTS
     _official_files: ClassVar[str] = "official-neglabel"
 

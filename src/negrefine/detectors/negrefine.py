@@ -19,15 +19,7 @@ from negrefine.detectors.bundle import Arrays, Tables
 from negrefine.detectors.csp import CSP
 from negrefine.detectors.explanation import PairMatch, Unfiltered, decided_by, verdict_of
 from negrefine.detectors.multi_match import MultiMatch, PairEmbeddings, match_pairs, pair_text
-from negrefine.detectors.neglabel import label_matches
-from negrefine.detectors.scores import neglabel_score
-from negrefine.encoders.base import Encoder, FloatArray
-from negrefine.encoders.images import ImageSource
-from negrefine.errors import InputError, NotFittedError
-from negrefine.labels.judges import Judge
-from negrefine.labels.lexicon import Lexicon
-from negrefine.labels.mining import NegativeLabel
-from negrefine.labels.negfilter import (
+from negrefine.detectors.negfilter import (
     FILTERS,
     Question,
     apply_user_lists,
@@ -36,10 +28,18 @@ from negrefine.labels.negfilter import (
     nearest_class_names,
     refine,
 )
+from negrefine.detectors.neglabel import label_matches
+from negrefine.detectors.scores import neglabel_score
+from negrefine.detectors.unsaved import Unsaved
+from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.encoders.images import ImageSource
+from negrefine.errors import InputError, NotFittedError
+from negrefine.judges.base import Judge
+from negrefine.judges.wordnet import WordNetJudge
+from negrefine.judges.wordnet_candidates import with_wordnet_candidates
+from negrefine.labels.lexicon import Lexicon
+from negrefine.labels.mining import NegativeLabel
 from negrefine.labels.prompts import SUPERCLASS_TEMPLATES, Prompts, embed
-from negrefine.labels.unsaved import Unsaved
-from negrefine.labels.wordnet_candidates import with_wordnet_candidates
-from negrefine.labels.wordnet_judge import WordNetJudge
 
 # Images whose pairs are sought together: more have more pairs in common.
 _MATCH_ROWS = 256
@@ -58,7 +58,7 @@ class NegRefine(CSP):
         wordnet_candidates: Also ask about class names among a label's hypernyms or in its gloss,
             which the encoder may not hold near.
         names_per_question: Above 1, ask about so many class names at once, and one by one only
-            where the answer is not no; see `negrefine.labels.negfilter.refine`.
+            where the answer is not no; see `negrefine.detectors.negfilter.refine`.
         filters: Which questions to ask: "proper_noun", "subcategory".
         keep: Words that stay whatever the judge says.
         drop: Words that go without a question.
@@ -74,6 +74,8 @@ class NegRefine(CSP):
     """
 
     method: ClassVar[str] = "negrefine"
+    title: ClassVar[str] = "NegRefine"
+    seed_parameter: ClassVar[str | None] = "group_seed"
 
     audit_: list[Question]
     _kept_texts: list[str]

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negrefine import metrics
+from negrefine.detectors.negfilter import PROPER_NOUN, SUBCATEGORY
 from negrefine.detectors.negrefine import NegRefine
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
-from negrefine.labels.negfilter import PROPER_NOUN, SUBCATEGORY
 
 Scores = NDArray[np.float64]
 

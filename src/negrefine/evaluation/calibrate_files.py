@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from negrefine.detectors import Detector
 from negrefine.detectors.conformal import detection_interval, threshold_rank, too_few
 from negrefine.errors import ImageError, InputError, NotFittedError
-from negrefine.evaluation.score_files import score_files
+from negrefine.evaluation.image_scores import score_files
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from negrefine.encoders.base import FloatArray
 from negrefine.encoders.clip import CLIPEncoder
 from negrefine.encoders.images import read_image
 from negrefine.errors import ImageError
-from negrefine.evaluation.tables import write_atomically
+from negrefine.files import write_atomically
 from negrefine.progress import progress_bar
 
 # Images in a shard: what a killed run may have to encode again.

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from negrefine.encoders.base import FloatArray
-from negrefine.evaluation.tables import write_atomically
+from negrefine.files import write_atomically
 from negrefine.progress import progress_bar
 
 Parts = dict[str, NDArray[np.float64]]

@@ -15,7 +15,7 @@ from negrefine.detectors.negrefine import NegRefine
 from negrefine.encoders.base import Encoder
 from negrefine.encoders.remember import RememberedTexts
 from negrefine.errors import InputError
-from negrefine.labels.judges import Judge
+from negrefine.judges.base import Judge
 from negrefine.progress import progress_bar
 
 

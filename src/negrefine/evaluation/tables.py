@@ -1,133 +1,172 @@
-"""Write rows of results as CSV, JSON lines or Parquet, whole or not at all."""
+"""Results as tables: terminal, CSV, JSON, Markdown and LaTeX, in percent for people."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+from negrefine.evaluation.results import Evaluation, Measured, Result
+from negrefine.files import write_rows, write_text
 
-from negrefine.errors import InputError
+if TYPE_CHECKING:
+    from rich.table import Table
 
-Rows = Sequence[Mapping[str, Any]]
-
-
-def write_rows(path: str | os.PathLike[str], rows: Rows, schema: Mapping[str, str]) -> None:
-    """Write rows to a .csv, .jsonl or .parquet file, atomically.
-
-    Args:
-        path: The suffix decides the format.
-        rows: One mapping each; None marks a missing value.
-        schema: Column name to "string", "double" or "int64", in column order.
-
-    Raises:
-        InputError: Unknown suffix, or the file cannot be written.
-    """
-    target = Path(path)
-    writer = row_writer(target)
-    write_atomically(target, lambda temporary: writer(temporary, rows, schema))
+METRICS = {"auroc": "AUROC", "fpr95": "FPR95", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out"}
+_PAIRS = (("auroc", "fpr95"), ("aupr_in", "aupr_out"))
+_LATEX = str.maketrans(
+    {
+        **{c: f"\\{c}" for c in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+    }
+)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file in UTF-8, atomically.
-
-    Raises:
-        InputError: The file cannot be written.
-    """
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-
-    write_atomically(Path(path), write)
-
-
-def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `target` and put it in its place.
-
-    Raises:
-        InputError: The file cannot be written.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            write(temporary)
-            # mkstemp makes files that only their owner may read.
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise _unwritable(target, error) from error
+def write_tables(evaluation: Evaluation) -> list[Path]:
+    """Write results.csv, .json, .md and .tex beside the evaluation; return their paths."""
+    rows = [*evaluation.results, *evaluation.ablation]
+    target = evaluation.directory / "results"
+    flat = [_flat(row) for row in rows]
+    schema = {name: "string" if name in ("method", "ood_set") else "double" for name in flat[0]}
+    paths = [target.with_suffix(suffix) for suffix in (".csv", ".json", ".md", ".tex")]
+    write_rows(paths[0], flat, schema)
+    accuracy = None if evaluation.accuracy is None else asdict(evaluation.accuracy)
+    content = {"results": [asdict(row) for row in rows], "id_accuracy": accuracy}
+    write_text(paths[1], json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(paths[2], markdown(evaluation))
+    write_text(paths[3], latex(evaluation))
+    return paths
 
 
-def check_target(path: str | os.PathLike[str]) -> None:
-    """Make the folder of a results file, or raise InputError where it cannot be written."""
-    target = Path(path)
-    row_writer(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not os.access(target.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise _unwritable(target, error) from error
+def markdown(evaluation: Evaluation) -> str:
+    """Return two Markdown tables in percent, the best of a column in bold."""
+    text = ""
+    for pair in _PAIRS:
+        header, body = _cells(evaluation, pair, "**{}**")
+        clean = [[cell.replace("|", "\\|") for cell in row] for row in (header, *body)]
+        lines = [clean[0], ["---"] + ["---:"] * (len(header) - 1), *clean[1:]]
+        text += "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        text += f"\n\n{caption(evaluation, pair)}\n\n"
+    return text + "".join(f"- {note}\n" for note in evaluation.settings["notes"])
 
 
-def row_writer(target: Path) -> Callable[[Path, Rows, Mapping[str, str]], None]:
-    """Return the writer for a suffix; InputError if there is none."""
-    writer = _WRITERS.get(target.suffix.lower())
-    if writer is None:
-        raise InputError(
-            f"The format of {str(target)!r} is unknown: end the name in .parquet, .csv or .jsonl."
+def latex(evaluation: Evaluation) -> str:
+    """Return the same as LaTeX tables for the package booktabs."""
+    text = "".join(f"% {note}\n" for note in evaluation.settings["notes"])
+    for pair in _PAIRS:
+        header, body = _cells(
+            evaluation, pair, "\\textbf{{{}}}", str_=lambda text: text.translate(_LATEX)
         )
-    return writer
+        rows = "\n".join(f"{' & '.join(row)} \\\\" for row in body)
+        text += (
+            f"% {caption(evaluation, pair)}\n\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}\n"
+            f"\\toprule\n{' & '.join(header)} \\\\\n\\midrule\n{rows}\n\\bottomrule\n"
+            "\\end{tabular}\n"
+        )
+    return text
 
 
-def _unwritable(target: Path, error: OSError) -> InputError:
-    return InputError(
-        f"The results cannot be written to {str(target)!r}: {error.strerror or error}."
-    )
+def rich_tables(evaluation: Evaluation) -> list[Table]:
+    """Return the same for a terminal of 80 columns: a section for each OOD set and the mean."""
+    from rich.table import Table
+    from rich.text import Text
+
+    tables = []
+    for title, rows in (
+        (evaluation.title or None, evaluation.results),
+        ("NegRefine's ablation", evaluation.ablation),
+    ):
+        if not rows:
+            continue
+        table = Table(title=title, caption=Text(caption(evaluation)))
+        for name in ("method", *METRICS.values()):
+            left = name == "method"
+            table.add_column(name, justify="left" if left else "right", no_wrap=not left)
+        for name in dict.fromkeys(row.ood_set for row in rows):
+            some = [row for row in rows if row.ood_set == name]
+            heading = "mean over the sets" if name == "mean" else f"against {name}"
+            table.add_row(Text(heading, style="italic"))
+            for row in some:
+                cells = []
+                for metric in METRICS:
+                    measured = getattr(row, metric)
+                    shown = f"{100 * measured.value:.2f}"
+                    if name == "mean":
+                        shown = cell(measured).replace(" ± ", " ±").replace(" [", "\n[")
+                        shown = shown.replace("[", "").replace("]", "").replace(", ", " - ")
+                    best = _best([getattr(r, metric).value for r in some], metric)
+                    bold = best == round(100 * measured.value, 2)
+                    cells.append(Text(shown, style="bold" if bold else ""))
+                table.add_row(Text(f"  {row.method}"), *cells, end_section=row is some[-1])
+        tables.append(table)
+    return tables
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def caption(evaluation: Evaluation, metrics: tuple[str, str] | None = None) -> str:
+    """Say what the cells of a table hold, all of them or those of two metrics."""
+    text = "In percent"
+    if metrics is not None:
+        text = f"{'/'.join(METRICS[metric] for metric in metrics)} in percent"
+    if evaluation.settings["n_bootstrap"]:
+        text += ", with 95 % bootstrap intervals over images"
+    if len(evaluation.settings["seeds"]) > 1:
+        text += f", ± standard deviation over {len(evaluation.settings['seeds'])} seeds"
+    n_ood = sum(int(one.readable.sum()) for one in evaluation.ood_sets)
+    text += f"; {int(evaluation.id_set.readable.sum())} ID and {n_ood} OOD images"
+    if evaluation.accuracy is not None:
+        text += f"; ID accuracy {cell(evaluation.accuracy)}"
+    return text + "."
 
 
-def _table(rows: Rows, schema: Mapping[str, str]) -> pa.Table:
-    columns = {name: [row.get(name) for row in rows] for name in schema}
-    types = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in schema.items()])
-    return pa.table(columns, schema=types)
+def cell(measured: Measured) -> str:
+    """Return a metric in percent, such as "95.12 ± 0.10 [94.80, 95.50]"."""
+    text = f"{100 * measured.value:.2f}"
+    if measured.std is not None:
+        text += f" ± {100 * measured.std:.2f}"
+    if measured.low is not None and measured.high is not None:
+        text += f" [{100 * measured.low:.1f}, {100 * measured.high:.1f}]"
+    return text
 
 
-def _write_csv(path: Path, rows: Rows, schema: Mapping[str, str]) -> None:
-    pyarrow.csv.write_csv(_table(rows, schema), path)
+def _cells(
+    evaluation: Evaluation,
+    metrics: tuple[str, str],
+    best: str,
+    str_: Any = lambda text: text,
+) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows; the mean has intervals, the sets only values."""
+    sets = [*(one.name for one in evaluation.ood_sets), "mean"]
+    header = ["method", *map(str_, sets), *(f"mean {METRICS[metric]}" for metric in metrics)]
+    body = []
+    for rows in filter(None, [evaluation.results, evaluation.ablation]):
+        cells = {(r.method, r.ood_set): [getattr(r, metric) for metric in metrics] for r in rows}
+        methods = list(dict.fromkeys(row.method for row in rows))
+        columns = {}
+        for name in sets:
+            shown = []
+            for i, metric in enumerate(metrics):
+                values = [round(100 * cells[method, name][i].value, 2) for method in methods]
+                top = _best([cells[method, name][i].value for method in methods], metric)
+                shown.append([best.format(f"{v:.2f}") if v == top else f"{v:.2f}" for v in values])
+            columns[name] = [f"{a}/{b}" for a, b in zip(*shown, strict=True)]
+        for i, method in enumerate(methods):
+            means = [str_(cell(measured)) for measured in cells[method, "mean"]]
+            body.append([str_(method), *(columns[name][i] for name in sets), *means])
+    return header, body
 
 
-def _write_parquet(path: Path, rows: Rows, schema: Mapping[str, str]) -> None:
-    pyarrow.parquet.write_table(_table(rows, schema), path)
+def _best(values: Sequence[float], metric: str) -> float:
+    shown = [round(100 * value, 2) for value in values]
+    return min(shown) if metric == "fpr95" else max(shown)
 
 
-def _write_jsonl(path: Path, rows: Rows, schema: Mapping[str, str]) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json.dumps({name: row.get(name) for name in schema}) + "\n")
-
-
-_WRITERS: dict[str, Callable[[Path, Rows, Mapping[str, str]], None]] = {
-    ".csv": _write_csv,
-    ".parquet": _write_parquet,
-    ".jsonl": _write_jsonl,
-}
+def _flat(row: Result) -> dict[str, Any]:
+    flat: dict[str, Any] = {"method": row.method, "ood_set": row.ood_set}
+    for metric in METRICS:
+        for field, value in asdict(getattr(row, metric)).items():
+            flat[metric if field == "value" else f"{metric}_{field}"] = value
+    return flat

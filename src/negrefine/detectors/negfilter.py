@@ -1,0 +1,293 @@
+"""NegFilter: removing negative labels that are proper nouns or kinds of a class.
+
+NegRefine (ICCV 2025, arXiv 2507.09795), section on NegFilter: a judge answers two yes/no questions
+about every mined label, "is it a proper noun" and "is it a subcategory of this class name" for the
+class names nearest to it, and a yes removes the label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from negrefine.encoders.base import Encoder
+from negrefine.errors import InputError
+from negrefine.judges.base import Answer, Judge, Query, iter_answers
+from negrefine.labels.mining import NegativeLabel
+from negrefine.labels.prompts import embed
+from negrefine.progress import Advance, progress_bar
+
+PROPER_NOUN = "proper_noun"
+SUBCATEGORY = "subcategory"
+FILTERS = (PROPER_NOUN, SUBCATEGORY)
+
+# A label by position, and the class names it is asked about.
+_Names: TypeAlias = tuple[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One line of the audit trail.
+
+    Attributes:
+        text: The label that was asked about.
+        kind: "proper_noun" or "subcategory".
+        class_name: The class name in question, several as "cat | dog", None for proper nouns.
+        yes: The answer; None if the judge could not decide, which keeps the label.
+        reason: Why, in the judge's words.
+        confidence: Between 0 and 1, None where the judge has no number.
+    """
+
+    text: str
+    kind: str
+    class_name: str | None
+    yes: bool | None
+    reason: str
+    confidence: float | None = None
+
+
+def clean_word(text: str) -> str | None:
+    """Keep letters, "_", "-" and spaces; None if two characters or fewer are left."""
+    cleaned = "".join(c for c in text if c.isalpha() or c in "_- ")
+    return cleaned if len(cleaned) > 2 else None
+
+
+def clean_labels(labels: Sequence[NegativeLabel]) -> list[NegativeLabel]:
+    """Clean the texts of labels; what is too short or a repetition is marked as removed.
+
+    Nouns and adjectives are compared among themselves, as published; the first one stays.
+    """
+    seen: set[tuple[str, str]] = set()
+    cleaned = []
+    for mined in labels:
+        label = replace(mined, text=mined.mined_text, kept=True, reason="")
+        text = clean_word(label.text)
+        if text is None:
+            cleaned.append(replace(label, kept=False, reason="shorter than three letters"))
+        elif (label.pos, text) in seen:
+            cleaned.append(replace(label, text=text, kept=False, reason=f"repeats {text!r}"))
+        else:
+            seen.add((label.pos, text))
+            cleaned.append(replace(label, text=text))
+    return cleaned
+
+
+def nearest_class_names(
+    encoder: Encoder,
+    texts: Sequence[str],
+    class_names: Sequence[str],
+    n_candidates: int,
+    *,
+    progress: bool = False,
+) -> list[list[str]]:
+    """Return for each text the min(n_candidates, K) most similar class names, best first.
+
+    Both sides are encoded as bare strings, without a template, as published. Ties keep the order
+    of the class names.
+    """
+    label_features = embed(
+        encoder, texts, ("{}",), description="Finding nearest classes", progress=progress
+    )
+    class_features = embed(encoder, class_names, ("{}",)).astype(np.float64)
+    cosines = label_features.astype(np.float64) @ class_features.T
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :n_candidates]
+    return [[class_names[k] for k in row] for row in order]
+
+
+def refine(
+    labels: Sequence[NegativeLabel],
+    candidates: Sequence[Sequence[str]],
+    judge: Judge,
+    *,
+    filters: Collection[str] = FILTERS,
+    keep: Iterable[str] = (),
+    drop: Iterable[str] = (),
+    names_per_question: int = 1,
+    ranks_per_round: int | None = None,
+    progress: bool = False,
+) -> tuple[list[NegativeLabel], list[Question]]:
+    """Ask `judge` about every label that is still kept.
+
+    All words get the proper-noun question first; then the class names are asked about rank by rank,
+    and a word leaves at its first yes. The kept set is the one of asking word by word. A class name
+    equal to the word removes it without a question.
+
+    Args:
+        labels: M labels, cleaned.
+        candidates: For each label the class names to ask about, in order.
+        judge: Anything with `is_proper_noun(words)` and `is_subcategory(pairs)`.
+        filters: Which of "proper_noun" and "subcategory" to ask.
+        keep: Words or texts that stay whatever the judge says.
+        drop: Words or texts that go without a question; `keep` wins.
+        names_per_question: Above 1, ask about so many class names in one question, and one by one
+            only where the answer is not no. A language model may answer such a question
+            differently; the published code asks one by one.
+        ranks_per_round: Ask about so many class names of a word before its answers are looked at:
+            some questions more, but a model that shares prefixes reads the word once. The kept set
+            is the same. By default what the judge wants.
+        progress: Draw a progress bar on a terminal.
+
+    Returns:
+        The M labels with `kept` and `reason` set, in the same order, and the audit trail by label:
+        every answered question in the order of ranks, one about several names before those about
+        each of them.
+
+    Raises:
+        InputError: Unknown filter names, numbers below 1, or a judge that gives something else
+            than one answer for each question.
+    """
+    check_filters(filters)
+    if ranks_per_round is None:
+        ranks_per_round = int(getattr(judge, "ranks_per_round", 1))
+    for name, value in (
+        ("names_per_question", names_per_question),
+        ("ranks_per_round", ranks_per_round),
+    ):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}.")
+    settled = apply_user_lists(labels, keep, drop)
+    open_ = [i for i, label in enumerate(settled) if label.kept and not label.reason]
+    names = {i: tuple(candidates[i]) if SUBCATEGORY in filters else () for i in open_}
+    expected = {i: len(names[i]) + (PROPER_NOUN in filters) for i in open_}
+    with progress_bar(
+        "Filtering negative labels", sum(expected.values()), enabled=progress, unit="questions"
+    ) as advance:
+        asking = _Asking(judge, settled, expected, advance)
+        if PROPER_NOUN in filters:
+            asking.ask([(i, ()) for i in open_])
+        step = max(names_per_question, ranks_per_round)
+        for start in range(0, max(map(len, names.values()), default=0), step):
+            round_ = [
+                (i, names[i][start : start + step])
+                for i in open_
+                if settled[i].kept and start < len(names[i])
+            ]
+            if names_per_question > 1:
+                round_ = asking.rule_out(round_, names_per_question)
+            asking.ask([(i, (name,)) for i, some in round_ for name in some])
+    return settled, [question for trail in asking.trail for question in trail]
+
+
+class _Asking:
+    """Puts questions to a judge and settles labels by the answers.
+
+    Attributes:
+        trail: Audit by label.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        labels: list[NegativeLabel],
+        expected: dict[int, int],
+        advance: Advance,
+    ) -> None:
+        """Take the labels, which are changed in place, and how many questions each may cost."""
+        self._judge = judge
+        self._labels = labels
+        self._expected = expected
+        self._advance = advance
+        self.trail: list[list[Question]] = [[] for _ in labels]
+
+    def ask(self, questions: Sequence[_Names]) -> None:
+        """Ask for each (label, no or one class name), and settle the labels in that order."""
+        answers = self._answers(questions)
+        for (i, names), answer in zip(questions, answers, strict=True):
+            if answer is None:
+                self._remove(i, "is a class name")
+                continue
+            self._note(i, names, answer)
+            if answer.yes:
+                fact = f"subcategory of {names[0]!r}" if names else "proper noun"
+                self._remove(i, f"{fact}: {answer.reason}" if answer.reason else fact)
+
+    def rule_out(self, questions: Sequence[_Names], names_per_question: int) -> list[_Names]:
+        """Ask about several class names at once; return what has to be asked one by one."""
+        blocks = [
+            (i, names[start : start + names_per_question])
+            for i, names in questions
+            for start in range(0, len(names), names_per_question)
+        ]
+        # One name is no block, and a label that is a class name itself needs no question.
+        several = [
+            (i, names)
+            for i, names in blocks
+            if len(names) > 1 and self._labels[i].text not in names
+        ]
+        ruled_out = set()
+        for (i, names), answer in zip(several, self._answers(several, count=False), strict=True):
+            if answer is not None:
+                self._note(i, names, answer)
+                if answer.yes is False:
+                    ruled_out.add((i, names))
+                    self._count(i, len(names))
+        return [block for block in blocks if block not in ruled_out]
+
+    def _answers(self, questions: Sequence[_Names], *, count: bool = True) -> list[Answer | None]:
+        """Return the answers in order, None where the class name is the label itself."""
+        put = [n for n, (i, names) in enumerate(questions) if names != (self._labels[i].text,)]
+        queries = [Query(self._labels[questions[n][0]].text, questions[n][1]) for n in put]
+        answers: list[Answer | None] = [None] * len(questions)
+        for batch in iter_answers(self._judge, queries):
+            for position, answer in batch:
+                answers[put[position]] = answer
+                if count:
+                    self._count(questions[put[position]][0], 1)
+        return answers
+
+    def _count(self, i: int, n: int) -> None:
+        self._expected[i] -= n
+        self._advance(n)
+
+    def _note(self, i: int, names: tuple[str, ...], answer: Answer) -> None:
+        self.trail[i].append(
+            Question(
+                text=self._labels[i].text,
+                kind=SUBCATEGORY if names else PROPER_NOUN,
+                class_name=" | ".join(names) if names else None,
+                yes=answer.yes,
+                reason=answer.reason,
+                confidence=answer.confidence,
+            )
+        )
+
+    def _remove(self, i: int, reason: str) -> None:
+        if self._labels[i].kept:
+            self._labels[i] = replace(self._labels[i], kept=False, reason=reason)
+            self._advance.drop(self._expected[i])
+            self._expected[i] = 0
+
+
+def check_filters(filters: Collection[str]) -> None:
+    """Raise InputError if there is something else than known filters among them."""
+    if isinstance(filters, str):
+        raise InputError(f"filters must be a list such as [{filters!r}], not one string.")
+    unknown = sorted(set(filters) - set(FILTERS))
+    if unknown:
+        raise InputError(f"Unknown filter {unknown[0]!r}: choose from {list(FILTERS)}.")
+
+
+def _word_set(parameter: str, words: Iterable[str]) -> set[str]:
+    if isinstance(words, str):
+        raise InputError(f"{parameter} must be a list such as [{words!r}], not one string.")
+    return set(words)
+
+
+def apply_user_lists(
+    labels: Sequence[NegativeLabel], keep: Iterable[str], drop: Iterable[str]
+) -> list[NegativeLabel]:
+    """Return the labels with those on the user's lists kept or removed; `keep` wins."""
+    kept, dropped = _word_set("keep", keep), _word_set("drop", drop)
+    result = []
+    for label in labels:
+        names = {label.word, label.text}
+        if names & kept:
+            result.append(replace(label, kept=True, reason="on the keep list"))
+        elif label.kept and names & dropped:
+            result.append(replace(label, kept=False, reason="on the drop list"))
+        else:
+            result.append(label)
+    return result

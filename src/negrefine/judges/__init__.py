@@ -1,0 +1,1 @@
+"""What answers NegFilter's two questions: WordNet, language models, recorded answers."""

@@ -1,0 +1,104 @@
+"""Finding words and class names in WordNet although they are written differently there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from negrefine.judges.definitions import word_set
+from negrefine.labels.wordnet import WordNet
+
+# Files whose members can be seen in a picture: a class name means one of these where it can.
+DEPICTABLE = word_set(
+    "noun.animal noun.artifact noun.body noun.food noun.object noun.person noun.phenomenon "
+    "noun.plant noun.shape noun.substance"
+)
+_ALTERNATIVES = re.compile(r" / | or ")
+_PARENTHESES = re.compile(r"^(?P<name>[^()]+) \((?P<hint>[^()]+)\)$")
+_PLURALS = (
+    ("ies", "y"),
+    ("ves", "f"),
+    ("ches", "ch"),
+    ("shes", "sh"),
+    ("sses", "ss"),
+    ("xes", "x"),
+    ("men", "man"),
+    ("ae", "a"),
+    ("i", "us"),
+    ("s", ""),
+)
+
+
+class WordFinder:
+    """Rows of the noun synsets that a word or a class name may mean."""
+
+    def __init__(self, wordnet: WordNet) -> None:
+        """Index the words that NegFilter's cleaning changes or that are spelled in several ways."""
+        self._wordnet = wordnet
+        self._respelled: dict[str, str] = {}
+        for word in wordnet.words():
+            if not word.isalpha():
+                self._respelled.setdefault(_spelling(word), word)
+
+    def word(self, word: str) -> str | None:
+        """Return the lower-cased lemma that a word is, or None: "birds nest" is "bird's nest"."""
+        for spelling in (word.lower().replace("_", " "), word.lower().strip()):
+            if self._wordnet.rows(spelling, pos="noun"):
+                return spelling
+        respelled = self._respelled.get(_spelling(word))
+        return respelled if respelled and self._wordnet.rows(respelled, pos="noun") else None
+
+    def rows(self, word: str) -> list[int]:
+        """Return the noun senses of a word or else of its singular, commonest first."""
+        for form in (word, *_singulars(word)):
+            if (found := self.word(form)) is not None:
+                return self._wordnet.rows(found, pos="noun")
+        return []
+
+    def class_rows(self, name: str) -> list[int]:
+        """Return the senses a class name may have, depictable ones only where there are any.
+
+        "crane bird" is the crane that is a bird, "impala (antelope)" the impala that is an
+        antelope, "gas mask or respirator" either. A name that is only a kind of something WordNet
+        knows ("toy store") has no senses: its general word would be another class.
+        """
+        rows = list(dict.fromkeys(row for part in _parts(name) for row in self._part(*part)))
+        depictable = [row for row in rows if self._wordnet.lexname(row) in DEPICTABLE]
+        return depictable or rows
+
+    def _part(self, name: str, hint: str | None) -> list[int]:
+        rows = self.rows(name)
+        if hint:
+            return self._below(rows, hint) or rows or self.rows(hint)
+        if rows or " " not in name:
+            return rows
+        if name.lower().startswith("common "):
+            return self._part(name.partition(" ")[2], None)
+        return self._below(self.rows(name.rpartition(" ")[0]), name.rpartition(" ")[2])
+
+    def _below(self, rows: list[int], hint: str) -> list[int]:
+        # "adult male sheep": the last word is the kind.
+        kinds = set(self.rows(hint) or self.rows(hint.rpartition(" ")[2]))
+        return [row for row in rows if kinds & self._wordnet.chains(row).keys()]
+
+
+def _parts(name: str) -> Iterator[tuple[str, str | None]]:
+    """Yield (name, hint) of every alternative in a class name."""
+    match = _PARENTHESES.match(name)
+    if match is None:
+        for part in _ALTERNATIVES.split(name):
+            yield part, None
+        return
+    for part in _ALTERNATIVES.split(match["hint"]):
+        yield match["name"], part
+
+
+def _spelling(word: str) -> str:
+    """Reduce a word to its letters: "half-track", "half track" and "halftrack" share them."""
+    return "".join(filter(str.isalpha, word.lower()))
+
+
+def _singulars(word: str) -> Iterator[str]:
+    for ending, singular in _PLURALS:
+        if word.endswith(ending) and len(word) > len(ending) + 2:
+            yield word[: -len(ending)] + singular

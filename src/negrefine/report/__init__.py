@@ -1,0 +1,1 @@
+"""An evaluation as an HTML page, and an explanation as a picture."""
