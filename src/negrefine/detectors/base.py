@@ -145,7 +145,7 @@ class Detector(BaseEstimator, ABC):  # type: ignore[misc]
             NotFittedError: `fit` has not run.
             InputError: An array has the wrong shape, or patches are missing or not wanted.
         """
-        if only is not None and "multi_match" not in only and getattr(self, "alpha", 0):
+        if only is not None and "multi_match" not in only and getattr(self, "alpha", False):
             return self.with_params(alpha=0).score_feature_parts(features, patches)
         self._check_fitted()
         if patches is not None and not self.uses_patches:
