@@ -29,7 +29,7 @@ from negrefine.benchmarks.bundled import demo_class_names, demo_images
 from negrefine.encoders import CLIPEncoder
 from negrefine.evaluation.bootstrap import metrics_of_scores, resampled_metrics
 from negrefine.evaluation.experiment import evaluate
-from negrefine.labels.prompts import normalise
+from negrefine.labels.embedding import normalise
 
 STYLES = ("openmoji", "fxemoji", "noto-v1")
 """The first two are held out; the last one serves for validation."""

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negrefine.detectors import Detector
-from negrefine.detectors.base import encode_parameter
-from negrefine.detectors.loading import DETECTORS
 from negrefine.detectors.negrefine import NegRefine
+from negrefine.detectors.registry import DETECTORS
+from negrefine.detectors.saved_parameters import encode_parameter
 from negrefine.encoders.base import FloatArray
 from negrefine.encoders.clip import CLIPEncoder
 from negrefine.encoders.images import find_images
