@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from transformers import AutoTokenizer, CLIPModel
 from negrefine import hub
 from negrefine.encoders.clip import CLIPEncoder
 from negrefine.encoders.clipn import CLIPNEncoder, load_no_tower
-from negrefine.encoders.embedding_cache import EmbeddingCache, open_cache
+from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError
@@ -104,18 +105,11 @@ def load_encoder(
             f"The image preprocessing of {name!r} is unusable: its images come out as "
             f"{preprocessing.output_size} and the model takes {(side, side)}; correct crop_size."
         )
-    options: dict[str, Any] = {
-        "revision": revision,
-        "resample": resample,
-        "exif_orientation": exif_orientation,
-        "background": list(background) if background is not None else None,
-        "truncate": truncate,
-    }
     identity = {
         "config": _stable_config(config),
         "preprocessing": preprocessing.as_dict(),
         "exif_orientation": exif_orientation,
-        "background": options["background"],
+        "background": None if background is None else list(background),
     }
     tokenizer = TextTokenizer(load_tokenizer(directory, name), context_length, truncate=cut)
     if tokenizer.n_ids > int(model.config.text_config.vocab_size):
@@ -123,19 +117,48 @@ def load_encoder(
             f"The tokenizer of {name!r} has {tokenizer.n_ids} tokens and the model embeds "
             f"{model.config.text_config.vocab_size}: the files do not belong together."
         )
-    settings: dict[str, Any] = {
-        "name": name,
-        "options": {key: value for key, value in options.items() if value is not None},
-        "fingerprint": lambda: _fingerprint(identity_files, identity, name),
+    settings = {
+        "device": device,
+        "dtype": dtype,
+        "revision": revision,
+        "resample": resample,
         "exif_orientation": exif_orientation,
         "background": background,
-        "cache": open_cache(cache),
+        "truncate": truncate,
+        "cache": cache,
         "compile_images": compile_images,
+    }
+    arguments: dict[str, Any] = {
+        "name": name,
+        "settings": settings,
+        "fingerprint": lambda: _fingerprint(identity_files, identity, name),
+        "reload": reload_encoder,
     }
     no_model = load_no_tower(directory, model, name)
     if no_model is not None:
-        return CLIPNEncoder(model, tokenizer, preprocessing, no_model=no_model, **settings)
-    return CLIPEncoder(model, tokenizer, preprocessing, **settings)
+        return CLIPNEncoder(model, tokenizer, preprocessing, no_model=no_model, **arguments)
+    return CLIPEncoder(model, tokenizer, preprocessing, **arguments)
+
+
+def reload_encoder(name: str, settings: Mapping[str, Any], fingerprint: str | None) -> CLIPEncoder:
+    """Load a pickled encoder.
+
+    Args:
+        name: As `name_or_path` of `load_encoder`.
+        settings: Its keyword arguments.
+        fingerprint: What the fingerprint was, or None if it was not known.
+
+    Raises:
+        EncoderError: The model cannot be loaded, or its fingerprint differs.
+    """
+    encoder = load_encoder(name, **settings)
+    if fingerprint is not None and encoder.fingerprint != fingerprint:
+        raise EncoderError(
+            f"The model {name!r} has changed since this encoder was pickled (fingerprint "
+            f"{encoder.fingerprint[:12]}, not {fingerprint[:12]}): restore its files, or load and "
+            "pickle it again."
+        )
+    return encoder
 
 
 def find_model_directory(name: str, revision: str | None, *, weights: bool = True) -> Path:

@@ -8,7 +8,7 @@ of prompts that start with "a photo of the nice" pay for those tokens once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,16 +35,17 @@ def encode_tokens(
     *,
     batch_size: int,
     token_budget: int,
-    store: Callable[[NDArray[np.intp], Tensor], None],
-) -> None:
+) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
     """Encode token sequences with the text tower and projection of a `transformers.CLIPModel`.
 
     Args:
         model: In evaluation mode.
         ids: One sequence each, with start and end tokens, without padding.
-        batch_size: Most sequences at a time.
-        token_budget: Most tokens at a time, shared prefixes not counted.
-        store: Called with indices into `ids` and their features, (len(indices), d).
+        batch_size: At most this many sequences are encoded at a time.
+        token_budget: And at most this many tokens, shared prefixes not counted.
+
+    Yields:
+        Indices into `ids`, and the features of these texts, (len(indices), d).
     """
     # What follows the first end token cannot reach the pooled position.
     texts = [list(row[: row.index(row[-1]) + 1]) for row in ids]
@@ -62,7 +63,7 @@ def encode_tokens(
         ):
             indices = members[batch]
             rest = [texts[i][length:] for i in indices]
-            store(indices, tower.pool(rest, cached, length, rows[indices]))
+            yield indices, tower.pool(rest, cached, length, rows[indices])
 
 
 def length_batches(
