@@ -5,25 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from negrefine.encoders.base import EncodedImages, Encoder
+from negrefine.encoders.images import ImageSource, find_images, read_image
+from negrefine.encoders.preprocessing import Preprocessing
+
 if TYPE_CHECKING:
-    from negrefine.encoders.base import EncodedImages, Encoder
     from negrefine.encoders.clip import CLIPEncoder
     from negrefine.encoders.clipn import CLIPNEncoder
-    from negrefine.encoders.images import ImageSource, find_images, read_image
     from negrefine.encoders.loading import load_encoder
-    from negrefine.encoders.preprocessing import Preprocessing
-
-_MODULES = {
-    "CLIPEncoder": "clip",
-    "CLIPNEncoder": "clipn",
-    "EncodedImages": "base",
-    "Encoder": "base",
-    "ImageSource": "images",
-    "Preprocessing": "preprocessing",
-    "find_images": "images",
-    "load_encoder": "loading",
-    "read_image": "images",
-}
 
 __all__ = [
     "CLIPEncoder",
@@ -37,9 +26,11 @@ __all__ = [
     "read_image",
 ]
 
+# Imported when first used, because torch and transformers take seconds to import.
+_MODULES = {"CLIPEncoder": "clip", "CLIPNEncoder": "clipn", "load_encoder": "loading"}
+
 
 def __getattr__(name: str) -> Any:
-    # Only some of these modules import torch and transformers, which takes seconds.
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"negrefine.encoders.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'negrefine.encoders' has no attribute {name!r}")
