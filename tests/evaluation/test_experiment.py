@@ -12,6 +12,7 @@ import torch
 
 from negrefine import MCM, Detector, Lexicon, NegLabel, NegRefine, metrics
 from negrefine.benchmarks.bundled import demo_class_names
+from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.loading import load_detector
 from negrefine.encoders import CLIPEncoder
 from negrefine.errors import BundleError, InputError, NotFittedError
@@ -27,15 +28,15 @@ class LargestCosine(Detector):
     """A detector of a user's own: the largest cosine, or another one by a random draw."""
 
     method = "largest-cosine"
+    parts = ("cosine",)
     seed_parameter = "draw"
-    _default_prompts = MCM._default_prompts
 
     def __init__(self, encoder: Any, prompts: Any = None, draw: int = 0) -> None:
         self.encoder, self.prompts, self.draw = encoder, prompts, draw
 
-    def _score_parts(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
-        cosines = features @ torch.from_numpy(self.class_features_).double().T
-        return {"cosine": cosines.max(dim=1).values + self.draw}
+    def compute_part(self, name: str, images: ImageBlock) -> torch.Tensor:
+        assert name == "cosine"
+        return images.classes.max(dim=1).values + self.draw
 
 
 class WithPatches(LargestCosine):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from negrefine.detectors.bundle import read_bundle
+from negrefine.detectors.loading import load_labels
 from negrefine.errors import BundleError
+from negrefine.labels.negatives import NegativeLabel, removal_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,34 +16,25 @@ class MinedLabels:
 
     Attributes:
         n_mined: Number of labels that mining found.
-        removed: Rows of those removed, with "text", "lexname" and "reason", in mined order.
+        removed: Those that NegFilter removed, in mined order.
         problem: Why the detector's files cannot be read, "" if they can.
     """
 
     n_mined: int = 0
-    removed: tuple[dict[str, Any], ...] = ()
+    removed: tuple[NegativeLabel, ...] = ()
     problem: str = ""
 
     def removal_counts(self) -> list[tuple[str, int]]:
         """Return kind of reason and number of labels removed for it, the most frequent first."""
-        return Counter(_kind(row["reason"]) for row in self.removed).most_common()
+        return list(removal_counts(self.removed).items())
 
 
 def mined_labels(directory: Path) -> MinedLabels | None:
     """Read a saved detector's labels, without its encoder; None if its method has none."""
     try:
-        _, _, tables = read_bundle(directory)
+        labels = load_labels(directory)
     except BundleError as error:
         return MinedLabels(problem=str(error))
-    if "negative_labels" not in tables:
+    if labels is None:
         return None
-    rows = tables["negative_labels"]
-    return MinedLabels(len(rows), tuple(row for row in rows if not row["kept"]))
-
-
-def _kind(reason: str) -> str:
-    """Return the reason without its details: "subcategory of 'dog': ..." is a subcategory."""
-    kind = reason.partition(":")[0].strip()
-    if kind.startswith("subcategory of"):
-        return "subcategory of a class"
-    return kind or "no reason given"
+    return MinedLabels(len(labels), tuple(label for label in labels if not label.kept))
