@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from negrefine.judges.base import Answer
 from negrefine.judges.definitions import (
@@ -15,7 +16,9 @@ from negrefine.judges.definitions import (
     taxa,
 )
 from negrefine.judges.word_finder import WordFinder
-from negrefine.labels.wordnet import WordNet
+
+if TYPE_CHECKING:
+    from negrefine.labels.wordnet import WordNet
 
 _NATURAL = frozenset({"noun.animal", "noun.plant"})
 

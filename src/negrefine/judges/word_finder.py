@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from negrefine.judges.definitions import word_set
-from negrefine.labels.wordnet import WordNet
+
+if TYPE_CHECKING:
+    from negrefine.labels.wordnet import WordNet
 
 # Files whose members can be seen in a picture: a class name means one of these where it can.
 DEPICTABLE = word_set(
