@@ -511,7 +511,7 @@ def test_a_model_that_gives_nan(qwen: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         model.model.norm.weight.fill_(float("nan"))
     model.save_pretrained(directory)
-    with pytest.raises(InputError, match="gives NaN in torch"):
+    with pytest.raises(InputError, match="returns NaN in torch"):
         answer_all(judge_for(directory), QUERIES[:3])
 
 
