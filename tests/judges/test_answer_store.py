@@ -19,16 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from negrefine.errors import InputError
-from negrefine.judges.answer_files import (
-    as_json_lines,
-    as_official_log,
-    read_json_lines,
-    read_official_log,
-)
 from negrefine.judges.base import Answer, Query, Usage
 from negrefine.judges.prompts import PUBLISHED_PROMPTS, JudgePrompts, judge_identity
-from negrefine.judges.replay import ReplayJudge
-from negrefine.judges.store import AnswerStore, StoredAnswer, answer_through_store
+from negrefine.judges.replay import ReplayJudge, as_official_log, read_official_log
+from negrefine.judges.store import (
+    AnswerStore,
+    StoredAnswer,
+    answer_through_store,
+    as_json_lines,
+    read_json_lines,
+)
 
 WORDS = st.text(min_size=1, max_size=12)
 QUERIES = st.builds(Query, WORDS, st.lists(WORDS, max_size=3).map(tuple))
@@ -143,7 +143,7 @@ def test_published_wording() -> None:
 def test_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
     bad = tmp_path / "bad.sqlite"
     bad.write_bytes(b"no database, but long enough to have a header" * 30)
-    with pytest.raises(InputError, match=r"bad\.sqlite.*damaged or no answer store"):
+    with pytest.raises(InputError, match=r"bad\.sqlite.*damaged or not an answer store"):
         AnswerStore(bad)
     with pytest.raises(InputError, match="cannot be"):
         AnswerStore(bad / "below" / "a.sqlite")
