@@ -17,17 +17,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from negrefine.errors import InputError, JudgeError
+from negrefine.judges import server_errors
 from negrefine.judges.base import Answer, AnswerBatch, Query, Usage
 from negrefine.judges.chat_reply import Reply, read_completion, read_reply
 from negrefine.judges.language_model import LanguageModelJudge
 from negrefine.judges.prompts import PUBLISHED_PROMPTS, JudgePrompts, judge_identity
-from negrefine.judges.server_errors import (
-    error_text,
-    is_fatal,
-    is_filtered,
-    is_transient,
-    retry_after,
-)
 from negrefine.judges.store import AnswerStore
 
 if TYPE_CHECKING:
@@ -182,7 +176,7 @@ class OpenAIJudge(LanguageModelJudge):
             arrived = [
                 (queries[i], future.result())
                 for future, i in positions.items()
-                if not future.cancelled() and future.exception() is None
+                if future.done() and not future.cancelled() and not future.exception()
             ]
             if arrived and self._open_store is not None:
                 self._open_store.put(self.identity, arrived)
@@ -254,35 +248,22 @@ class _UnansweredError(Exception):
     """A question failed permanently; the others continue."""
 
 
-class _FilteredError(Exception):
-    """A content filter refused a question."""
-
-
 class _CutOffError(Exception):
     """A reply ended before the answer."""
 
 
 @dataclass(slots=True)
 class _ServerFacts:
-    """What a judge learns about its server.
-
-    Attributes:
-        refused_options: Values of `_OPTIONAL` that it refuses.
-        reached: It has responded.
-        understood: It has sent a usable reply.
-    """
+    """What a judge has learned about its server."""
 
     refused_options: set[str] = field(default_factory=set)
+    # It has responded, and with a reply that could be used.
     reached: bool = False
     understood: bool = False
 
 
 class _Asker:
-    """Asks single questions in the event loop, with all repetitions.
-
-    Attributes:
-        where: The server, for messages.
-    """
+    """Asks single questions, within the event loop."""
 
     def __init__(self, judge: OpenAIJudge, client: AsyncOpenAI) -> None:
         self.where = f"The server {str(client.base_url)!r}"
@@ -295,12 +276,7 @@ class _Asker:
         self._fatal: JudgeError | None = None
 
     async def ask(self, query: Query) -> Answer:
-        """Return the answer to one question.
-
-        Raises:
-            _UnansweredError: This question failed permanently.
-            JudgeError: All further questions would fail; they raise it without a request.
-        """
+        """Return the answer. After a JudgeError, all further questions raise it at once."""
         async with self._open_requests:
             if self._fatal is not None:
                 raise self._fatal
@@ -322,55 +298,50 @@ class _Asker:
             return answer
 
     async def _answer(self, query: Query) -> Answer:
+        text = ""
         for _ in range(2):
-            try:
-                reply = await self._reply(query)
-            except _FilteredError:
+            reply = await self._reply(query)
+            if reply is None:
                 return Answer(None, "refused by the server's content filter")
-            answer = read_reply(reply.text, reply.alternatives)
-            if answer is not None:
+            if answer := read_reply(reply.text, reply.alternatives):
                 return answer
-        return Answer(None, f"neither yes nor no, twice: {reply.text[:40]!r}")
+            text = reply.text
+        return Answer(None, f"neither yes nor no, twice: {text[:40]!r}")
 
-    async def _reply(self, query: Query) -> Reply:
-        n_pauses = 0
+    async def _reply(self, query: Query) -> Reply | None:
+        """Return the reply, None if a content filter refused the question."""
+        n_retries = 0
         while True:
             try:
                 return await self._request(query)
-            except _FilteredError:
-                raise
             except Exception as error:
                 # Servers repeat keys in their errors, so ours must not be chained to them.
-                transient = is_transient(error, reached=self._server.reached)
-                if not transient or n_pauses == self._judge.max_retries:
+                transient = server_errors.is_transient(error, reached=self._server.reached)
+                if not transient or n_retries == self._judge.max_retries:
                     raise self._give_up(error, transient=transient) from None
-                pause = self._pause(n_pauses, error)
+                pause = self._pause(n_retries, error)
             await asyncio.sleep(pause)
-            n_pauses += 1
+            n_retries += 1
 
-    def _pause(self, n_before: int, error: Exception) -> float:
+    def _pause(self, n_retries: int, error: Exception) -> float:
         judge = self._judge
-        longest = min(judge.first_pause * 2 ** min(n_before, 60), judge.longest_pause)
+        longest = min(judge.first_pause * 2 ** min(n_retries, 60), judge.longest_pause)
         pause = random.uniform(0, longest)  # noqa: S311
-        return max(pause, min(retry_after(error), judge.longest_pause))
+        return max(pause, min(server_errors.retry_after(error), judge.longest_pause))
 
     def _give_up(self, error: Exception, *, transient: bool) -> Exception:
         """Return what to raise: whether only this question or all questions fail."""
-        text = error_text(error, self._client.api_key)
+        key = self._client.api_key
+        text = server_errors.error_text(error, "" if key == _NO_KEY else key)
         # Before the first answer, an error of one question is assumed to be one of all.
-        if transient or (self._server.understood and not is_fatal(error)):
+        if transient or (self._server.understood and not server_errors.is_fatal(error)):
             return _UnansweredError(text)
         if isinstance(error, _CutOffError):
             return JudgeError(f"{self.where} gave no answer: {text}.")
-        advice = {
-            401: f"check the key in the environment variable {self._judge.api_key_env!r}",
-            403: f"check the key in the environment variable {self._judge.api_key_env!r}",
-            404: f"check the address, and that it has a model {self._judge.model!r}",
-            None: "check that it runs, and its address",
-        }.get(getattr(error, "status_code", None), "check the model, the options and the account")
+        advice = server_errors.advice(error, self._judge.model, self._judge.api_key_env)
         return JudgeError(f"{self.where} refused: {text}; {advice}.")
 
-    async def _request(self, query: Query) -> Reply:
+    async def _request(self, query: Query) -> Reply | None:
         from openai import APIStatusError
 
         judge = self._judge
@@ -396,8 +367,8 @@ class _Asker:
             if refused is not None:
                 self._server.refused_options.add(refused)
                 return await self._request(query)
-            if is_filtered(error):
-                raise _FilteredError from None
+            if server_errors.is_filtered(error):
+                return None
             raise
         reply = read_completion(completion)
         judge.usage.prompt_tokens += reply.prompt_tokens

@@ -44,6 +44,18 @@ def is_filtered(error: Exception) -> bool:
     return "content_filter" in f"{code} {error}" or code == "content_policy_violation"
 
 
+def advice(error: Exception, model: str, api_key_env: str) -> str:
+    """Return what the user can do about an error that every question gets."""
+    status = getattr(error, "status_code", None)
+    if status is None:
+        return "check that it runs, and its address"
+    if status in {401, 403}:
+        return f"check the key in the environment variable {api_key_env!r}"
+    if status == 404:  # noqa: PLR2004
+        return f"check the address, and that it has a model {model!r}"
+    return "check the model, the options and the account"
+
+
 def retry_after(error: Exception) -> float:
     """Return how many seconds the server asks to wait; 0 if it does not say."""
     response = getattr(error, "response", None)
@@ -56,7 +68,7 @@ def retry_after(error: Exception) -> float:
 
 
 def error_text(error: Exception, key: str) -> str:
-    """Return an error on one line, with "***" for the key, which some servers repeat."""
+    """Return an error on one line, with "***" for the key, if any, which some servers repeat."""
     text = " ".join(str(error).split()) or type(error).__name__
     cause = error.__cause__
     if cause is not None and str(cause) and str(cause) not in text:
