@@ -51,7 +51,7 @@ def advice(error: Exception, model: str, api_key_env: str) -> str:
         return "check that it runs, and its address"
     if status in {401, 403}:
         return f"check the key in the environment variable {api_key_env!r}"
-    if status == 404:  # noqa: PLR2004
+    if status == 404:
         return f"check the address, and that it has a model {model!r}"
     return "check the model, the options and the account"
 
