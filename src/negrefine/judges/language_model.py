@@ -9,13 +9,14 @@ from functools import cached_property
 
 from negrefine.errors import InputError
 from negrefine.judges.base import AnswerBatch, Query, QueryJudge, Usage
-from negrefine.judges.store import AnswerStore, answer_through_store
+from negrefine.judges.store import AnswerStore
 
 
 class LanguageModelJudge(QueryJudge):
     """Looks answers up in a store, and asks the model for those that are missing.
 
-    Subclasses define `identity` and `_ask`, and set the attributes.
+    Subclasses define `identity` and `_ask`, and set the attributes. `_ask` counts what it asks in
+    `usage`.
 
     Attributes:
         store: Where answers are kept: an AnswerStore, a file, "default" for the file in
@@ -38,17 +39,29 @@ class LanguageModelJudge(QueryJudge):
     def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         """Yield lists of (position in `queries`, answer), stored ones first.
 
-        Each new answer is stored before it is yielded.
+        Each new answer is stored before it is yielded. Equal queries are asked once.
 
         Raises:
             InputError: The model or the store cannot be found, loaded or used.
             JudgeError: A server cannot be reached or refuses the questions; or some questions
                 failed permanently, after all others were answered and stored.
         """
-        if queries:
-            yield from answer_through_store(
-                self._open_store, self.identity, queries, self._ask, self.usage
-            )
+        if not queries:
+            return
+        store = self._open_store
+        known = {} if store is None else store.get(self.identity, queries)
+        self.usage.cached += len(known)
+        if known:
+            yield sorted(known.items())
+        positions: dict[Query, list[int]] = {}
+        for position, query in enumerate(queries):
+            if position not in known:
+                positions.setdefault(query, []).append(position)
+        missing = list(positions)
+        for batch in self._ask(missing) if missing else ():
+            if store is not None:
+                store.put(self.identity, [(missing[i], answer) for i, answer in batch])
+            yield [(position, answer) for i, answer in batch for position in positions[missing[i]]]
 
     @cached_property
     def _open_store(self) -> AnswerStore | None:

@@ -6,14 +6,14 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 from negrefine.cache_directory import cache_directory
 from negrefine.errors import InputError
-from negrefine.judges.base import Answer, AnswerBatch, Query, Usage
+from negrefine.judges.base import Answer, Query
 
 FILE_NAME = "answers.sqlite"
 # Another process that writes at the same time locks the file for milliseconds.
@@ -163,40 +163,6 @@ class AnswerStore:
                 f"The answer store {str(self.path)!r} cannot be created: {error.strerror}: "
                 "choose another file."
             ) from error
-
-
-def answer_through_store(
-    store: AnswerStore | None,
-    identity: str,
-    queries: Sequence[Query],
-    ask: Callable[[Sequence[Query]], Iterator[AnswerBatch]],
-    usage: Usage,
-) -> Iterator[AnswerBatch]:
-    """Yield (position, answer): stored ones first, then those of `ask`, stored as they arrive.
-
-    Equal queries are asked once.
-
-    Args:
-        store: None asks everything and stores nothing.
-        identity: Of the judge.
-        queries: The questions.
-        ask: Given distinct questions, yields lists of (position in them, answer).
-        usage: `cached` is increased by the number of answers found in the store; increasing
-            `asked` is left to `ask`.
-    """
-    known = {} if store is None else store.get(identity, queries)
-    usage.cached += len(known)
-    if known:
-        yield sorted(known.items())
-    positions: dict[Query, list[int]] = {}
-    for position, query in enumerate(queries):
-        if position not in known:
-            positions.setdefault(query, []).append(position)
-    missing = list(positions)
-    for batch in ask(missing) if missing else ():
-        if store is not None:
-            store.put(identity, [(missing[i], answer) for i, answer in batch])
-        yield [(position, answer) for i, answer in batch for position in positions[missing[i]]]
 
 
 def as_json_lines(answers: Iterable[StoredAnswer]) -> Iterator[str]:
