@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from negrefine.cache_directory import cache_directory
@@ -118,8 +118,8 @@ class AnswerStore:
                 "(judge, word, class_names, yes, reason, confidence) "
                 "VALUES ((SELECT id FROM judges WHERE identity = ?), ?, ?, ?, ?, ?)",
                 [
-                    (identity, query.word, _key(query.class_names), *astuple(answer))
-                    for query, answer in answers
+                    (identity, query.word, _key(query.class_names), a.yes, a.reason, a.confidence)
+                    for query, a in answers
                 ],
             )
             return self._db.total_changes - before
