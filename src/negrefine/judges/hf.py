@@ -129,22 +129,24 @@ class HFJudge(LanguageModelJudge):
         return "_lm" in vars(self)
 
     @cached_property
-    def _lm(self) -> _LoadedModel:
+    def _lm(self) -> tuple[Any, Any, Callable[[Sequence[dict[str, str]]], list[int]]]:
+        """The model, its tokenizer, and the function from messages to token ids."""
         from negrefine.judges.causal_lm import load_causal_lm, pick_device, pick_dtype
         from negrefine.judges.chat_text import chat_renderer
 
         device = pick_device(self.device)
         dtype = pick_dtype(self.dtype, device)
         model, tokenizer = load_causal_lm(self._model, self.revision, device, dtype)
-        return _LoadedModel(model, tokenizer, chat_renderer(tokenizer))
+        return model, tokenizer, chat_renderer(tokenizer)
 
     @cached_property
     def _yes_no_model(self) -> YesNoModel:
         from negrefine.judges.yes_no_model import YesNoModel
 
+        model, tokenizer, _ = self._lm
         return YesNoModel(
-            self._lm.model,
-            self._lm.tokenizer,
+            model,
+            tokenizer,
             self._model,
             token_budget=self.token_budget,
             batch_size=self.batch_size,
@@ -156,7 +158,8 @@ class HFJudge(LanguageModelJudge):
 
     def _compare(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         model = self._yes_no_model
-        prompts = [self._lm.render(self.prompts.messages(query)) for query in queries]
+        _, _, render = self._lm
+        prompts = [render(self.prompts.messages(query)) for query in queries]
         before = model.tokens
         for batch in model.score(prompts, [_family(query) for query in queries]):
             self.usage.asked += len(batch)
@@ -169,7 +172,7 @@ class HFJudge(LanguageModelJudge):
     def _generate(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         import torch
 
-        model, tokenizer = self._lm.model, self._lm.tokenizer
+        model, tokenizer, render = self._lm
         settings = copy.deepcopy(model.generation_config)
         settings.max_new_tokens = self.max_new_tokens
         # It would contradict max_new_tokens.
@@ -184,7 +187,7 @@ class HFJudge(LanguageModelJudge):
         device = model.device
         cuda = [device] if device.type == "cuda" else []
         for i, query in enumerate(queries):
-            ids = torch.tensor([self._lm.render(self.prompts.messages(query))], device=device)
+            ids = torch.tensor([render(self.prompts.messages(query))], device=device)
             seed = _seed_of(self.seed, self.prompts.question(query))
             with torch.random.fork_rng(devices=cuda), torch.inference_mode():
                 # torch.manual_seed would also seed the devices that are not forked.
@@ -204,13 +207,6 @@ class HFJudge(LanguageModelJudge):
             # As published: nothing is stripped, so a reply that begins with a space is a no.
             yes = reply.lower().startswith("yes")
             yield [(i, Answer(yes, f"replied {reply[:_SHOWN_CHARACTERS]!r}"))]
-
-
-@dataclass(frozen=True, slots=True)
-class _LoadedModel:
-    model: Any
-    tokenizer: Any
-    render: Callable[[Sequence[dict[str, str]]], list[int]]
 
 
 def _family(query: Query) -> Hashable:

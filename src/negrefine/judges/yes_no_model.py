@@ -304,11 +304,10 @@ class YesNoModel:
             hidden = self._model.base_model(**inputs).last_hidden_state[row, last]
             logits: torch.Tensor = hidden.float() @ weight.T
             return logits if bias is None else logits + bias
-        if not self._keeps:
-            logits = self._model(**inputs).logits[row, last][:, self._ids]
-            return logits.float()
-        places, at = torch.unique(last, return_inverse=True)
-        logits = self._model(**inputs, logits_to_keep=places).logits[row, at][:, self._ids]
+        options = {}
+        if self._keeps:
+            options["logits_to_keep"], last = torch.unique(last, return_inverse=True)
+        logits = self._model(**inputs, **options).logits[row, last][:, self._ids]
         return logits.float()
 
     @torch.inference_mode()
@@ -354,7 +353,9 @@ class YesNoModel:
             if isinstance(error, torch.cuda.OutOfMemoryError | InputError):
                 raise
             return False
-        return all(abs(_log_odds(whole[i]) - _log_odds(parts[i])) <= self._tolerance for i in whole)
+        p = torch.tensor([[whole[i], parts[i]] for i in whole], dtype=torch.float64)
+        log_odds = torch.logit(p, eps=1e-12)
+        return bool(((log_odds[:, 0] - log_odds[:, 1]).abs() <= self._tolerance).all())
 
 
 def _has_plain_cache(model: Any) -> bool:
@@ -371,8 +372,3 @@ def _common_prefix(texts: Sequence[Ids]) -> int:
     low, high = min(texts), max(texts)
     limit = min(map(len, texts)) - 1
     return next((n for n in range(limit) if low[n] != high[n]), limit)
-
-
-def _log_odds(p: float) -> float:
-    p = min(max(p, 1e-12), 1 - 1e-12)
-    return math.log(p / (1 - p))
