@@ -16,9 +16,7 @@ import pytest
 
 from negrefine.judges.base import Answer, AnswerBatch, Query, Usage
 from negrefine.judges.language_model import LanguageModelJudge
-from negrefine.judges.store import (
-    AnswerStore,
-)
+from negrefine.judges.store import AnswerStore
 
 
 class Backwards(LanguageModelJudge):

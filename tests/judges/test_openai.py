@@ -26,9 +26,7 @@ from negrefine import OpenAIJudge
 from negrefine.errors import InputError, JudgeError
 from negrefine.judges.base import Answer, answer_all
 from negrefine.judges.prompts import PUBLISHED_PROMPTS
-from negrefine.judges.store import (
-    AnswerStore,
-)
+from negrefine.judges.store import AnswerStore
 
 pytest.importorskip("openai", reason="the extra 'openai' is not installed")
 

@@ -10,9 +10,7 @@ import pytest
 from negrefine.errors import NegrefineError
 from negrefine.judges.base import Answer
 from negrefine.judges.replay import ReplayJudge, as_official_log, read_official_log
-from negrefine.judges.store import (
-    AnswerStore,
-)
+from negrefine.judges.store import AnswerStore
 
 LOG = (
     "oslo | proper noun \n"

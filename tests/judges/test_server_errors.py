@@ -16,9 +16,7 @@ from judges.chat_server import QUERIES, Server, expected, judge_at
 from negrefine import OpenAIJudge
 from negrefine.errors import JudgeError
 from negrefine.judges.base import Query, answer_all
-from negrefine.judges.store import (
-    AnswerStore,
-)
+from negrefine.judges.store import AnswerStore
 
 pytest.importorskip("openai", reason="the extra 'openai' is not installed")
 

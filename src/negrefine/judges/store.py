@@ -160,8 +160,8 @@ class AnswerStore:
             ) from error
         except OSError as error:
             raise InputError(
-                f"The answer store {str(self.path)!r} cannot be created: {error.strerror}: "
-                "choose another file."
+                f"The answer store {str(self.path)!r} cannot be created ({error.strerror}): choose "
+                "another file."
             ) from error
 
 
