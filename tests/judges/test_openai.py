@@ -31,7 +31,7 @@ from negrefine.judges.store import AnswerStore
 pytest.importorskip("openai", reason="the extra 'openai' is not installed")
 
 
-def test_asks_each_question_once_and_no_more_than_so_many_at_a_time(server: Server) -> None:
+def test_asks_each_question_once_and_keeps_to_the_concurrency(server: Server) -> None:
     def slow(*_: Any) -> bool:
         time.sleep(0.01)
         return False

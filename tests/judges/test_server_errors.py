@@ -53,7 +53,7 @@ def test_waits_until_a_date(server: Server) -> None:
     assert times[1] >= int(times[0]) + 2
 
 
-def test_a_server_that_dies_is_not_asked_on_and_on(server: Server, tmp_path: Path) -> None:
+def test_a_dead_server_is_not_asked_forever(server: Server, tmp_path: Path) -> None:
     def dying(handler: Any, question: str, body: Any) -> bool:
         if server.asked.total() > 30:
             handler.send(500, {})
@@ -185,15 +185,15 @@ def test_a_host_that_accepts_nothing_is_not_tried_again() -> None:
         address = silent.getsockname()
         # A full backlog: further connections hang.
         waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(address)
+        for connection in waiting:
+            connection.setblocking(False)
+            connection.connect_ex(address)
         begun = time.monotonic()
         with pytest.raises(JudgeError, match="check that it runs"):
             answer_all(judge_at(f"http://127.0.0.1:{address[1]}/v1", timeout=1), QUERIES)
         assert time.monotonic() - begun < 5
-        for one in waiting:
-            one.close()
+        for connection in waiting:
+            connection.close()
 
 
 def test_a_dead_port_is_one_quick_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_half_precision_stays_near(qwen: Path, plain_qwen: Plain) -> None:
 
 
 class LimitedMemory:
-    """Fails like a GPU that has room for so many tokens of one pass."""
+    """Fails like a GPU whose memory is enough for at most `limit` tokens per pass."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
         self.limit = limit
