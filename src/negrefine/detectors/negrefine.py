@@ -20,7 +20,7 @@ from negrefine.detectors.multi_match import MultiMatch, NamePairs, PairEmbedding
 from negrefine.detectors.negative_labels import NegativeLabelDetector, label_matches
 from negrefine.detectors.negfilter import FILTERS, Question, check_filters
 from negrefine.detectors.parameters import detector, fitted, parameter, redeclared
-from negrefine.detectors.refinement import changed_texts, refine, resolve_judge
+from negrefine.detectors.refinement import changed_texts, check_judge, refine, resolve_judge
 from negrefine.detectors.saved_parameters import Unsaved
 from negrefine.detectors.scores import negrefine_score
 from negrefine.encoders.base import FloatArray
@@ -59,7 +59,7 @@ class NegRefine(NegativeLabelDetector):
 
     judge: Judge | Unsaved | str | None = parameter(
         None,
-        lambda _, value: resolve_judge(value),
+        lambda _, value: check_judge(value),
         "Answers NegFilter's questions: None is the offline WordNetJudge, 'none' no filter, or "
         "anything with is_proper_noun(words) and is_subcategory(pairs).",
         on_command_line=False,
