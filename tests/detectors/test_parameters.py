@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 
-from negrefine import MCM, Detector, load_detector
+from negrefine import MCM, Detector, Lexicon, NegRefine, load_detector
 from negrefine.constraints import POSITIVE, Boolean, Number, OneOf, Strings, Whole
 from negrefine.detectors import DETECTORS, Energy, MaxLogit, detector, parameter, register
 from negrefine.detectors.image_block import ImageBlock
@@ -226,3 +227,47 @@ def test_declarations_need_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+# ----------------------------------------------------------------------------- documentation
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_documented_tables_are_those_of_the_declarations() -> None:
+    tables = runpy.run_path(str(ROOT / "tools" / "method_tables.py"))
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert tables["rewritten"](text) == text
+    assert text.count("`--n-groups`") == 1
+
+
+def snippets() -> list[str]:
+    """The Python examples of the guide for contributors."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return [block.split("```")[0] for block in text.split("```python\n")[1:]]
+
+
+def test_the_guides_detector_is_energy(builtin_encoder: CLIPEncoder) -> None:
+    code = next(text for text in snippets() if "class Energy" in text)
+    body = code[code.index("@detector") :].strip().splitlines()
+    assert len([line for line in body if line.strip()]) <= 10
+    names: dict[str, Any] = {"__name__": __name__}
+    exec(code, names)  # noqa: S102 - our own page
+    features = np.random.default_rng(0).normal(size=(4, builtin_encoder.dim))
+    guide = names["Energy"](builtin_encoder, temperature=0.5).fit(NAMES)
+    ours = Energy(builtin_encoder, temperature=0.5).fit(NAMES)
+    assert (guide.score_features(features) == ours.score_features(features)).all()
+    assert guide.identity() == ours.identity()
+
+
+def test_the_guides_judge_filters(builtin_encoder: CLIPEncoder, small_lexicon: Lexicon) -> None:
+    code = next(text for text in snippets() if "is_proper_noun" in text)
+    body = [line for line in code.splitlines() if line.startswith(" ") and line.strip()]
+    assert len(body) <= 5
+    names: dict[str, Any] = {"NegRefine": NegRefine, "encoder": builtin_encoder}
+    exec(code, names)  # noqa: S102 - our own page
+    fitted = names["detector"].set_params(lexicon=small_lexicon, lexicon_files="full", n_groups=2)
+    fitted.set_params(top_fraction=1.0).fit(NAMES)
+    removed = {label.text for label in fitted.negative_labels_ if not label.kept}
+    assert "Einstein" in removed
+    assert "oak" not in removed

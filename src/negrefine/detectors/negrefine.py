@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,7 @@ from negrefine.detectors.scores import negrefine_score
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
 from negrefine.labels.negatives import Negatives
-from negrefine.labels.prompts import CSP_PROMPTS, SUPERCLASS_TEMPLATES, Prompts
+from negrefine.labels.prompts import CSP_PROMPTS, SUPERCLASS_TEMPLATES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,14 +48,14 @@ class NegRefine(NegativeLabelDetector):
         audit_: Every question the judge was asked, with its answer.
     """
 
-    method: ClassVar[str] = "negrefine"
-    title: ClassVar[str] = "NegRefine"
-    paper: ClassVar[str] = "ICCV 2025, arXiv 2507.09795"
-    parts: ClassVar[tuple[str, ...]] = ("neglabel", "multi_match")
-    seed_parameter: ClassVar[str | None] = "group_seed"
-    compared: ClassVar[bool] = True
-    default_prompts: ClassVar[Prompts] = CSP_PROMPTS
-    official_files: ClassVar[str] = "official-csp"
+    method = "negrefine"
+    title = "NegRefine"
+    paper = "ICCV 2025, arXiv 2507.09795"
+    parts = ("neglabel", "multi_match")
+    seed_parameter = "group_seed"
+    compared = True
+    default_prompts = CSP_PROMPTS
+    official_files = "official-csp"
 
     judge: Judge | Unsaved | str | None = parameter(
         None,
