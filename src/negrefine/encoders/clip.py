@@ -45,12 +45,24 @@ class CLIPEncoder:
     methods average them before normalising. Copies and scikit-learn clones are the encoder itself,
     so that a model is in memory once; a pickle holds the arguments of `load_encoder`, no weights.
 
+    Args:
+        model: In evaluation mode, on its device.
+        tokenizer: Of the model.
+        preprocessing: Of the model: from an RGB image to the pixels that the image tower takes.
+        name: "builtin", a hub id or an absolute directory.
+        settings: All keyword arguments of `load_encoder`.
+        fingerprint: Called when it is first needed, because it reads all weights.
+        reload: A module-level function that makes an equal encoder from `name`, `settings` and the
+            fingerprint or None; without it the encoder cannot be pickled.
+
     Attributes:
-        preprocessing: From an RGB image to the pixels that the image tower takes.
-        name: As that of `load_encoder`, absolute if it is a directory.
         options: Arguments of `load_encoder` that change features or their checks.
-        exif_orientation: See `load_encoder`.
-        background: See `load_encoder`.
+        logit_scale: The learned factor on cosines, exp(logit_scale): 100.0 for OpenAI's CLIP.
+        dim: Dimension d of the joint space.
+        n_patches: Number p of patches of an image, a square grid.
+        context_length: Longest text in tokens, start and end tokens included.
+        device: Device that holds the weights.
+        dtype: Of the weights and of the arithmetic; features are always returned as float32.
         text_cache: Prompt ensembles that are kept between runs, or None.
     """
 
@@ -65,36 +77,29 @@ class CLIPEncoder:
         fingerprint: Callable[[], str],
         reload: Callable[..., CLIPEncoder] | None = None,
     ) -> None:
-        """Put an encoder together.
-
-        Args:
-            model: In evaluation mode, on its device.
-            tokenizer: Belongs to the model.
-            preprocessing: Belongs to the model.
-            name: Shown to the user.
-            settings: All keyword arguments of `load_encoder`.
-            fingerprint: Called when the fingerprint is first needed, because it reads all weights.
-            reload: A module-level function that makes an equal encoder from `name`, `settings` and
-                the fingerprint or None; without it the encoder cannot be pickled.
-        """
         self._model = model
-        # The last batch of a set is shorter: without dynamic shapes it would be compiled again.
-        self._vision: Callable[..., Any] = (
-            torch.compile(model.vision_model, dynamic=True)
-            if settings["compile_images"]
-            else model.vision_model
-        )
+        self._vision: Callable[..., Any] = model.vision_model
+        if settings["compile_images"]:
+            # The last batch is often shorter: without dynamic shapes it would be compiled again.
+            self._vision = torch.compile(model.vision_model, dynamic=True)
         self._tokenizer = tokenizer
         self._settings = settings
         self._fingerprint = fingerprint
         self._reload = reload
         self.preprocessing = preprocessing
         self.name = name
+        self.exif_orientation: bool = settings["exif_orientation"]
+        self.background: tuple[int, int, int] | None = settings["background"]
         self.options = {key: settings[key] for key in _OPTIONS if settings[key] is not None}
-        self.exif_orientation = settings["exif_orientation"]
-        self.background = settings["background"]
         if self.background is not None:
             self.options["background"] = list(self.background)
+        vision = model.config.vision_config
+        self.logit_scale = float(model.logit_scale.detach().double().exp())
+        self.dim = int(model.config.projection_dim)
+        self.n_patches = int(vision.image_size // vision.patch_size) ** 2
+        self.context_length = tokenizer.context_length
+        self.device: torch.device = model.logit_scale.device
+        self.dtype: torch.dtype = model.visual_projection.weight.dtype
         cache = open_cache(settings["cache"])
         self.text_cache = None if cache is None else ModelCache(cache, self._text_identity)
 
@@ -117,50 +122,14 @@ class CLIPEncoder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reload is None:
-            raise InputError(
-                "An encoder that was not made by load_encoder cannot be pickled: use load_encoder."
-            )
-        # Only if it is known: a fingerprint reads all weights.
-        fingerprint = self.__dict__.get("fingerprint")
-        return self._reload, (self.name, self._settings, fingerprint)
+            raise InputError("Only an encoder made by load_encoder can be pickled: use that.")
+        # The fingerprint is included if it is known; it would read all weights.
+        return self._reload, (self.name, self._settings, self.__dict__.get("fingerprint"))
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over weights, tokenizer, architecture and preprocessing."""
         return self._fingerprint()
-
-    @cached_property
-    def logit_scale(self) -> float:
-        """The learned factor on cosines, exp(logit_scale): 100.0 for OpenAI's CLIP."""
-        return float(self._model.logit_scale.detach().double().exp())
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the joint space."""
-        return int(self._model.config.projection_dim)
-
-    @property
-    def n_patches(self) -> int:
-        """Number p of patches of an image, a square grid."""
-        vision = self._model.config.vision_config
-        return int(vision.image_size // vision.patch_size) ** 2
-
-    @property
-    def context_length(self) -> int:
-        """Longest text in tokens, start and end tokens included."""
-        return self._tokenizer.context_length
-
-    @property
-    def device(self) -> torch.device:
-        """Device that holds the weights."""
-        device: torch.device = self._model.logit_scale.device
-        return device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the weights and of the arithmetic; features are always returned as float32."""
-        dtype: torch.dtype = self._model.visual_projection.weight.dtype
-        return dtype
 
     def encode_texts(
         self, texts: Sequence[str], batch_size: int = 1024, *, show_progress_bar: bool = False
@@ -308,17 +277,15 @@ class CLIPEncoder:
             yield fetch()
 
     def _read_pixels(self, source: ImageSource) -> _Pixels:
-        name = f"{os.fspath(source)}: " if isinstance(source, (str, os.PathLike)) else ""
         try:
             image = read_image(
                 source, exif_orientation=self.exif_orientation, background=self.background
             )
-        except ImageError as error:
-            return error
-        try:
             return self.preprocessing(image)
         except ImageError as error:
-            return ImageError(f"{name}{error}")
+            # Errors of the preprocessing do not name the file.
+            file = f"{source}: " if isinstance(source, (str, os.PathLike)) else ""
+            return error if str(error).startswith(file) else ImageError(f"{file}{error}")
 
     @torch.inference_mode()
     def _start(self, pixels: list[_Pixels], patches: bool) -> Callable[[], EncodedImages]:

@@ -166,16 +166,9 @@ def read_checkpoint(path: Path) -> Tensors:
 def translate(
     state: Mapping[str, Tensor], name: str, *, quick_gelu: bool = False
 ) -> tuple[Tensors, Tensors, dict[str, Any]]:
-    """Rename open_clip's tensors to those of a `transformers.CLIPModel`.
+    """Return the tensors of a CLIPModel, those of the "no" tower, and the content of config.json.
 
-    Args:
-        state: From `read_checkpoint`.
-        name: Of the checkpoint, for error messages.
-        quick_gelu: See `convert_clipn`.
-
-    Returns:
-        Tensors of the CLIPModel, tensors of the "no" tower, and the content of config.json, whose
-        sizes come from the shapes of the tensors.
+    Sizes in config.json come from the shapes of the tensors.
 
     Raises:
         EncoderError: Tensors are missing or have impossible shapes.
