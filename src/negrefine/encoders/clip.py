@@ -104,7 +104,7 @@ class CLIPEncoder:
         self.text_cache = None if cache is None else ModelCache(cache, self._text_identity)
 
     def _text_identity(self) -> str:
-        """Return what decides the numbers of text features."""
+        """Return a text that differs if text features differ."""
         cut = "cut" if self._tokenizer.truncate else "whole"
         return f"{self.fingerprint} {self.dtype} {self.device.type} {cut}"
 
@@ -234,16 +234,11 @@ class CLIPEncoder:
         return self.encode_images_and_patches(images, batch_size)[1]
 
     def _encode_all(
-        self,
-        images: Sequence[ImageSource],
-        batch_size: int,
-        show_progress_bar: bool,
-        *,
-        patches: bool,
+        self, images: Sequence[ImageSource], batch_size: int, show_bar: bool, *, patches: bool
     ) -> Batch:
         check_is_list(images)
         batches = []
-        with progress_bar("Encoding images", len(images), enabled=show_progress_bar) as advance:
+        with progress_bar("Encoding images", len(images), enabled=show_bar) as advance:
             for batch in encode_batches(self, images, batch_size, patches=patches):
                 batches.append(batch)
                 advance(len(batch[0]))
@@ -289,10 +284,7 @@ class CLIPEncoder:
 
     @torch.inference_mode()
     def _start(self, pixels: list[_Pixels], patches: bool) -> Callable[[], EncodedImages]:
-        """Start encoding a batch and return what waits for its features.
-
-        On a GPU nothing else here waits.
-        """
+        """Start encoding a batch, on a GPU without waiting; the result fetches its features."""
         readable = [image for image in pixels if not isinstance(image, ImageError)]
         errors = [image if isinstance(image, ImageError) else None for image in pixels]
         features, local = torch.empty(0, self.dim), torch.empty(0, self.n_patches, self.dim)

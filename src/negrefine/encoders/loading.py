@@ -67,17 +67,17 @@ def load_encoder(
         revision: Branch, tag or commit on the hub.
         resample: "bicubic" or "bilinear" instead of the filter in preprocessor_config.json. The
             official MCM, GL-MCM, NegLabel and CSP code resizes with "bilinear".
-        exif_orientation: Turn photographs upright by their EXIF tag. The published runs did not.
+        exif_orientation: Turn images upright by their EXIF tag. The published runs did not.
         background: Composite transparent pixels over this RGB colour instead of dropping alpha.
         truncate: Cut texts longer than the model's context. None raises for models with OpenAI's
             context of 77 tokens, as published, and cuts with a warning for shorter contexts.
-        cache: Where embeddings of prompts are kept between runs, so that a second `fit` encodes no
-            text again: True is "embeddings.sqlite" in `cache_directory()` ($NEGREFINE_CACHE or the
-            user's cache directory, at most 4 GB), False is nowhere; or a file, or an
-            `EmbeddingCache`. Cached numbers equal computed ones up to rounding.
+        cache: Where prompt embeddings are kept between runs, so that a second `fit` encodes no text
+            again: a file, an `EmbeddingCache`, True for "embeddings.sqlite" in `cache_directory()`
+            ($NEGREFINE_CACHE or the user's cache directory, at most 4 GB), or False for none.
+            Cached and computed numbers are equal up to rounding.
         compile_images: Run the vision tower through `torch.compile`, which needs a C++ compiler (on
-            a GPU Triton) and a minute at the first batch; features differ by rounding. Patch
-            features are not compiled.
+            a GPU Triton) and a minute for the first batch; features differ by rounding. It has no
+            effect on patch features.
 
     Raises:
         EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
