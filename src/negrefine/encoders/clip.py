@@ -94,7 +94,7 @@ class CLIPEncoder:
         if self.background is not None:
             self.options["background"] = list(self.background)
         vision = model.config.vision_config
-        self.logit_scale = float(model.logit_scale.detach().double().exp())
+        self.logit_scale = float(model.logit_scale.detach().cpu().double().exp())
         self.dim = int(model.config.projection_dim)
         self.n_patches = int(vision.image_size // vision.patch_size) ** 2
         self.context_length = tokenizer.context_length
@@ -122,7 +122,9 @@ class CLIPEncoder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reload is None:
-            raise InputError("Only an encoder made by load_encoder can be pickled: use that.")
+            raise InputError(
+                "An encoder that load_encoder did not make cannot be pickled: use load_encoder."
+            )
         # The fingerprint is included if it is known; it would read all weights.
         return self._reload, (self.name, self._settings, self.__dict__.get("fingerprint"))
 
@@ -210,8 +212,8 @@ class CLIPEncoder:
         """Encode images and their patches in one pass; GL-MCM's local features.
 
         Patch features are those of the last block with attention replaced by its own values
-        (arXiv 2304.04521). They take p times the memory of image features: 400 kB an image for
-        ViT-B/16. The form for ResNet towers is not offered, because a CLIPModel has none.
+        (arXiv 2304.04521). They take p times the memory of image features: for ViT-B/16 400 kB an
+        image.
 
         Args:
             images: n images, as for `encode_images`.

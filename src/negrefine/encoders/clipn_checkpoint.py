@@ -20,6 +20,7 @@ from torch import Tensor
 
 from negrefine.encoders.clipn import NO_TOWER, PROMPT_NO
 from negrefine.encoders.loading import (
+    TOKENIZER_FILES,
     find_model_directory,
     load_encoder,
     load_preprocessing,
@@ -29,17 +30,9 @@ from negrefine.errors import EncoderError
 
 Tensors: TypeAlias = dict[str, Tensor]
 
-_BASE_FILES = (
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-)
-# Tensors of open_clip and their names in a `transformers.CLIPModel`. "@" is "" in the "yes" tower
-# and "_no" in the "no" tower.
+_PROCESSOR_FILES = ("special_tokens_map.json", "preprocessor_config.json", "processor_config.json")
+# Tensors of open_clip and their names in a `transformers.CLIPModel`. "@" is "" in the "yes" text
+# tower and "_no" in the "no" tower.
 _IMAGE_TENSORS = {
     "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
@@ -112,13 +105,19 @@ def convert_clipn(
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as staging:
             fresh = Path(staging, "new")
             fresh.mkdir()
-            for name in _BASE_FILES:
+            for name in (*TOKENIZER_FILES, *_PROCESSOR_FILES):
                 if (source / name).is_file():
                     shutil.copyfile(source / name, fresh / name)
             (fresh / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
             save_file(model, fresh / "model.safetensors", metadata={"format": "pt"})
             save_file(no_tower, fresh / NO_TOWER, metadata={"format": "pt"})
-            _check_result(fresh, str(checkpoint))
+            try:
+                load_encoder(fresh, device="cpu")
+            except EncoderError as error:
+                raise EncoderError(
+                    f"The tensors of the checkpoint {str(checkpoint)!r} do not fit together as a "
+                    "CLIPN model: get the file from the authors again."
+                ) from error
             if target.exists():
                 target.rmdir()
             fresh.rename(target)
@@ -287,13 +286,3 @@ def _check_base(directory: Path, name: str, config: dict[str, Any]) -> None:
             f"The tokenizer of {name!r} has {words} tokens and the checkpoint "
             f"{config['text_config']['vocab_size']}: give an OpenAI or LAION CLIP model as base."
         )
-
-
-def _check_result(directory: Path, name: str) -> None:
-    try:
-        load_encoder(directory, device="cpu")
-    except EncoderError as error:
-        raise EncoderError(
-            f"The tensors of the checkpoint {name!r} do not fit together as a CLIPN model: "
-            "get the file from the authors again."
-        ) from error

@@ -31,7 +31,7 @@ _CLIP = hub.ModelKind(
     error=EncoderError,
 )
 _OPENAI_CONTEXT = 77
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 # Fields of config.json that change without a change of features.
 _VOLATILE_CONFIG = {
     "_name_or_path",
@@ -222,7 +222,7 @@ def _stable_config(config: Any) -> Any:
 
 def _fingerprint(directory: Path, identity: dict[str, Any], name: str) -> Callable[[], str]:
     """Return a function that hashes `identity` and the model's files, which must not change."""
-    files = [file for part in _TOKENIZER_FILES if (file := directory / part).exists()]
+    files = [file for part in TOKENIZER_FILES if (file := directory / part).exists()]
     files += sorted(directory.glob(hub.WEIGHTS))
     stamps = [_size_and_time(file) for file in files]
 
