@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from negrefine.encoders.base import EncodedImages, Encoder, FloatArray
-from negrefine.encoders.images import ImageSource, check_is_list, read_image
+from negrefine.encoders.images import Images, ImageSource, check_is_list, read_image
 from negrefine.errors import ImageError
 
 Batch: TypeAlias = tuple[FloatArray, FloatArray | None]
@@ -20,11 +20,7 @@ _SLICE = 256
 
 
 def iter_encoded_images(
-    encoder: Encoder,
-    images: Sequence[ImageSource],
-    batch_size: int = 64,
-    *,
-    patches: bool = False,
+    encoder: Encoder, images: Images, batch_size: int = 64, *, patches: bool = False
 ) -> Iterator[EncodedImages]:
     """Encode images batch by batch; an unreadable image becomes an error entry.
 
@@ -61,7 +57,7 @@ def iter_encoded_images(
 
 
 def encode_batches(
-    encoder: Encoder, images: Sequence[ImageSource], batch_size: int, *, patches: bool
+    encoder: Encoder, images: Images, batch_size: int, *, patches: bool
 ) -> Iterator[Batch]:
     """Yield features (b, d), and patch features (b, p, d) or None, of all images in order.
 
@@ -101,7 +97,7 @@ def equal_blocks(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
 
 
 def _slice_by_slice(
-    encoder: Encoder, images: Sequence[ImageSource], batch_size: int, patches: bool
+    encoder: Encoder, images: Images, batch_size: int, patches: bool
 ) -> Iterator[EncodedImages]:
     remaining = iter(images)
     while part := list(islice(remaining, _SLICE)):
@@ -139,7 +135,7 @@ def _reading_error(image: ImageSource, error: Exception) -> ImageError:
     raise error
 
 
-def _encode(encoder: Any, images: Sequence[ImageSource], batch_size: int, patches: bool) -> Batch:
+def _encode(encoder: Any, images: Images, batch_size: int, patches: bool) -> Batch:
     if not patches:
         return encoder.encode_images(images, batch_size=batch_size), None
     features, local = encoder.encode_images_and_patches(images, batch_size=batch_size)

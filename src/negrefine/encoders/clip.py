@@ -17,7 +17,7 @@ from typing_extensions import Self
 from negrefine.encoders.base import EncodedImages, FloatArray
 from negrefine.encoders.batches import Batch, encode_batches, join_batches
 from negrefine.encoders.embedding_cache import ModelCache, open_cache
-from negrefine.encoders.images import ImageSource, check_is_list, read_image
+from negrefine.encoders.images import Images, ImageSource, check_is_list, read_image
 from negrefine.encoders.patches import image_and_patch_features
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.text_tower import encode_tokens
@@ -181,11 +181,7 @@ class CLIPEncoder:
         return features[[row[text] for text in texts]]
 
     def encode_images(
-        self,
-        images: Sequence[ImageSource],
-        batch_size: int = 64,
-        *,
-        show_progress_bar: bool = False,
+        self, images: Images, batch_size: int = 64, *, show_progress_bar: bool = False
     ) -> FloatArray:
         """Encode images.
 
@@ -203,11 +199,7 @@ class CLIPEncoder:
         return self._encode_all(images, batch_size, show_progress_bar, patches=False)[0]
 
     def encode_images_and_patches(
-        self,
-        images: Sequence[ImageSource],
-        batch_size: int = 64,
-        *,
-        show_progress_bar: bool = False,
+        self, images: Images, batch_size: int = 64, *, show_progress_bar: bool = False
     ) -> tuple[FloatArray, FloatArray]:
         """Encode images and their patches in one pass; GL-MCM's local features.
 
@@ -231,12 +223,12 @@ class CLIPEncoder:
         assert local is not None  # noqa: S101 - patches were asked for
         return features, local
 
-    def encode_patches(self, images: Sequence[ImageSource], batch_size: int = 64) -> FloatArray:
+    def encode_patches(self, images: Images, batch_size: int = 64) -> FloatArray:
         """Return the patch features of `encode_images_and_patches`, float32 (n, p, d)."""
         return self.encode_images_and_patches(images, batch_size)[1]
 
     def _encode_all(
-        self, images: Sequence[ImageSource], batch_size: int, show_bar: bool, *, patches: bool
+        self, images: Images, batch_size: int, show_bar: bool, *, patches: bool
     ) -> Batch:
         check_is_list(images)
         batches = []
@@ -247,7 +239,7 @@ class CLIPEncoder:
         return join_batches(batches)
 
     def iter_encoded_images(
-        self, images: Sequence[ImageSource], batch_size: int = 64, *, patches: bool = False
+        self, images: Images, batch_size: int = 64, *, patches: bool = False
     ) -> Iterator[EncodedImages]:
         """Encode images batch by batch; an unreadable image becomes an error entry.
 
@@ -311,7 +303,7 @@ def _to_numpy(features: torch.Tensor) -> FloatArray:
 
 
 def _read_ahead(
-    read: Callable[[ImageSource], _Pixels], sources: Sequence[ImageSource], batch_size: int
+    read: Callable[[ImageSource], _Pixels], sources: Images, batch_size: int
 ) -> Iterator[list[_Pixels]]:
     """Yield the results of `read` in batches while the next one is read; one batch at least."""
     if batch_size < 1:
