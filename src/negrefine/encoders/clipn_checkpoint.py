@@ -50,7 +50,7 @@ _TEXT_TENSORS = {
     "ln_final@.bias": "text_model.final_layer_norm.bias",
     "text_projection@": "text_projection.weight",
 }
-# Each stands before "weight" and "bias"; "*" stands for q, k and v, which open_clip stacks.
+# Followed by "weight" or "bias"; "*" is q, k and v, which open_clip stacks.
 _BLOCK_TENSORS = {
     "ln_1.": "layer_norm1.",
     "attn.in_proj_": "self_attn.*_proj.",
