@@ -116,7 +116,7 @@ def test_checks_of_scikit_learn(mcm: MCM, check: str) -> None:
 
 def test_patches_are_refused(builtin_encoder: CLIPEncoder) -> None:
     glmcm = GLMCM(builtin_encoder).fit(["dog", "cat"])
-    with pytest.raises(InputError, match="scores patch features too"):
+    with pytest.raises(InputError, match="also scores patch features"):
         FeatureDetector(glmcm).fit(np.ones((30, 256)))
 
 
@@ -171,7 +171,7 @@ def test_forms_of_images(mcm: MCM, pictures: list[Path]) -> None:
     for item, error, said in (
         ({"picture": path}, InputError, "no 'image' or 'img', only 'picture'"),
         ({"image": None}, ImageError, "has no image"),
-        ({"image": b"nothing"}, ImageError, "holds no picture"),
+        ({"image": b"nothing"}, ImageError, "is not an image"),
         (torch.full((3, 4, 4), 1.5), InputError, "outside 0 to 1"),
         (torch.zeros(5, 4, 4), InputError, r"shape \(5, 4, 4\)"),
     ):
