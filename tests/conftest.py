@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Nothing that a test stores may reach the user's own cache, or come from it.
 os.environ["NEGREFINE_CACHE"] = tempfile.mkdtemp(prefix="negrefine-tests-")
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -22,6 +24,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from negrefine import (
     CSP,
+    GLMCM,
     MCM,
     Answer,
     Detector,
@@ -30,8 +33,13 @@ from negrefine import (
     NegRefine,
     load_encoder,
 )
-from negrefine.benchmarks.bundled import demo_images
+from negrefine.benchmarks.bundled import demo_class_names, demo_images
 from negrefine.encoders import CLIPEncoder
+from negrefine.encoders.images import read_image
+from negrefine.evaluation.ablation import ablation_of
+from negrefine.evaluation.experiment import evaluate
+from negrefine.evaluation.images import find_image_set
+from negrefine.evaluation.results import Evaluation
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -202,3 +210,105 @@ def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model = Qwen2ForCausalLM(config)
     model.save_pretrained(directory)
     return directory
+
+
+class OwnEncoder:
+    """Maps images and texts to eight numbers each; knows nothing of `CLIPEncoder`."""
+
+    name, fingerprint, logit_scale = "own", "0" * 64, 10.0
+    options: dict[str, Any] = {}  # noqa: RUF012 - read only
+
+    def encode_images(self, images: Sequence[Any], batch_size: int = 64) -> np.ndarray:  # noqa: ARG002
+        pixels = [np.asarray(read_image(image).resize((4, 2)).convert("L")) for image in images]
+        return np.array(pixels, dtype=np.float32).reshape(-1, 8) / 255 - 0.5
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:  # noqa: ARG002
+        seeds = [sum(text.encode()) for text in texts]
+        rows = [np.random.default_rng(seed).normal(size=8) for seed in seeds]
+        return np.array(rows, dtype=np.float32).reshape(-1, 8)
+
+
+@pytest.fixture
+def own_encoder() -> OwnEncoder:
+    return OwnEncoder()
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each set of the demo, the animals in folders of their class."""
+    root = tmp_path_factory.mktemp("images")
+    counts: dict[str, int] = {}
+    for picture in demo_images():
+        counts[picture.set_name] = counts.get(picture.set_name, 0) + 1
+        if counts[picture.set_name] > 16 or picture.set_name in ("objects", "plants"):
+            continue
+        target = root / picture.set_name / (picture.class_name or "") / picture.path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture.path, target)
+    (root / "animals" / "broken.png").write_bytes(b"nothing")
+    (root / "classes.txt").write_text("\n".join(demo_class_names()), encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def fit(builtin_encoder: CLIPEncoder, small_lexicon: Lexicon) -> Callable[..., dict[str, Detector]]:
+    """Returns detectors fitted on the demo's class names, by the names of their methods."""
+
+    def fit(*methods: str, **parameters: Any) -> dict[str, Detector]:
+        mining = {"lexicon": small_lexicon, "lexicon_files": "full", "n_groups": 5, **parameters}
+        classes = {cls.method: cls for cls in (MCM, GLMCM, NegLabel, CSP, NegRefine)}
+        return {
+            method: classes[method](
+                builtin_encoder, **({} if method.endswith("mcm") else mining)
+            ).fit(demo_class_names())
+            for method in methods
+        }
+
+    return fit
+
+
+@pytest.fixture(scope="session")
+def run(folders: Path, fit: Callable[..., dict[str, Detector]]) -> Callable[..., Evaluation]:
+    """Evaluates methods, or detectors, on the animals against food and vehicles."""
+
+    def run(
+        out: Path,
+        detectors: Sequence[str] | dict[str, Detector] = ("mcm",),
+        *,
+        root: Path = folders,
+        with_ablation: bool = False,
+        **options: Any,
+    ) -> Evaluation:
+        if not isinstance(detectors, dict):
+            detectors = fit(*detectors)
+        if with_ablation:
+            refine = detectors["negrefine"]
+            assert isinstance(refine, NegRefine)
+            options["ablation"] = ablation_of(refine)
+        return evaluate(
+            detectors,
+            find_image_set("animals", root / "animals", demo_class_names()),
+            [find_image_set(name, root / name) for name in ("food", "vehicles")],
+            out=out,
+            **{"n_bootstrap": 20, **options},
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def setup(golden_dir: Path, golden: dict[str, Any], tiny_encoder: CLIPEncoder) -> dict[str, Any]:
+    """What the reference outputs were made of, with the features of its images."""
+    files = [golden_dir / "images" / image["file"] for image in golden["images"]]
+    return {
+        "encoder": tiny_encoder,
+        "class_names": golden["classes"],
+        "features": tiny_encoder.encode_images(files),
+        "lexicon": Lexicon.from_tsv(golden_dir / "lexicon.tsv"),
+    }
+
+
+def fitted(setup: dict[str, Any], **parameters: Any) -> NegRefine:
+    """Return NegRefine fitted on the setup."""
+    detector = NegRefine(setup["encoder"], lexicon=setup["lexicon"], **parameters)
+    return detector.fit(setup["class_names"])

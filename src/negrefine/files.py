@@ -131,3 +131,17 @@ _WRITERS: dict[str, Callable[[Path, Rows, Mapping[str, str]], None]] = {
     ".parquet": _write_parquet,
     ".jsonl": _write_jsonl,
 }
+
+
+def storable(text: str) -> str:
+    """Return text that UTF-8 can hold: file names on Linux may be any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def file_stamp(path: Path) -> str:
+    """Return a text that changes when a file does: its path, size and time of modification."""
+    try:
+        info = path.stat()
+    except OSError:
+        return f"{path}|missing"
+    return f"{path}|{info.st_size}|{info.st_mtime_ns}"

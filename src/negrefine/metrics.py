@@ -6,6 +6,8 @@ pytorch-ood have it the other way round, which `fpr95_ood_positive` computes: ne
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
@@ -42,18 +44,53 @@ def aupr_out(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
 def fpr95(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     """Return the false positive rate at 95 % recall as MCM to NegRefine compute it, a fraction.
 
+    This is the `fpr` of the `operating_point`. Args and Raises as `auroc`.
+    """
+    return operating_point(id_scores, ood_scores).fpr
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """The point of a ROC curve at which `fpr95` is measured.
+
+    Attributes:
+        threshold: Images with this score or a larger one are accepted as in-distribution.
+        tpr: Fraction of ID images accepted, as close to 0.95 as the scores allow.
+        fpr: Fraction of OOD images accepted.
+    """
+
+    threshold: float
+    tpr: float
+    fpr: float
+
+
+def operating_point(id_scores: ArrayLike, ood_scores: ArrayLike) -> OperatingPoint:
+    """Return the operating point of `fpr95`.
+
     Over all distinct score values t from the lowest ID score upwards, take the one whose recall
-    mean(ID >= t) is closest to 0.95, above or below, and the smallest of equals; the result is
-    mean(OOD >= t). With few ID scores the recall may lie well under 0.95.
+    mean(ID >= t) is closest to 0.95, above or below, and the smallest of equals; the false positive
+    rate is mean(OOD >= t). With few ID scores the recall may be well under 0.95.
 
     Args and Raises as `auroc`.
     """
     in_, out = _checked(id_scores, ood_scores)
-    thresholds = np.unique(np.concatenate([in_, out]))
-    thresholds = thresholds[thresholds >= in_.min()]
-    recall = (len(in_) - np.searchsorted(np.sort(in_), thresholds)) / len(in_)
-    best = thresholds[np.argmin(np.abs(recall - 0.95))]
-    return float(np.mean(out >= best))
+    values = np.unique(np.concatenate([in_, out]))
+    n_accepted = len(in_) - np.searchsorted(np.sort(in_), values)
+    i = operating_position(n_accepted)
+    threshold, tpr = float(values[i]), float(n_accepted[i] / len(in_))
+    return OperatingPoint(threshold, tpr, float(np.mean(out >= threshold)))
+
+
+def operating_position(n_accepted: NDArray[np.intp]) -> int:
+    """Return which of ascending thresholds is that of the `operating_point`.
+
+    Args:
+        n_accepted: (v,), number of ID scores at or above each threshold; of the first one all.
+    """
+    n = n_accepted[0]
+    # Thresholds below the lowest ID score only let more OOD images pass.
+    from_lowest = np.append(n_accepted[1:], 0) < n
+    return int(np.argmin(np.where(from_lowest, np.abs(n_accepted / n - 0.95), np.inf)))
 
 
 def fpr95_interpolated(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:

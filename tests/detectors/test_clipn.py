@@ -25,7 +25,8 @@ from negrefine.detectors.scores import (
 from negrefine.encoders import CLIPNEncoder
 from negrefine.encoders.clipn_checkpoint import convert_clipn
 from negrefine.errors import BundleError, EncoderError, InputError, NegrefineError
-from negrefine.evaluation.experiment import ImageFolder, evaluate
+from negrefine.evaluation.experiment import evaluate
+from negrefine.evaluation.images import ImageSet
 from negrefine.labels.clipn_prompts import CLIPN_PROMPTS
 from negrefine.metrics import auroc, fpr95_interpolated
 
@@ -398,12 +399,10 @@ def test_save_and_load(
 def test_evaluation(small_encoder: CLIPNEncoder, demo_pictures: list[Path], tmp_path: Path) -> None:
     names = ["dog", "cat", "horse"]
     found = evaluate(
-        tmp_path / "out",
-        names,
-        ImageFolder("ID", demo_pictures[:6]),
-        [ImageFolder("others", demo_pictures[6:11])],
-        encoder=small_encoder,
-        methods=("mcm", "clipn"),
+        {"mcm": MCM(small_encoder).fit(names), "clipn": CLIPN(small_encoder).fit(names)},
+        ImageSet("ID", demo_pictures[:6]),
+        [ImageSet("others", demo_pictures[6:11])],
+        out=tmp_path / "out",
         n_bootstrap=0,
     )
     expected = CLIPN(small_encoder).fit(names).score_samples(demo_pictures[6:11])

@@ -26,11 +26,13 @@ from words import read_words
 import negrefine
 from negrefine.benchmarks import load_benchmark, locate
 from negrefine.benchmarks.bundled import demo_class_names, demo_images
+from negrefine.benchmarks.run import fit_detectors, negrefine_ablation
 from negrefine.encoders import CLIPEncoder
-from negrefine.evaluation.bootstrap import metrics_of_scores, resampled_metrics
 from negrefine.evaluation.experiment import evaluate
+from negrefine.evaluation.measure import metrics_of_scores, resampled_metrics
 from negrefine.labels.prompts import normalise
 
+METHODS = ("mcm", "glmcm", "neglabel", "csp", "negrefine")
 STYLES = ("openmoji", "fxemoji", "noto-v1")
 """The first two are held out; the last one is for validation."""
 _ANIMALS = range(6)
@@ -155,8 +157,9 @@ def text_cosines(work: Path, encoder: CLIPEncoder) -> dict[str, float]:
 def far_ood(encoder: CLIPEncoder, out: Path) -> list[dict[str, Any]]:
     """Return all methods' results on the demo's drawings, as `negrefine benchmark run demo`."""
     id_images, ood_images = locate(load_benchmark("demo"))
+    detectors = fit_detectors(encoder, demo_class_names(), METHODS, {})
     evaluation = evaluate(
-        out, demo_class_names(), id_images, ood_images, encoder=encoder, ablation=True
+        detectors, id_images, ood_images, out=out, ablation=negrefine_ablation(detectors)
     )
     accuracy = evaluation.accuracy
     rows: list[dict[str, Any]] = [{"accuracy": accuracy.value if accuracy else None}]

@@ -14,7 +14,7 @@ from negrefine.benchmarks.image_files import FoundImages, NotFound, find_set
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
-    from negrefine.evaluation.experiment import ImageFolder
+    from negrefine.evaluation.images import ImageSet as LocatedSet
 
 Folders = Mapping[str, Path]
 
@@ -70,7 +70,7 @@ def check(
 
 def locate(
     benchmark: Benchmark, root: Path | None = None, folders: Folders | None = None
-) -> tuple[ImageFolder, list[ImageFolder]]:
+) -> tuple[LocatedSet, list[LocatedSet]]:
     """Return the images of a benchmark: the in-distribution ones with labels, and the others.
 
     Sets are taken as they are, complete or not: `check` tells.
@@ -83,7 +83,7 @@ def locate(
     Raises:
         InputError: As for `check`, or a set is not there.
     """
-    from negrefine.evaluation.experiment import ImageFolder
+    from negrefine.evaluation.images import ImageSet as LocatedSet
 
     places = _places(benchmark, root, folders)
     located = []
@@ -94,7 +94,7 @@ def locate(
             raise InputError(f"{finding.problem} {finding.remedy}")
         in_distribution = image_set is benchmark.id_set
         located.append(
-            ImageFolder(
+            LocatedSet(
                 name=image_set.title,
                 paths=found.paths,
                 labels=found.labels if in_distribution else None,

@@ -12,7 +12,10 @@ from negrefine.benchmarks.catalogue import Benchmark
 from negrefine.benchmarks.class_lists import Names, class_list
 from negrefine.benchmarks.data_check import Finding, Folders, check, locate
 from negrefine.benchmarks.group_means import GroupMean, group_means
-from negrefine.encoders.clip import CLIPEncoder
+from negrefine.detectors import Detector
+from negrefine.detectors.loading import DETECTORS
+from negrefine.detectors.negrefine import NegRefine
+from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
 from negrefine.evaluation.results import Evaluation
 from negrefine.files import write_text
@@ -121,11 +124,65 @@ def benchmark_class_names(
     return list(class_names)
 
 
+def check_methods(methods: Sequence[str], *, ablation: bool = False) -> None:
+    """Raise InputError for methods that cannot be evaluated together.
+
+    Args:
+        methods: Names of methods.
+        ablation: NegRefine's ablation is wanted, too.
+    """
+    if not methods:
+        raise InputError(f"No method is named: give some of {', '.join(DETECTORS)}.")
+    unknown = [method for method in methods if method not in DETECTORS]
+    if unknown:
+        raise InputError(
+            f"There is no method {unknown[0]!r}: give some of {', '.join(sorted(DETECTORS))}."
+        )
+    if len(set(methods)) < len(methods):
+        raise InputError(f"A method is named twice: {', '.join(methods)}.")
+    if ablation and "negrefine" not in methods:
+        raise InputError("The ablation is NegRefine's: add negrefine to the methods.")
+
+
+def fit_detectors(
+    encoder: Encoder,
+    class_names: Sequence[str],
+    methods: Sequence[str],
+    parameters: Mapping[str, Mapping[str, Any]],
+    *,
+    progress: bool = False,
+) -> dict[str, Detector]:
+    """Return a fitted detector for each method, by its name.
+
+    Args:
+        encoder: The image-text model.
+        class_names: K names.
+        methods: Names of methods.
+        parameters: Method to keyword arguments of its detector.
+        progress: Draw progress bars on a terminal.
+    """
+    return {
+        method: DETECTORS[method](encoder, **parameters.get(method, {})).fit(
+            class_names, progress=progress
+        )
+        for method in methods
+    }
+
+
+def negrefine_ablation(detectors: Mapping[str, Detector]) -> dict[str, Detector]:
+    """Return the variants of the detector "negrefine"."""
+    from negrefine.evaluation.ablation import ablation_of
+
+    detector = detectors["negrefine"]
+    assert isinstance(detector, NegRefine)  # noqa: S101 - its method says so
+    return ablation_of(detector)
+
+
 def run_benchmark(
     ready: Ready,
     out: Path,
     *,
-    encoder: CLIPEncoder,
+    encoder: Encoder,
     class_names: Sequence[str],
     methods: Sequence[str],
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
@@ -147,19 +204,25 @@ def run_benchmark(
     Raises:
         InputError: As for `evaluate`.
     """
-    from negrefine.evaluation.experiment import evaluate
+    from negrefine.evaluation.experiment import check_evaluation, evaluate
 
     id_images, ood_images = locate(ready.benchmark, ready.root, ready.folders)
-    evaluation = evaluate(
-        out,
+    check_methods(methods, ablation=ablation)
+    check_evaluation(out, [image_set.name for image_set in ood_images], seeds)
+    detectors = fit_detectors(
+        encoder,
         class_names,
+        methods,
+        _with_prompts(ready.benchmark, parameters or {}),
+        progress=progress,
+    )
+    evaluation = evaluate(
+        detectors,
         id_images,
         ood_images,
-        encoder=encoder,
-        methods=methods,
-        parameters=_with_prompts(ready.benchmark, parameters or {}),
+        out=out,
+        ablation=negrefine_ablation(detectors) if ablation else None,
         seeds=seeds,
-        ablation=ablation,
         n_bootstrap=n_bootstrap,
         title=ready.benchmark.title,
         notes=[*ready.warnings, *_notes(ready.benchmark)],

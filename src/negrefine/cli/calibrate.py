@@ -11,7 +11,7 @@ import typer
 from negrefine.cli.options import BatchSize, DetectorDir, Device, Dtype, EncoderName
 
 if TYPE_CHECKING:
-    from negrefine.evaluation.calibrate_files import CalibrationReport, DetectionReport
+    from negrefine.evaluation.image_scores import CalibrationReport, DetectionReport
 
 
 def calibrate(
@@ -56,7 +56,7 @@ def calibrate(
     """
     from negrefine.detectors import load_detector
     from negrefine.encoders import find_images
-    from negrefine.evaluation.calibrate_files import calibrate_files, check_enough, detect_files
+    from negrefine.evaluation.image_scores import calibrate_files, check_enough, detect_files
 
     paths = find_images(id_images)
     check_enough(len(paths), fpr, delta)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from negrefine.demo.run import DemoResult, Example
-    from negrefine.evaluation.ablation import Row
+    from negrefine.evaluation.results import Result
 
 
 def demo(
@@ -56,7 +56,7 @@ def demo(
     typer.echo(f"Next: {command} explain {out / 'detector'} YOUR_PICTURE.png")
 
 
-def _table(rows: list[Row], result: DemoResult) -> Table:
+def _table(rows: list[Result], result: DemoResult) -> Table:
     from rich.table import Table
 
     sets = list(dict.fromkeys(row.ood_set for row in rows))
@@ -70,7 +70,9 @@ def _table(rows: list[Row], result: DemoResult) -> Table:
     cells = {(row.method, row.ood_set): row for row in rows}
     for method in dict.fromkeys(row.method for row in rows):
         values = [cells[method, name] for name in sets]
-        table.add_row(method, *(f"{100 * v.auroc:.1f}/{100 * v.fpr95:.0f}" for v in values))
+        table.add_row(
+            method, *(f"{100 * v.auroc.value:.1f}/{100 * v.fpr95.value:.0f}" for v in values)
+        )
     return table
 
 

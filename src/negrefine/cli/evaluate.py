@@ -63,9 +63,11 @@ def evaluate(
     Run it again with the same folder to continue, or to add methods or seeds. Images in a folder
     named like a class also measure the accuracy of classification.
     """
+    from negrefine.benchmarks.run import check_methods, fit_detectors, negrefine_ablation
     from negrefine.encoders import load_encoder
-    from negrefine.evaluation.experiment import check_evaluation, image_folder
+    from negrefine.evaluation.experiment import check_evaluation
     from negrefine.evaluation.experiment import evaluate as run
+    from negrefine.evaluation.images import find_image_set
 
     chosen, drawn = split_list("methods", methods), read_seeds(seeds)
     folders: list[tuple[str, str]] = []
@@ -75,23 +77,22 @@ def evaluate(
             raise InputError(f"--ood takes NAME=DIR, not {text!r}.")
         folders.append((name, folder))
     with_report = check_report(report)
-    check_evaluation(out, chosen, [name for name, _ in folders], drawn, ablation=ablation)
+    check_methods(chosen, ablation=ablation)
+    check_evaluation(out, [name for name, _ in folders], drawn)
     names = read_classes(classes)
     parsed = parse_judge(judge)
     parameters = parameters_of(chosen, judge=parsed, lexicon=lexicon, min_frequency=min_frequency)
-    inside = image_folder("ID", id_images, names)
-    outside = [image_folder(name, folder) for name, folder in folders]
+    inside = find_image_set("ID", id_images, names)
+    outside = [find_image_set(name, folder) for name, folder in folders]
     loaded = load_encoder(encoder, device=device, dtype=dtype, resample=resample)
+    detectors = fit_detectors(loaded, names, chosen, parameters, progress=True)
     evaluation = run(
-        out,
-        names,
+        detectors,
         inside,
         outside,
-        encoder=loaded,
-        methods=chosen,
-        parameters=parameters,
+        out=out,
+        ablation=negrefine_ablation(detectors) if ablation else None,
         seeds=drawn,
-        ablation=ablation,
         n_bootstrap=bootstrap,
         title=title,
         batch_size=batch_size,

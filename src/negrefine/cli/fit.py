@@ -24,7 +24,7 @@ from negrefine.cli.refine import show_summary
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
-    from negrefine.evaluation.calibrate_files import CalibrationReport
+    from negrefine.evaluation.image_scores import CalibrationReport
 
 
 class Method(str, Enum):
@@ -169,7 +169,7 @@ def fit(
     from negrefine.detectors import DETECTORS
     from negrefine.detectors.bundle import check_target
     from negrefine.encoders import find_images, load_encoder
-    from negrefine.evaluation.calibrate_files import calibrate_files, check_enough
+    from negrefine.evaluation.image_scores import calibrate_files, check_enough
 
     check_target(out)
     images = find_images(calibrate) if calibrate else []

@@ -9,7 +9,7 @@ import typer
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
-    from negrefine.encoders import CLIPEncoder
+    from negrefine.encoders.base import Encoder
     from negrefine.evaluation.results import Evaluation
 
 REPORT = "report.html"
@@ -37,19 +37,19 @@ def check_report(wanted: bool | None) -> bool:
     return wanted is not False
 
 
-def write_results(evaluation: Evaluation, encoder: CLIPEncoder, *, report: bool) -> None:
+def write_results(evaluation: Evaluation, encoder: Encoder, *, report: bool) -> None:
     """Write the tables and the report beside an evaluation, and print the tables."""
     from rich.console import Console
 
     from negrefine.evaluation.tables import rich_tables, write_tables
     from negrefine.report.page import write_report
 
-    for one in (evaluation.id_set, *evaluation.ood_sets):
-        errors = [error for error in one.errors if error is not None]
+    for image_set in evaluation.sets:
+        errors = [error for error in image_set.errors if error is not None]
         if errors:
             typer.echo(
-                f"negrefine: warning: {len(errors)} of {len(one.paths)} images of {one.name} are "
-                f"left out; the first: {errors[0]}",
+                f"negrefine: warning: {len(errors)} of {len(image_set.paths)} images of "
+                f"{image_set.name} are left out; the first: {errors[0]}",
                 err=True,
             )
     paths = write_tables(evaluation)

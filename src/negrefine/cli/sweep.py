@@ -57,7 +57,7 @@ def sweep(
     from rich.console import Console
 
     from negrefine.encoders import find_images, load_encoder
-    from negrefine.evaluation.folders import encode_files
+    from negrefine.evaluation.images import encode_readable
     from negrefine.evaluation.sweep import sweep as run_sweep
     from negrefine.files import check_target, write_rows
     from negrefine.labels.class_names import read_class_names
@@ -84,7 +84,7 @@ def sweep(
     loaded = load_encoder(encoder, device=device, dtype=dtype)
     features = {}
     for name, paths in files.items():
-        features[name], errors = encode_files(
+        features[name], errors = encode_readable(
             loaded, paths, description=f"Encoding {name}", batch_size=batch_size, progress=True
         )
         if errors:

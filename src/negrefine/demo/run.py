@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,9 @@ from negrefine.benchmarks.bundled import ID_SET, DemoImage, demo_class_names, de
 from negrefine.detectors import MCM, Explanation, NegRefine
 from negrefine.detectors.bundle import check_target
 from negrefine.encoders import load_encoder
-from negrefine.evaluation.ablation import Row, ablation_scores, compare
+from negrefine.evaluation.ablation import ablation_of
+from negrefine.evaluation.measure import measure
+from negrefine.evaluation.results import Result
 from negrefine.files import write_rows
 from negrefine.labels.lexicon import Lexicon
 
@@ -46,7 +48,7 @@ class DemoResult:
         detector: The fitted, calibrated NegRefine.
     """
 
-    rows: list[Row]
+    rows: list[Result]
     examples: list[Example]
     n_calibration: int
     n_id: int
@@ -79,17 +81,17 @@ def run_demo(
     detector = NegRefine(encoder, lexicon=Lexicon.wordnet(min_frequency=min_frequency))
     detector.fit(class_names, progress=progress)
     say("Scoring with and without NegFilter and S_MM")
-    scores = {
-        "MCM": MCM(encoder).fit(class_names).score_features(features),
-        **ablation_scores(detector, features),
-    }
+    detectors = {"MCM": MCM(encoder).fit(class_names), **ablation_of(detector)}
+    scores = {name: variant.score_features(features) for name, variant in detectors.items()}
     sets = np.array([image.set_name for image in images])
     is_id = sets == ID_SET
     ood_sets = [name for name in dict.fromkeys(sets.tolist()) if name != ID_SET]
     rows = [
         row
         for method, values in scores.items()
-        for row in compare(method, values[is_id], {name: values[sets == name] for name in ood_sets})
+        for row in measure(
+            method, [values[is_id]], {name: [values[sets == name]] for name in ood_sets}
+        )
     ]
     calibration = np.flatnonzero(is_id)[::2]
     detector.calibrate_features(features[calibration], fpr=FPR)
@@ -137,7 +139,15 @@ def _write(
     ]
     schema = {"file": "string", "set": "string", "class": "string"}
     write_rows(out / "scores.csv", table, {**schema, **dict.fromkeys(scores, "double")})
-    rows = [asdict(row) for row in result.rows]
+    rows = [
+        {
+            "method": row.method,
+            "ood_set": row.ood_set,
+            "auroc": row.auroc.value,
+            "fpr95": row.fpr95.value,
+        }
+        for row in result.rows
+    ]
     columns = {"method": "string", "ood_set": "string", "auroc": "double", "fpr95": "double"}
     write_rows(out / "results.csv", rows, columns)
     examples = [

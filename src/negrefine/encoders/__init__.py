@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from negrefine.encoders.base import Encoder
-    from negrefine.encoders.clip import CLIPEncoder, EncodedImages
+    from negrefine.encoders.base import EncodedImages, Encoder
+    from negrefine.encoders.clip import CLIPEncoder
     from negrefine.encoders.clipn import CLIPNEncoder
     from negrefine.encoders.images import ImageSource, find_images, read_image
     from negrefine.encoders.loading import load_encoder
@@ -31,7 +31,7 @@ __all__ = [
 _HOMES = {
     "CLIPEncoder": "clip",
     "CLIPNEncoder": "clipn",
-    "EncodedImages": "clip",
+    "EncodedImages": "base",
     "Encoder": "base",
     "ImageSource": "images",
     "Preprocessing": "preprocessing",

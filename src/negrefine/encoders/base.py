@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from negrefine.encoders.images import ImageSource
+from negrefine.errors import ImageError
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
@@ -62,3 +64,18 @@ class YesNoEncoder(Encoder, Protocol):
     def encode_texts_no(self, texts: Sequence[str], batch_size: int = ...) -> FloatArray:
         """Return float32 (m, d) of the "no" tower, not normalised."""
         ...
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Features of one batch of images, of which some may be unreadable.
+
+    Attributes:
+        features: float32 (n_readable, d), one row for each readable image, in order.
+        errors: For each image of the batch None, or the error that kept it from being read.
+        patches: float32 (n_readable, p, d) if they were asked for.
+    """
+
+    features: FloatArray
+    errors: list[ImageError | None]
+    patches: FloatArray | None = None

@@ -2,20 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeAlias
 
 import numpy as np
+from PIL import Image
 
-from negrefine.encoders.base import Encoder, FloatArray
-from negrefine.encoders.clip import CLIPEncoder
-from negrefine.encoders.images import ImageSource
-from negrefine.errors import InputError
+from negrefine.encoders.base import EncodedImages, Encoder, FloatArray
+from negrefine.encoders.images import ImageSource, check_is_list, read_image
+from negrefine.errors import ImageError
 
 Batch: TypeAlias = tuple[FloatArray, FloatArray | None]
 
-# Images that a user's own encoder is given at a time: 100 MB of patch features for ViT-B/16.
-_IMAGES = 256
+# Images passed in one call to an encoder without `iter_encoded_images`: 100 MB of patch features
+# for ViT-B/16.
+_SLICE = 256
+
+
+def iter_encoded_images(
+    encoder: Encoder,
+    images: Sequence[ImageSource],
+    batch_size: int = 64,
+    *,
+    patches: bool = False,
+) -> Iterator[EncodedImages]:
+    """Encode images batch by batch; an unreadable image becomes an error entry.
+
+    An encoder's own `iter_encoded_images` is used where it has one. Any other encoder is given
+    slices of `images`. If it raises, the slice is halved to find the images at fault: those on
+    which the encoder raises ImageError, or raises anything and `read_image` fails too.
+
+    Args:
+        encoder: Any `Encoder`; with `patches` a `PatchEncoder`.
+        images: n images; they are read as the batches are consumed.
+        batch_size: Images to encode at a time.
+        patches: Also return patch features.
+
+    Yields:
+        At least one batch; without images it has no rows.
+
+    Raises:
+        InputError: One image was given instead of a list.
+        Exception: What the encoder raised for another reason than an unreadable image.
+    """
+    check_is_list(images)
+    n_batches = 0
+    for batch in _batches(encoder, images, batch_size, patches):
+        n_batches += 1
+        yield batch
+    if not n_batches:
+        features, local = _no_rows(encoder, patches)
+        yield EncodedImages(features, [], local)
 
 
 def encode_batches(
@@ -23,19 +61,12 @@ def encode_batches(
 ) -> Iterator[Batch]:
     """Yield features (b, d), and patch features (b, p, d) or None, of all images in order.
 
-    An encoder from `load_encoder` reads the next images while a batch is worked on. At least one
-    batch is yielded; without images it has no rows.
+    Arguments and errors are those of `iter_encoded_images`; at least one batch is yielded.
 
     Raises:
         ImageError: An image cannot be read.
-        InputError: One image was given instead of a list.
     """
-    if not isinstance(encoder, CLIPEncoder):
-        yield from _slice_by_slice(encoder, images, batch_size, patches)
-        return
-    if isinstance(images, Sized) and not len(images):
-        yield _encode(encoder, images, batch_size, patches)
-    for batch in encoder.iter_encoded_images(images, batch_size, patches=patches):
+    for batch in iter_encoded_images(encoder, images, batch_size, patches=patches):
         for error in batch.errors:
             if error is not None:
                 raise error
@@ -66,24 +97,59 @@ def equal_blocks(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
         yield _join(held)
 
 
-def _slice_by_slice(
-    encoder: Encoder, images: Sequence[ImageSource], batch_size: int, patches: bool
-) -> Iterator[Batch]:
-    if not isinstance(images, (Sequence, np.ndarray)) or isinstance(images, str):
-        raise InputError(f"images must be a list of images, not one {type(images).__name__}.")
-    for start in range(0, max(len(images), 1), _IMAGES):
-        yield _encode(encoder, images[start : start + _IMAGES], batch_size, patches)
+def _batches(
+    encoder: Any, images: Sequence[ImageSource], batch_size: int, patches: bool
+) -> Iterator[EncodedImages]:
+    if hasattr(encoder, "iter_encoded_images"):
+        yield from encoder.iter_encoded_images(images, batch_size, patches=patches)
+        return
+    remaining = iter(images)
+    while part := list(islice(remaining, _SLICE)):
+        encoded, errors = _encode_readable(encoder, part, batch_size, patches)
+        features, local = _join(encoded) if encoded else _no_rows(encoder, patches)
+        yield EncodedImages(features, errors, local)
 
 
-def _encode(
-    encoder: Encoder, images: Sequence[ImageSource], batch_size: int, patches: bool
-) -> Batch:
+def _encode_readable(
+    encoder: Encoder, images: list[ImageSource], batch_size: int, patches: bool
+) -> tuple[list[Batch], list[ImageError | None]]:
+    try:
+        return [_encode(encoder, images, batch_size, patches)], [None] * len(images)
+    except Exception as error:
+        if len(images) == 1:
+            return [], [_reading_error(images[0], error)]
+        middle = len(images) // 2
+        encoded, errors = _encode_readable(encoder, images[:middle], batch_size, patches)
+        second, second_errors = _encode_readable(encoder, images[middle:], batch_size, patches)
+        errors += second_errors
+        if not any(errors):
+            # No image is at fault; memory may be too small for the whole slice.
+            raise
+        return encoded + second, errors
+
+
+def _reading_error(image: ImageSource, error: Exception) -> ImageError:
+    """Return why `image` cannot be read; raise `error` if it can."""
+    if isinstance(error, ImageError):
+        return error
+    try:
+        read_image(image)
+    except ImageError as reason:
+        return reason
+    raise error
+
+
+def _encode(encoder: Any, images: Sequence[ImageSource], batch_size: int, patches: bool) -> Batch:
     if not patches:
         return encoder.encode_images(images, batch_size=batch_size), None
-    both: tuple[FloatArray, FloatArray] = encoder.encode_images_and_patches(  # type: ignore[attr-defined]
-        images, batch_size=batch_size
-    )
-    return both
+    features, local = encoder.encode_images_and_patches(images, batch_size=batch_size)
+    return features, local
+
+
+def _no_rows(encoder: Encoder, patches: bool) -> Batch:
+    """Return arrays without rows; an encoder need not take an empty list, so it gets one image."""
+    features, local = _encode(encoder, [Image.new("RGB", (64, 64))], 1, patches)
+    return _part(features, local, 0, 0)
 
 
 def _join(batches: list[Batch]) -> Batch:

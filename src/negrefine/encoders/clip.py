@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from transformers import CLIPModel
 
-from negrefine.encoders.base import FloatArray
+from negrefine.encoders.base import EncodedImages, FloatArray
 from negrefine.encoders.embedding_cache import EmbeddingCache, ModelCache
-from negrefine.encoders.images import ImageSource, read_image
+from negrefine.encoders.images import ImageSource, check_is_list, read_image
 from negrefine.encoders.patches import image_and_patch_features
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.text_tower import encode_tokens
@@ -33,21 +32,6 @@ _GPU_TOKEN_BUDGET = 65536
 _TEXT_WINDOW = 65536
 # Decoding and resizing leave the interpreter's lock, so threads do as well as processes.
 _DECODE_WORKERS = min(32, max(4, os.cpu_count() or 1))
-
-
-@dataclass(frozen=True)
-class EncodedImages:
-    """Features of one batch of images that may hold unreadable ones.
-
-    Attributes:
-        features: float32 (n_read, d), one row for each readable image, in order.
-        errors: For every image of the batch None, or the error that kept it from being read.
-        patches: float32 (n_read, p, d) if they were asked for.
-    """
-
-    features: FloatArray
-    errors: list[ImageError | None]
-    patches: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -274,7 +258,7 @@ class CLIPEncoder:
         patches: bool,
     ) -> list[EncodedImages]:
         """Encode every image or raise; the first batch is empty and gives no images a shape."""
-        images = _several(images)
+        check_is_list(images)
         batches = [self._launch([], [], patches=patches).fetch()]
         with progress_bar("Encoding images", len(images), enabled=show_progress_bar) as advance:
             for batch in self.iter_encoded_images(images, batch_size, patches=patches):
@@ -298,8 +282,9 @@ class CLIPEncoder:
             batch_size: Images to encode at a time.
             patches: Also give patch features, as `encode_images_and_patches` does.
         """
+        check_is_list(images)
         waiting: _Launched | None = None
-        for pixels in _read_ahead(self._read_pixels, _several(images), batch_size):
+        for pixels in _read_ahead(self._read_pixels, images, batch_size):
             good = [p for p in pixels if not isinstance(p, ImageError)]
             errors = [p if isinstance(p, ImageError) else None for p in pixels]
             launched = self._launch(good, errors, patches=patches)
@@ -343,18 +328,6 @@ class CLIPEncoder:
             return _Launched(*image_and_patch_features(self._model, batch), errors)
         pooled = self._vision(pixel_values=batch).pooler_output
         return _Launched(self._model.visual_projection(pooled), None, errors)
-
-
-def _several(images: Sequence[ImageSource]) -> Sequence[ImageSource]:
-    """Return `images` unless it is one image, whose rows would pass for grey images."""
-    one_array = isinstance(images, np.ndarray) and (
-        images.ndim < 3 or (images.ndim == 3 and images.shape[2] == 3)
-    )
-    if one_array or isinstance(images, (str, os.PathLike, Image.Image)):
-        raise InputError(
-            f"images must be a list of images, not one {type(images).__name__}: wrap it in []."
-        )
-    return images
 
 
 def _to_numpy(features: torch.Tensor) -> FloatArray:

@@ -81,6 +81,17 @@ def read_image(
     return _decode(image, str(name), exif_orientation, background)
 
 
+def check_is_list(images: Sequence[ImageSource]) -> None:
+    """Raise InputError for one image in place of a list; its rows would pass for grey images."""
+    one_array = isinstance(images, np.ndarray) and (
+        images.ndim < 3 or (images.ndim == 3 and images.shape[2] == 3)
+    )
+    if one_array or isinstance(images, (str, os.PathLike, Image.Image)):
+        raise InputError(
+            f"images must be a list of images, not one {type(images).__name__}: wrap it in []."
+        )
+
+
 def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Return the image files that files, folders and patterns stand for.
 

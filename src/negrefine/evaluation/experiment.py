@@ -1,12 +1,9 @@
-"""The experiment of the papers: several methods on one in-distribution and several OOD sets."""
+"""The experiment of the papers: several detectors on one in-distribution and several OOD sets."""
 
 from __future__ import annotations
 
-import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,113 +13,48 @@ from numpy.typing import NDArray
 
 from negrefine.detectors import Detector
 from negrefine.detectors.base import encode_parameter
-from negrefine.detectors.loading import DETECTORS
-from negrefine.detectors.negrefine import NegRefine
-from negrefine.encoders.base import FloatArray
-from negrefine.encoders.clip import CLIPEncoder
-from negrefine.encoders.images import find_images
-from negrefine.errors import InputError
-from negrefine.evaluation.ablation import ablation_scores
-from negrefine.evaluation.bootstrap import METRICS, metrics_of_scores, resampled_metrics
-from negrefine.evaluation.feature_store import StoredFeatures, store_features
-from negrefine.evaluation.result_files import (
+from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.errors import InputError, NotFittedError
+from negrefine.evaluation.images import ImageSet
+from negrefine.evaluation.measure import measure, measure_accuracy
+from negrefine.evaluation.results import (
+    ID,
     MANIFEST,
+    MEAN,
+    Evaluation,
+    Measured,
+    Result,
+    Scores,
+    SetScores,
+    detector_directory,
     read_manifest,
     save_evaluation,
     set_directory,
 )
-from negrefine.evaluation.results import Evaluation, Measured, Result, Scores, SetScores
-from negrefine.evaluation.score_store import store_scores
-from negrefine.labels.class_names import check_class_names
+from negrefine.evaluation.store import FeatureBlock, Parts, Scorer, SetStore
+from negrefine.files import storable
 
-ID = "ID"
-METHODS = ("mcm", "glmcm", "neglabel", "csp", "negrefine")
-"""Methods that every CLIP model with a vision transformer can run; "clipn" needs its checkpoint."""
+# Components that do not depend on a detector's seed: S_MM, which takes by far the longest.
+_UNSEEDED = frozenset({"multi_match"})
 
-_SEED_PARAMETERS = {"neglabel": "seed", "csp": "group_seed", "negrefine": "group_seed"}
+_Scorers = Mapping[int, Sequence[Scorer]]
 
 
-@dataclass(frozen=True)
-class ImageFolder:
-    """One set of images.
-
-    Attributes:
-        name: Stands in tables; the in-distribution set is called "ID" there whatever this is.
-        paths: n image files.
-        labels: Index into the class names of each image's true class, -1 unknown; None for all.
-        groups: Name of the part of the set that an image belongs to; None for none.
-    """
-
-    name: str
-    paths: list[Path]
-    labels: list[int] | None = None
-    groups: list[str] | None = None
-
-
-def image_folder(
-    name: str, root: str | os.PathLike[str], class_names: Sequence[str] | None = None
-) -> ImageFolder:
-    """Find the images below a folder; the folder just below it is an image's group.
-
-    Args:
-        name: See `ImageFolder`.
-        root: The folder.
-        class_names: An image in a folder named like one of these, but for case and "_" for
-            spaces, gets its label.
-
-    Raises:
-        InputError: The folder is missing or holds no image.
-    """
-    paths = find_images([root])
-    inside = [path.relative_to(root).parts for path in paths]
-    groups = [parts[0] if len(parts) > 1 else "" for parts in inside]
-    if class_names is None:
-        return ImageFolder(name, paths, None, groups)
-    # Of equal names the first counts, as an argmax over classes takes it.
-    number = {_plain(n): i for i, n in reversed(list(enumerate(class_names)))}
-    return ImageFolder(name, paths, [number.get(_plain(group), -1) for group in groups], groups)
-
-
-def check_evaluation(
-    out: Path,
-    methods: Sequence[str],
-    ood_names: Sequence[str],
-    seeds: Sequence[int],
-    *,
-    ablation: bool = False,
-) -> None:
+def check_evaluation(out: Path, ood_names: Sequence[str], seeds: Sequence[int]) -> None:
     """Raise InputError for what `evaluate` would refuse, before a model is loaded.
 
     Args:
         out: Folder for the results.
-        methods: Names of methods.
         ood_names: Names of the OOD sets.
-        seeds: Seeds of the groups.
-        ablation: The ablation is wanted, too.
+        seeds: Seeds of the detectors' random groups.
     """
-    if not methods:
-        raise InputError(f"No method is named: give some of {', '.join(DETECTORS)}.")
-    unknown = [method for method in methods if method not in DETECTORS]
-    if unknown:
-        raise InputError(
-            f"There is no method {unknown[0]!r}: give some of {', '.join(sorted(DETECTORS))}."
-        )
     if not ood_names:
         raise InputError("There is no OOD set: give one at least.")
-    taken = [ID, "mean", *ood_names]
-    for position, name in enumerate(taken):
-        if not name or name in taken[:position]:
-            raise InputError(
-                f"An OOD set cannot be called {name!r}: give each a name of its own, other than "
-                f"{ID!r} and 'mean'."
-            )
-    for what, values in (("method", methods), ("seed", seeds)):
-        if len(set(values)) < len(values):
-            raise InputError(f"A {what} is named twice: {', '.join(map(str, values))}.")
+    _check_names("An OOD set", [ID, MEAN, *ood_names])
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"A seed is named twice: {', '.join(map(str, seeds))}.")
     if not seeds or any(seed < 0 for seed in seeds):
         raise InputError("Seeds must be whole numbers of at least 0; give one at least.")
-    if ablation and "negrefine" not in methods:
-        raise InputError("The ablation is NegRefine's: add negrefine to the methods.")
     if out.exists() and not out.is_dir():
         raise InputError(f"{str(out)!r} is a file: name a folder for the results.")
     known = (MANIFEST, "features", "scores", "detectors")
@@ -131,109 +63,77 @@ def check_evaluation(
 
 
 def evaluate(
-    out: Path,
-    class_names: Sequence[str],
-    id_images: ImageFolder,
-    ood_images: Sequence[ImageFolder],
+    detectors: Mapping[str, Detector],
+    id_images: ImageSet,
+    ood_images: Sequence[ImageSet],
     *,
-    encoder: CLIPEncoder,
-    methods: Sequence[str] = METHODS,
-    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    out: Path,
+    ablation: Mapping[str, Detector] | None = None,
     seeds: Sequence[int] = (0,),
-    ablation: bool = False,
     n_bootstrap: int = 1000,
     title: str = "",
     notes: Sequence[str] = (),
     batch_size: int = 64,
     progress: bool = False,
 ) -> Evaluation:
-    """Score every image with every method and measure; each image is decoded and encoded once.
+    """Score every image with every detector and measure; each image is decoded and encoded once.
 
     A rerun with the same folder takes finished work from there: it encodes no image again whose
-    file has not changed, so other methods, seeds or intervals cost no encoding (but for GL-MCM,
-    whose patch features are too large to keep).
+    file has not changed, so other detectors, seeds or intervals cost no encoding. The exception
+    are new detectors on patch features, which are too large to keep.
 
     Args:
-        out: Folder for features, scores, detectors, and evaluation.json.
-        class_names: K names.
+        detectors: Row of the tables to detector, all fitted on the same class names with the same
+            encoder. A row named like its detector's `method` is shown with the `title`.
         id_images: The in-distribution set.
         ood_images: The OOD sets.
-        encoder: From `load_encoder`.
-        methods: Of mcm, glmcm, clipn, neglabel, csp, negrefine; the order of the tables.
-        parameters: Method to keyword arguments of its detector.
-        seeds: Of the random groups of NegLabel, CSP and NegRefine, their only randomness.
-        ablation: Also measure NegRefine without NegFilter and without S_MM.
+        out: Folder for features, scores, detectors, and evaluation.json.
+        ablation: Further detectors, shown in a table of their own and scored with their own seed;
+            `ablation_of` makes those of the NegRefine paper.
+        seeds: Values of each detector's `seed_parameter`.
         n_bootstrap: Resamples for the 95 % intervals; 0 for none.
         title: A line for people.
-        notes: What a reader of the numbers must know; stands beside them everywhere.
-        batch_size: Images to encode at a time.
+        notes: What a reader of the numbers must know; shown beside them everywhere.
+        batch_size: Number of images to encode at a time.
         progress: Draw progress bars on a terminal.
 
     Raises:
+        NotFittedError: A detector is not fitted.
         InputError: An argument cannot be used, a set has no readable image, or `out` holds an
             evaluation of other classes or of another encoder.
     """
-    check_evaluation(out, methods, [s.name for s in ood_images], seeds, ablation=ablation)
-    names = check_class_names(class_names)
-    for one in (id_images, *ood_images):
-        _check_set(one, len(names))
-    _check_same_run(out, names, encoder)
+    check_evaluation(out, [image_set.name for image_set in ood_images], seeds)
+    first = _check_detectors(detectors, ablation or {})
+    image_sets = {ID: id_images, **{image_set.name: image_set for image_set in ood_images}}
+    for image_set in image_sets.values():
+        image_set.check(len(first.class_names_))
+    _check_same_run(out, first)
     out.mkdir(parents=True, exist_ok=True)
-    detectors = {
-        method: DETECTORS[method](encoder, **(parameters or {}).get(method, {})).fit(
-            names, progress=progress
-        )
-        for method in methods
-    }
-    saved = {method: out / "detectors" / method for method in methods}
-    for method, detector in detectors.items():
-        detector.save(saved[method])
-    patch = {name: detector for name, detector in detectors.items() if detector.uses_patches}
-    sets = []
-    for number, one in enumerate((id_images, *ood_images)):
-        name = ID if number == 0 else one.name
-        stored = store_features(
-            out / "features" / set_directory(number, name),
-            encoder,
-            one.paths,
-            patch,
-            description=f"Encoding {name}",
-            batch_size=batch_size,
-            progress=progress,
-        )
-        if not len(stored.features):
-            raise InputError(
-                f"None of the {len(one.paths)} images of {name} can be read; the first: "
-                f"{stored.errors[0]}"
-            )
-        long = _LongScores(out / "parts" / set_directory(number, name), name, progress)
-        sets.append(_score_set(name, one, stored, detectors, seeds, ablation, long))
-    variants = [name for name in sets[0].scores if name not in methods]
+    saved = {row: out / "detectors" / detector_directory(row) for row in detectors}
+    for row, detector in detectors.items():
+        detector.save(saved[row])
+    scorers = {row: _scorers_by_seed(detector, seeds) for row, detector in detectors.items()}
+    scorers |= {row: _scorers_by_seed(detector, ()) for row, detector in (ablation or {}).items()}
+    scored = []
+    for number, (name, image_set) in enumerate(image_sets.items()):
+        folder = set_directory(number, name)
+        store = SetStore(out / "features" / folder, out / "parts" / folder, name, progress)
+        blocks = store.encode(first.encoder, image_set.paths, _on_patches(scorers), batch_size)
+        scored.append(_score_set(name, image_set, store, blocks, scorers, first.class_features_))
+    id_set, *ood_sets = scored
     evaluation = Evaluation(
         directory=out,
         title=title,
-        class_names=names,
-        methods=list(methods),
-        id_set=sets[0],
-        ood_sets=sets[1:],
-        results=measure(sets[0], sets[1:], list(methods), n_bootstrap),
-        ablation=measure(sets[0], sets[1:], variants, n_bootstrap),
-        accuracy=_accuracy(sets[0], n_bootstrap),
+        class_names=first.class_names_,
+        methods=list(detectors),
+        id_set=id_set,
+        ood_sets=ood_sets,
+        results=[row for name in detectors for row in _measure(name, scored, n_bootstrap)],
+        ablation=[row for name in ablation or {} for row in _measure(name, scored, n_bootstrap)],
+        accuracy=_accuracy(id_set, n_bootstrap),
         settings={
-            "encoder": {
-                "name": encoder.name,
-                "fingerprint": encoder.fingerprint,
-                "options": encoder.options,
-                "dtype": str(encoder.dtype),
-            },
-            "methods": {
-                method: {
-                    key: encode_parameter(value)
-                    for key, value in detector.get_params(deep=False).items()
-                    if key != "encoder"
-                }
-                for method, detector in detectors.items()
-            },
+            "encoder": _encoder_facts(first.encoder),
+            "methods": {row: _parameters(detector) for row, detector in detectors.items()},
             "seeds": list(seeds),
             "n_bootstrap": n_bootstrap,
             "notes": list(notes),
@@ -243,192 +143,160 @@ def evaluate(
             | {"python": platform.python_version()},
         },
         detectors=saved,
+        titles={row: d.title for row, d in detectors.items() if row == d.method and d.title},
     )
     save_evaluation(evaluation)
     return evaluation
 
 
-def measure(
-    id_set: SetScores, ood_sets: Sequence[SetScores], methods: Sequence[str], n_bootstrap: int
-) -> list[Result]:
-    """Return one row for each method and OOD set, and "mean" over the sets for each method."""
-    rows = []
-    for method in methods:
-        by_seed = []
-        intervals = None
-        for seed in id_set.scores[method]:
-            inside = id_set.scores[method][seed][id_set.readable]
-            outside = [one.scores[method][seed][one.readable] for one in ood_sets]
-            by_seed.append(_with_mean(np.stack([metrics_of_scores(inside, o) for o in outside])))
-            if n_bootstrap and intervals is None:
-                drawn = _with_mean(resampled_metrics(inside, outside, n_bootstrap))
-                intervals = np.quantile(drawn, (0.025, 0.975), axis=0)
-        values = np.stack(by_seed)
-        for i, name in enumerate([*(one.name for one in ood_sets), "mean"]):
-            cells = [
-                _measured(values[:, i, j], None if intervals is None else intervals[:, i, j])
-                for j in range(len(METRICS))
-            ]
-            rows.append(Result(method, name, *cells))
-    return rows
+def _check_detectors(
+    detectors: Mapping[str, Detector], ablation: Mapping[str, Detector]
+) -> Detector:
+    """Return the first detector, after a check that all can be compared."""
+    if not detectors:
+        raise InputError("There is no detector: give one at least.")
+    rows = [*detectors, *ablation]
+    _check_names("A detector", rows)
+    fitted = [*detectors.values(), *ablation.values()]
+    for row, detector in zip(rows, fitted, strict=True):
+        if not hasattr(detector, "class_names_"):
+            raise NotFittedError(
+                f"The detector {row!r} is not fitted: call fit(class_names) first."
+            )
+        for what, same in (
+            ("class names", detector.class_names_ == fitted[0].class_names_),
+            ("encoder", detector.encoder.fingerprint == fitted[0].encoder.fingerprint),
+        ):
+            if not same:
+                raise InputError(
+                    f"The detectors {rows[0]!r} and {row!r} were not fitted with the same {what}: "
+                    "evaluate them separately."
+                )
+    return fitted[0]
 
 
-def _with_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Append the mean over the sets, the last axis but one."""
-    return np.concatenate([values, values.mean(axis=-2, keepdims=True)], axis=-2)
+def _check_names(what: str, names: Sequence[str]) -> None:
+    for position, name in enumerate(names):
+        if not name or name in names[:position]:
+            reserved = f", other than {ID!r} and {MEAN!r}" if names[0] == ID else ""
+            raise InputError(
+                f"{what} cannot be called {name!r}: give each a name of its own{reserved}."
+            )
+        if storable(name) != name:
+            raise InputError(f"The name {name!r} is not valid Unicode: give another one.")
 
 
-def _measured(values: NDArray[np.float64], interval: NDArray[np.float64] | None) -> Measured:
-    low, high = (None, None) if interval is None else map(float, interval)
-    std = float(values.std(ddof=1)) if len(values) > 1 else None
-    return Measured(float(values.mean()), low, high, std)
+def _check_same_run(out: Path, detector: Detector) -> None:
+    before = read_manifest(out)
+    if before is None:
+        return
+    same_encoder = before["settings"]["encoder"]["fingerprint"] == detector.encoder.fingerprint
+    if before["class_names"] != detector.class_names_ or not same_encoder:
+        other = "another encoder" if not same_encoder else "another list of classes"
+        raise InputError(f"{str(out)!r} holds an evaluation with {other}: name another folder.")
 
 
-def _accuracy(id_set: SetScores, n_bootstrap: int) -> Measured | None:
-    known = id_set.readable & (id_set.labels >= 0)
-    if not known.any():
-        return None
-    right = (id_set.predictions == id_set.labels)[known].astype(np.float64)
-    if not n_bootstrap:
-        return Measured(float(right.mean()))
-    rng = np.random.default_rng(0)
-    means = rng.binomial(len(right), right.mean(), n_bootstrap) / len(right)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Measured(float(right.mean()), float(low), float(high))
+def _scorers_by_seed(detector: Detector, seeds: Sequence[int]) -> _Scorers:
+    """Return for each seed what to compute; without seeds 0 stands for the detector's own one."""
+    names = detector.part_names_
+    seeded = tuple(name for name in names if name not in _UNSEEDED)
+    unseeded = tuple(name for name in names if name in _UNSEEDED)
+    variants = {0: detector}
+    if detector.seed_parameter is not None and seeds:
+        variants = {seed: detector.with_params(**{detector.seed_parameter: seed}) for seed in seeds}
+    shared = [Scorer(detector, unseeded)] if unseeded else []
+    return {seed: [Scorer(variant, seeded), *shared] for seed, variant in variants.items()}
 
 
-@dataclass(frozen=True)
-class _LongScores:
-    """Scores of one image set that encode pair texts, kept on disk."""
-
-    directory: Path
-    set_name: str
-    progress: bool
-
-    def of(
-        self,
-        detector: NegRefine,
-        name: str,
-        features: FloatArray,
-        score: Callable[[FloatArray], Mapping[str, NDArray[np.float64]]],
-    ) -> dict[str, NDArray[np.float64]]:
-        return store_scores(
-            self.directory,
-            name,
-            detector.identity(),
-            features,
-            score,
-            description=f"Scoring {self.set_name} ({name})",
-            progress=self.progress,
-        )
+def _on_patches(scorers: Mapping[str, _Scorers]) -> list[Scorer]:
+    by_identity = {
+        scorer.identity: scorer
+        for by_seed in scorers.values()
+        for wanted in by_seed.values()
+        for scorer in wanted
+        if scorer.detector.uses_patches
+    }
+    return list(by_identity.values())
 
 
 def _score_set(
     name: str,
-    images: ImageFolder,
-    stored: StoredFeatures,
-    detectors: Mapping[str, Detector],
-    seeds: Sequence[int],
-    ablation: bool,
-    long: _LongScores,
+    images: ImageSet,
+    store: SetStore,
+    blocks: Sequence[FeatureBlock],
+    scorers: Mapping[str, _Scorers],
+    class_features: FloatArray,
 ) -> SetScores:
-    readable = np.array([error is None for error in stored.errors], dtype=np.bool_)
+    errors = [error for block in blocks for error in block.errors]
+    readable = np.array([error is None for error in errors], dtype=np.bool_)
     n = len(images.paths)
+    if not readable.any():
+        raise InputError(f"None of the {n} images of {name} can be read; the first: {errors[0]}")
 
-    def spread(values: NDArray[np.float64]) -> Scores:
-        everywhere = np.full(n, np.nan)
-        everywhere[readable] = values
-        return everywhere
+    def on_all(values: NDArray[np.float64]) -> Scores:
+        """Return values of the readable images with NaN for the others."""
+        spread = np.full(n, np.nan)
+        spread[readable] = values
+        return spread
 
     scores: dict[str, dict[int, Scores]] = {}
     parts: dict[str, dict[str, Scores]] = {}
-    for method, detector in detectors.items():
-        by_seed, first = _seed_scores(detector, stored, method, seeds, long)
-        scores[method] = {seed: spread(values) for seed, values in by_seed.items()}
-        parts[method] = {part: spread(values) for part, values in first.items()}
-    refining = detectors.get("negrefine")
-    if ablation and isinstance(refining, NegRefine):
-        found = long.of(
-            refining, "ablation", stored.features, lambda some: ablation_scores(refining, some)
-        )
-        for variant, values in found.items():
-            scores[variant] = {0: spread(values)}
-    # Class features of the first method: all of them classify zero-shot.
-    classes = next(iter(detectors.values())).class_features_
+    for row, by_seed in scorers.items():
+        scores[row] = {}
+        for seed, wanted in by_seed.items():
+            found: Parts = {}
+            for scorer in wanted:
+                found |= store.score(scorer, blocks, row)
+            scores[row][seed] = on_all(wanted[0].detector.combine(found))
+            if row not in parts:
+                parts[row] = {part: on_all(values) for part, values in found.items()}
     predictions = np.full(n, -1, dtype=np.int64)
-    predictions[readable] = _nearest(stored.features, classes)
+    predictions[readable] = np.concatenate([_nearest(b.features, class_features) for b in blocks])
     return SetScores(
         name,
-        [str(path) for path in images.paths],
+        [storable(str(path)) for path in images.paths],
         np.array(images.labels if images.labels is not None else [-1] * n, dtype=np.int64),
         predictions,
-        stored.errors,
+        errors,
         images.groups if images.groups is not None else [""] * n,
         scores,
         parts,
     )
 
 
-def _seed_scores(
-    detector: Detector,
-    stored: StoredFeatures,
-    method: str,
-    seeds: Sequence[int],
-    long: _LongScores,
-) -> tuple[dict[int, Scores], dict[str, Scores]]:
-    """Return scores for each seed and the components of the first; S_MM has no randomness."""
-    if method in stored.parts:
-        parts = dict(stored.parts[method])
-        return {0: detector.combine(parts)}, parts
-    if isinstance(detector, NegRefine):
-        parts = long.of(detector, method, stored.features, detector.score_feature_parts)
-    else:
-        parts = detector.score_feature_parts(stored.features)
-    if method not in _SEED_PARAMETERS:
-        return {0: detector.combine(parts)}, parts
-    scores: dict[int, Scores] = {}
-    first: dict[str, Scores] = {}
-    for seed in seeds:
-        variant = copy(detector)
-        setattr(variant, _SEED_PARAMETERS[method], seed)
-        if isinstance(variant, NegRefine):
-            variant.alpha = 0
-        some = {**parts, **variant.score_feature_parts(stored.features)}
-        scores[seed] = detector.combine(some)
-        first = first or some
-    return scores, first
-
-
 def _nearest(features: FloatArray, classes: FloatArray) -> NDArray[np.int64]:
-    # Rows need no length one: it scales all classes alike.
-    blocks = [
-        np.argmax(rows.astype(np.float64) @ classes.T.astype(np.float64), axis=1)
-        for rows in np.split(features, range(1024, max(len(features), 1), 1024))
-    ]
-    return np.concatenate(blocks).astype(np.int64)
+    # Features need no unit length: it scales the similarities to all classes alike.
+    similarities = features.astype(np.float64) @ classes.T.astype(np.float64)
+    nearest: NDArray[np.int64] = np.argmax(similarities, axis=1)
+    return nearest
 
 
-def _check_set(images: ImageFolder, n_classes: int) -> None:
-    if not images.paths:
-        raise InputError(f"{images.name} has no images: give one at least.")
-    for what, values in (("labels", images.labels), ("groups", images.groups)):
-        if values is not None and len(values) != len(images.paths):
-            raise InputError(
-                f"{images.name} has {len(images.paths)} images and {len(values)} {what}."
-            )
-    if images.labels and not all(-1 <= label < n_classes for label in images.labels):
-        raise InputError(f"A label of {images.name} is not in -1 to {n_classes - 1}.")
+def _measure(row: str, sets: Sequence[SetScores], n_bootstrap: int) -> list[Result]:
+    id_set, *ood_sets = sets
+    ood_scores = {ood_set.name: ood_set.readable_scores(row) for ood_set in ood_sets}
+    return measure(row, id_set.readable_scores(row), ood_scores, n_bootstrap)
 
 
-def _check_same_run(out: Path, class_names: list[str], encoder: CLIPEncoder) -> None:
-    before = read_manifest(out)
-    if before is None:
-        return
-    same_encoder = before["settings"]["encoder"]["fingerprint"] == encoder.fingerprint
-    if before["class_names"] != class_names or not same_encoder:
-        other = "another encoder" if not same_encoder else "another list of classes"
-        raise InputError(f"{str(out)!r} holds an evaluation with {other}: name another folder.")
+def _accuracy(id_set: SetScores, n_bootstrap: int) -> Measured | None:
+    known = id_set.readable & (id_set.labels >= 0)
+    if not known.any():
+        return None
+    return measure_accuracy((id_set.predictions == id_set.labels)[known], n_bootstrap)
 
 
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").split()).casefold()
+def _encoder_facts(encoder: Encoder) -> dict[str, Any]:
+    dtype = getattr(encoder, "dtype", None)
+    return {
+        "name": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "options": encoder.options,
+        "dtype": None if dtype is None else str(dtype),
+    }
+
+
+def _parameters(detector: Detector) -> dict[str, Any]:
+    return {
+        name: encode_parameter(value)
+        for name, value in detector.get_params(deep=False).items()
+        if name != "encoder"
+    }

@@ -1,4 +1,7 @@
-"""Score many image files: one row for each, no row lost to a bad image or an interrupted run."""
+"""Scores of many image files, and calibration on them.
+
+There is one row for each file; no row is lost to an unreadable image or an interrupted run.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from negrefine.detectors import Detector
-from negrefine.detectors.conformal import p_values
+from negrefine.detectors.conformal import detection_interval, p_values, threshold_rank, too_few
 from negrefine.detectors.explanation import verdict_of
-from negrefine.encoders.clip import CLIPEncoder
-from negrefine.errors import InputError
+from negrefine.encoders.batches import iter_encoded_images
+from negrefine.errors import ImageError, InputError, NotFittedError
+from negrefine.files import file_stamp, storable
 from negrefine.progress import progress_bar
 
 # Images scored between two writes of the journal.
-_CHUNK = 256
+_BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,48 @@ class ScoredImage:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """What a calibration rests on.
+
+    Attributes:
+        threshold: `offset_` of the detector.
+        fpr: The guaranteed false-alarm rate.
+        delta: The chance that the rate may be exceeded, None if its mean is bounded.
+        n: Images used.
+        rank: The threshold is the rank-th smallest score.
+        errors: Why images could not be read, one sentence for each.
+    """
+
+    threshold: float
+    fpr: float
+    delta: float | None
+    n: int
+    rank: int
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionReport:
+    """How many out-of-distribution images a threshold flags.
+
+    Attributes:
+        n: Images that could be read.
+        n_flagged: Of them, flagged.
+        rate: n_flagged / n.
+        low: Lower end of the 95 % Clopper-Pearson interval of the rate.
+        high: Its upper end.
+        errors: Why images could not be read, one sentence for each.
+    """
+
+    n: int
+    n_flagged: int
+    rate: float
+    low: float
+    high: float
+    errors: tuple[str, ...]
+
+
 def score_files(
     detector: Detector,
     paths: Sequence[Path],
@@ -75,81 +124,130 @@ def score_files(
     Returns:
         One row for each path, in order; unreadable images have an error and no score.
     """
-    identity = _identity(detector)
+    # Rows of one detector never continue the journal of another.
+    identity = {"detector": detector.identity(), "encoder": detector.encoder.fingerprint}
     known = _read_journal(journal, identity) if journal is not None else {}
-    stamps = [_stamp(path) for path in paths]
+    stamps = [file_stamp(path) for path in paths]
     missing = [i for i, stamp in enumerate(stamps) if stamp not in known]
     with progress_bar("Scoring images", len(paths), enabled=progress) as advance:
         advance(len(paths) - len(missing))
         stream = None if journal is None else _open_journal(journal, identity, resume=bool(known))
         try:
-            for start in range(0, len(missing), _CHUNK):
-                chunk = missing[start : start + _CHUNK]
-                rows = _score_chunk(detector, [paths[i] for i in chunk], batch_size)
-                for i, row in zip(chunk, rows, strict=True):
+            for start in range(0, len(missing), _BLOCK):
+                block = missing[start : start + _BLOCK]
+                rows = _score_block(detector, [paths[i] for i in block], batch_size)
+                for i, row in zip(block, rows, strict=True):
                     known[stamps[i]] = row
                 if stream is not None:
-                    _append(stream, [(stamps[i], known[stamps[i]]) for i in chunk])
-                advance(len(chunk))
+                    _append(stream, [(stamps[i], known[stamps[i]]) for i in block])
+                advance(len(block))
         finally:
             if stream is not None:
                 stream.close()
     return [known[stamp] for stamp in stamps]
 
 
-def _score_chunk(
+def calibrate_files(
+    detector: Detector,
+    paths: Sequence[Path],
+    fpr: float = 0.05,
+    *,
+    delta: float | None = None,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> CalibrationReport:
+    """Do what `Detector.calibrate` does with image files, leaving out those that cannot be read.
+
+    Args:
+        detector: Fitted, on an encoder from `load_encoder`; gets the threshold.
+        paths: In-distribution image files.
+        fpr: False-alarm rate, in (0, 1).
+        delta: See `Detector.calibrate`.
+        batch_size: Images to encode at a time.
+        progress: Draw a progress bar on a terminal.
+
+    Raises:
+        ImageError: No image can be read.
+        InputError: Too few images, or too few that can be read; a rate outside (0, 1).
+    """
+    check_enough(len(paths), fpr, delta)
+    scores, errors = _readable_scores(detector, paths, batch_size, progress)
+    if errors and threshold_rank(len(scores), fpr, delta) == 0:
+        raise InputError(
+            f"{too_few(len(scores), fpr, delta)} {len(errors)} of the {len(paths)} given could "
+            f"not be read; the first: {errors[0]}"
+        )
+    detector.calibrate_scores(scores, fpr, delta=delta)
+    rank = threshold_rank(len(scores), fpr, delta)
+    assert detector.offset_ is not None  # noqa: S101 - set just above
+    return CalibrationReport(detector.offset_, fpr, delta, len(scores), rank, errors)
+
+
+def detect_files(
+    detector: Detector, paths: Sequence[Path], *, batch_size: int = 64, progress: bool = False
+) -> DetectionReport:
+    """Count the out-of-distribution image files that a detector with a threshold flags.
+
+    Raises:
+        ImageError: No image can be read.
+        NotFittedError: No threshold is set.
+    """
+    if detector.offset_ is None:
+        raise NotFittedError("No threshold is set: call calibrate(id_images, fpr=0.05).")
+    scores, errors = _readable_scores(detector, paths, batch_size, progress)
+    n, flagged = len(scores), int((scores < detector.offset_).sum())
+    return DetectionReport(n, flagged, flagged / n, *detection_interval(flagged, n), errors)
+
+
+def check_enough(n: int, fpr: float, delta: float | None) -> None:
+    """Raise InputError if n images cannot give the guarantee, before minutes of work."""
+    if threshold_rank(n, fpr, delta) == 0:
+        raise InputError(too_few(n, fpr, delta))
+
+
+def _readable_scores(
+    detector: Detector, paths: Sequence[Path], batch_size: int, progress: bool
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    rows = score_files(detector, paths, batch_size=batch_size, progress=progress)
+    scores = np.array([row.score for row in rows if row.score is not None], dtype=np.float64)
+    errors = tuple(row.error for row in rows if row.error is not None)
+    if not len(scores):
+        first = f" The first: {errors[0]}" if errors else ""
+        raise ImageError(f"None of the {len(paths)} images could be read.{first}")
+    return scores, errors
+
+
+def _score_block(
     detector: Detector, paths: Sequence[Path], batch_size: int
 ) -> Iterator[ScoredImage]:
-    encoder = detector.encoder
-    if not isinstance(encoder, CLIPEncoder):
-        raise InputError("Files can be scored with an encoder from load_encoder only.")
-    position = 0
-    for batch in encoder.iter_encoded_images(paths, batch_size, patches=detector.uses_patches):
+    remaining = iter(paths)
+    known = detector.calibration_scores_
+    for batch in iter_encoded_images(
+        detector.encoder, paths, batch_size, patches=detector.uses_patches
+    ):
         parts = detector.score_feature_parts(batch.features, batch.patches)
         scores = detector.combine(parts)
-        known = detector.calibration_scores_
-        p = None if known is None else p_values(known, scores)
-        readable = 0
+        ranks = None if known is None else p_values(known, scores)
+        row = 0
         for error in batch.errors:
-            path = _storable(str(paths[position]))
-            position += 1
+            path = storable(str(next(remaining)))
             if error is not None:
-                yield ScoredImage(path, None, error=_storable(str(error)))
+                yield ScoredImage(path, None, error=storable(str(error)))
                 continue
-            score = float(scores[readable])
+            score = float(scores[row])
             yield ScoredImage(
                 path,
                 score,
-                {name: float(values[readable]) for name, values in parts.items()},
+                {name: float(values[row]) for name, values in parts.items()},
                 verdict_of(score, detector.offset_),
-                p_value=None if p is None else float(p[readable]),
+                p_value=None if ranks is None else float(ranks[row]),
             )
-            readable += 1
-
-
-def _identity(detector: Detector) -> dict[str, Any]:
-    """Say which detector made the rows, so that another one never continues its journal."""
-    return {"detector": detector.identity(), "encoder": detector.encoder.fingerprint}
-
-
-def _storable(text: str) -> str:
-    """Return text that UTF-8 can hold: file names on Linux may be any bytes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _stamp(path: Path) -> str:
-    try:
-        info = path.stat()
-    except OSError:
-        return f"{path}|missing"
-    return f"{path}|{info.st_size}|{info.st_mtime_ns}"
+            row += 1
 
 
 def _read_journal(journal: Path, identity: dict[str, Any]) -> dict[str, ScoredImage]:
     try:
         lines = journal.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return {}
     except (OSError, UnicodeDecodeError):
         return {}
     rows: dict[str, ScoredImage] = {}

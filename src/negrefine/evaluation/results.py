@@ -1,21 +1,40 @@
-"""What `evaluate` found, in memory: the image sets with their scores, and the table of results."""
+"""The results of `evaluate`: image sets with their scores, tables of metrics, and their files."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 from numpy.typing import NDArray
 
+from negrefine.errors import InputError
+from negrefine.files import write_rows, write_text
+
 Scores = NDArray[np.float64]
+
+ID, MEAN = "ID", "mean"
+"""Names of the in-distribution set, and of the mean over the OOD sets, in tables."""
+MANIFEST = "evaluation.json"
+_FORMAT = 1
+_FACTS = {
+    "path": "string",
+    "group": "string",
+    "label": "int64",
+    "prediction": "int64",
+    "error": "string",
+}
 
 
 @dataclass(frozen=True)
 class SetScores:
-    """The images of one set, readable and not, and every method's scores of them.
+    """The images of one set, readable and not, and their scores by all methods.
 
     Attributes:
         name: "ID" for the in-distribution set, otherwise the OOD set's own name.
@@ -23,8 +42,8 @@ class SetScores:
         labels: int64 (n,), index into `Evaluation.class_names` of the true class, -1 unknown.
         predictions: int64 (n,), index of the most similar class name, -1 for unreadable images.
         errors: Why an image could not be read, None for readable ones; n entries.
-        groups: For each image the name of the folder it lies in below the set's root, "" at the
-            root; n entries. OOD sets such as NINCO are reported by these, too.
+        groups: For each image the folder just below the set's root that it is in, "" at the root;
+            n entries. OOD sets such as NINCO are reported by these, too.
         scores: Method to seed to float64 (n,), NaN for unreadable images; larger is more
             in-distribution. Methods without randomness have the one seed 0.
         parts: Method to component name ("neglabel", "multi_match") to float64 (n,), of the first
@@ -44,6 +63,10 @@ class SetScores:
     def readable(self) -> NDArray[np.bool_]:
         """bool (n,): the images with scores."""
         return np.array([error is None for error in self.errors], dtype=np.bool_)
+
+    def readable_scores(self, method: str) -> list[Scores]:
+        """Return for each seed the scores of the readable images."""
+        return [scores[self.readable] for scores in self.scores[method].values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +106,34 @@ class Result:
     aupr_in: Measured
     aupr_out: Measured
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Result:
+        """Return the result that `dataclasses.asdict` made a dictionary of."""
+        cells: dict[str, Any] = {
+            name: Measured(**value) if isinstance(value, dict) else value
+            for name, value in content.items()
+        }
+        return cls(**cells)
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """A finished evaluation, as `evaluate` returns and `load_evaluation` reads it.
 
     Attributes:
-        directory: Where features, scores, detectors and tables lie.
+        directory: The folder of features, scores, detectors and tables.
         title: A line for people, such as the benchmark's name.
         class_names: K names.
-        methods: Methods in table order.
+        methods: Names of the detectors in table order.
         id_set: The in-distribution set.
         ood_sets: The others, in table order.
         results: Methods x (OOD sets + "mean"), in table order.
-        ablation: The same for NegRefine's ablation, empty without it. Its scores are in the sets
-            under the variants' names.
+        ablation: The same for the detectors of the ablation, empty without it. Their scores are in
+            the sets under their names.
         accuracy: ID accuracy of zero-shot classification, a fraction; None without true labels.
         settings: Encoder, parameters of each method, seeds, bootstrap, versions: plain JSON.
         detectors: Method to the directory of the saved detector (`load_detector` reads it).
+        titles: Method to its name in tables for people, where that is another one.
     """
 
     directory: Path
@@ -114,3 +147,155 @@ class Evaluation:
     accuracy: Measured | None
     settings: dict[str, Any]
     detectors: dict[str, Path]
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sets(self) -> list[SetScores]:
+        """The in-distribution set and the OOD sets."""
+        return [self.id_set, *self.ood_sets]
+
+    def title_of(self, method: str) -> str:
+        """Return the name of a method in tables for people."""
+        return self.titles.get(method, method)
+
+
+def set_directory(number: int, name: str) -> str:
+    """Return a file name for an image set, safe on every system and different for each number."""
+    return f"{number:02}-{_plain(name)}"
+
+
+def detector_directory(name: str) -> str:
+    """Return a file name for a detector, safe on every system and different for each name."""
+    plain = _plain(name)
+    if plain == name == name.lower():
+        return name
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "set"
+
+
+def save_evaluation(evaluation: Evaluation) -> None:
+    """Write evaluation.json and scores/ to `evaluation.directory`, the manifest last."""
+    directory = evaluation.directory
+    for number, image_set in enumerate(evaluation.sets):
+        _write_set(_scores_file(directory, number, image_set.name), image_set)
+    content = {
+        "format": _FORMAT,
+        "title": evaluation.title,
+        "class_names": evaluation.class_names,
+        "methods": evaluation.methods,
+        "titles": dict(evaluation.titles),
+        "sets": [image_set.name for image_set in evaluation.sets],
+        "results": [asdict(row) for row in evaluation.results],
+        "ablation": [asdict(row) for row in evaluation.ablation],
+        "accuracy": None if evaluation.accuracy is None else asdict(evaluation.accuracy),
+        "settings": evaluation.settings,
+        "detectors": {
+            name: str(path.relative_to(directory)) for name, path in evaluation.detectors.items()
+        },
+    }
+    text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    write_text(directory / MANIFEST, text)
+
+
+def load_evaluation(directory: Path) -> Evaluation:
+    """Read what `evaluate` wrote.
+
+    Raises:
+        InputError: There is no finished evaluation, or its files are damaged.
+    """
+    content = read_manifest(directory)
+    if content is None:
+        raise InputError(
+            f"{str(directory)!r} holds no finished evaluation ({MANIFEST} is missing): run "
+            "'negrefine evaluate' again, which continues where it stopped."
+        )
+    try:
+        sets = [
+            _read_set(_scores_file(directory, number, name), name)
+            for number, name in enumerate(content["sets"])
+        ]
+        accuracy = content["accuracy"]
+        return Evaluation(
+            directory,
+            content["title"],
+            content["class_names"],
+            content["methods"],
+            sets[0],
+            sets[1:],
+            [Result.from_dict(row) for row in content["results"]],
+            [Result.from_dict(row) for row in content["ablation"]],
+            None if accuracy is None else Measured(**accuracy),
+            content["settings"],
+            {name: directory / path for name, path in content["detectors"].items()},
+            content.get("titles", {}),
+        )
+    except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"The evaluation in {str(directory)!r} is damaged ({error}): run it again."
+        ) from error
+
+
+def read_manifest(directory: Path) -> dict[str, Any] | None:
+    """Return the content of evaluation.json, None where there is none.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    path = directory / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} cannot be read ({error}): remove it.") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise InputError(f"{str(path)!r} is of another version: give an empty folder.")
+    return content
+
+
+def _scores_file(directory: Path, number: int, name: str) -> Path:
+    return directory / "scores" / f"{set_directory(number, name)}.parquet"
+
+
+def _write_set(path: Path, image_set: SetScores) -> None:
+    columns: dict[str, list[Any]] = {
+        "path": image_set.paths,
+        "group": image_set.groups,
+        "label": image_set.labels.tolist(),
+        "prediction": image_set.predictions.tolist(),
+        "error": list(image_set.errors),
+    }
+    for method, seeds in image_set.scores.items():
+        for seed, values in seeds.items():
+            columns[f"score/{method}/{seed}"] = values.tolist()
+    for method, parts in image_set.parts.items():
+        for part, values in parts.items():
+            columns[f"part/{method}/{part}"] = values.tolist()
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    write_rows(path, rows, {name: _FACTS.get(name, "double") for name in columns})
+
+
+def _read_set(path: Path, name: str) -> SetScores:
+    table = pyarrow.parquet.read_table(path)
+    scores: dict[str, dict[int, Scores]] = {}
+    parts: dict[str, dict[str, Scores]] = {}
+    for column in table.column_names:
+        kind, _, rest = column.partition("/")
+        method, _, last = rest.rpartition("/")
+        if kind == "score":
+            scores.setdefault(method, {})[int(last)] = table[column].to_numpy()
+        elif kind == "part":
+            parts.setdefault(method, {})[last] = table[column].to_numpy()
+    return SetScores(
+        name,
+        table["path"].to_pylist(),
+        table["label"].to_numpy(),
+        table["prediction"].to_numpy(),
+        table["error"].to_pylist(),
+        table["group"].to_pylist(),
+        scores,
+        parts,
+    )

@@ -15,6 +15,7 @@ from negrefine.detectors.negrefine import NegRefine
 from negrefine.encoders.base import Encoder
 from negrefine.encoders.remember import RememberedTexts
 from negrefine.errors import InputError
+from negrefine.evaluation.results import Scores
 from negrefine.judges.base import Judge
 from negrefine.progress import progress_bar
 
@@ -102,38 +103,40 @@ def sweep(
                 **parameters,
             ).fit(names)
             for n_candidates in values["n_candidates"]:
-                mined.set_params(n_candidates=int(n_candidates))
-                detector = mined.with_filter(
-                    judge, filters=mined.filters, keep=mined.keep, drop=mined.drop
+                filtered = mined.with_filter(
+                    judge,
+                    filters=mined.filters,
+                    keep=mined.keep,
+                    drop=mined.drop,
+                    n_candidates=int(n_candidates),
                 )
                 for n_groups, k in itertools.product(values["n_groups"], values["k"]):
-                    detector.set_params(n_groups=int(n_groups), k=int(k), alpha=1.0)
+                    detector = filtered.with_params(n_groups=int(n_groups), k=int(k), alpha=1.0)
                     parts = {key: detector.score_feature_parts(x) for key, x in sets.items()}
-                    n_labels = len(detector.negative_features_)
-                    for alpha in values["alpha"]:
+                    for alpha in map(float, values["alpha"]):
                         setting = Setting(
-                            float(alpha),
+                            alpha,
                             int(k),
                             int(n_candidates),
                             int(n_groups),
                             float(top_fraction),
                             float(quantile),
                         )
-                        scores = {
-                            key: part["neglabel"] + alpha * part["multi_match"]
-                            for key, part in parts.items()
-                        }
-                        rows += [
-                            SweepRow(
-                                setting,
-                                key,
-                                n_labels,
-                                metrics.auroc(scores[""], scores[key]),
-                                metrics.fpr95(scores[""], scores[key]),
-                            )
-                            for key in ood_features
-                        ]
+                        rows += _rows(setting, detector.with_params(alpha=alpha), parts)
                     advance()
+    return rows
+
+
+def _rows(
+    setting: Setting, detector: NegRefine, parts: Mapping[str, Mapping[str, Scores]]
+) -> list[SweepRow]:
+    """Measure the scores of one detector; the components of "" are the in-distribution ones."""
+    id_scores, *ood_scores = (detector.combine(dict(part)) for part in parts.values())
+    n_labels = len(detector.negative_features_)
+    rows = []
+    for name, scores in zip(list(parts)[1:], ood_scores, strict=True):
+        auroc, fpr95 = metrics.auroc(id_scores, scores), metrics.fpr95(id_scores, scores)
+        rows.append(SweepRow(setting, name, n_labels, auroc, fpr95))
     return rows
 
 

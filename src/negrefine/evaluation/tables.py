@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from negrefine.evaluation.results import Evaluation, Measured, Result
+from negrefine.evaluation.results import MEAN, Evaluation, Measured, Result
 from negrefine.files import write_rows, write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-METRICS = {"auroc": "AUROC", "fpr95": "FPR95", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out"}
-_PAIRS = (("auroc", "fpr95"), ("aupr_in", "aupr_out"))
 _LATEX = str.maketrans(
     {
         **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -24,6 +22,107 @@ _LATEX = str.maketrans(
         "\\": r"\textbackslash{}",
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One of the metrics of a `Result`.
+
+    Attributes:
+        name: The attribute of `Result`.
+        caption: Its name in tables.
+        larger_is_better: Whether the best value is the largest one.
+    """
+
+    name: str
+    caption: str
+    larger_is_better: bool = True
+
+
+METRICS = (
+    Metric("auroc", "AUROC"),
+    Metric("fpr95", "FPR95", larger_is_better=False),
+    Metric("aupr_in", "AUPR-in"),
+    Metric("aupr_out", "AUPR-out"),
+)
+METRIC_PAIRS = (METRICS[:2], METRICS[2:])
+"""Metrics that share a table where four have no room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One metric of one method on one OOD set.
+
+    Attributes:
+        measured: The metric, a fraction.
+        is_best: No other method has a better value, as far as the decimals shown tell.
+    """
+
+    measured: Measured
+    is_best: bool = False
+
+    @property
+    def value(self) -> str:
+        """The value in percent with two decimals."""
+        return percent(self.measured.value)
+
+    @property
+    def std(self) -> str:
+        """The standard deviation over seeds in percent, "" with one seed."""
+        return "" if self.measured.std is None else percent(self.measured.std)
+
+    def interval(self, separator: str = " to ") -> str:
+        """Return the ends of the interval in percent with one decimal, "" without one."""
+        if self.measured.low is None or self.measured.high is None:
+            return ""
+        return f"{100 * self.measured.low:.1f}{separator}{100 * self.measured.high:.1f}"
+
+    def text(self) -> str:
+        """Return everything in one line, such as "95.12 ± 0.10 [94.8, 95.5]"."""
+        std = f" ± {self.std}" if self.std else ""
+        interval = self.interval(", ")
+        return f"{self.value}{std} [{interval}]" if interval else f"{self.value}{std}"
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Results with the best of each column marked.
+
+    Attributes:
+        methods: Rows.
+        sets: Names of the OOD sets and "mean", the last one.
+        cells: Method, set and name of the metric to the cell.
+    """
+
+    methods: list[str]
+    sets: list[str]
+    cells: Mapping[tuple[str, str, str], Cell]
+
+    def row(self, method: str, name: str, metrics: Sequence[Metric] = METRICS) -> list[Cell]:
+        """Return the cells of one method on the set of this name."""
+        return [self.cells[method, name, metric.name] for metric in metrics]
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction in percent with two decimals."""
+    return f"{100 * fraction:.2f}"
+
+
+def result_table(results: Sequence[Result]) -> ResultTable:
+    """Return the table of results of every method on every set."""
+    methods = list(dict.fromkeys(result.method for result in results))
+    sets = list(dict.fromkeys(result.ood_set for result in results))
+    cells = {}
+    for name in sets:
+        column = [result for result in results if result.ood_set == name]
+        for metric in METRICS:
+            # Compared as shown, so that equal texts are marked alike.
+            shown = [round(100 * getattr(row, metric.name).value, 2) for row in column]
+            best = max(shown) if metric.larger_is_better else min(shown)
+            for row, value in zip(column, shown, strict=True):
+                cell = Cell(getattr(row, metric.name), value == best and len(column) > 1)
+                cells[row.method, name, metric.name] = cell
+    return ResultTable(methods, sets, cells)
 
 
 def write_tables(evaluation: Evaluation) -> list[Path]:
@@ -45,25 +144,26 @@ def write_tables(evaluation: Evaluation) -> list[Path]:
 def markdown(evaluation: Evaluation) -> str:
     """Return two Markdown tables in percent, the best of a column in bold."""
     text = ""
-    for pair in _PAIRS:
-        header, body = _cells(evaluation, pair, "**{}**")
-        clean = [[cell.replace("|", "\\|") for cell in row] for row in (header, *body)]
-        lines = [clean[0], ["---"] + ["---:"] * (len(header) - 1), *clean[1:]]
+    for metrics in METRIC_PAIRS:
+        header, body = _pair_table(
+            evaluation, metrics, "**{}**".format, lambda text: text.replace("|", "\\|")
+        )
+        lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
         text += "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        text += f"\n\n{caption(evaluation, pair)}\n\n"
+        text += f"\n\n{caption(evaluation, metrics)}\n\n"
     return text + "".join(f"- {note}\n" for note in evaluation.settings["notes"])
 
 
 def latex(evaluation: Evaluation) -> str:
     """Return the same as LaTeX tables for the package booktabs."""
     text = "".join(f"% {note}\n" for note in evaluation.settings["notes"])
-    for pair in _PAIRS:
-        header, body = _cells(
-            evaluation, pair, "\\textbf{{{}}}", str_=lambda text: text.translate(_LATEX)
+    for metrics in METRIC_PAIRS:
+        header, body = _pair_table(
+            evaluation, metrics, "\\textbf{{{}}}".format, lambda text: text.translate(_LATEX)
         )
         rows = "\n".join(f"{' & '.join(row)} \\\\" for row in body)
         text += (
-            f"% {caption(evaluation, pair)}\n\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}\n"
+            f"% {caption(evaluation, metrics)}\n\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}\n"
             f"\\toprule\n{' & '.join(header)} \\\\\n\\midrule\n{rows}\n\\bottomrule\n"
             "\\end{tabular}\n"
         )
@@ -76,97 +176,75 @@ def rich_tables(evaluation: Evaluation) -> list[Table]:
     from rich.text import Text
 
     tables = []
-    for title, rows in (
-        (evaluation.title or None, evaluation.results),
-        ("NegRefine's ablation", evaluation.ablation),
-    ):
-        if not rows:
-            continue
-        table = Table(title=title, caption=Text(caption(evaluation)))
-        for name in ("method", *METRICS.values()):
-            left = name == "method"
-            table.add_column(name, justify="left" if left else "right", no_wrap=not left)
-        for name in dict.fromkeys(row.ood_set for row in rows):
-            some = [row for row in rows if row.ood_set == name]
-            heading = "mean over the sets" if name == "mean" else f"against {name}"
+    for title, results in _groups(evaluation):
+        found = result_table(results)
+        table = Table(title=title or None, caption=Text(caption(evaluation)))
+        table.add_column("method")
+        for metric in METRICS:
+            table.add_column(metric.caption, justify="right", no_wrap=True)
+        for name in found.sets:
+            heading = "mean over the sets" if name == MEAN else f"against {name}"
             table.add_row(Text(heading, style="italic"))
-            for row in some:
+            for method in found.methods:
                 cells = []
-                for metric in METRICS:
-                    measured = getattr(row, metric)
-                    shown = f"{100 * measured.value:.2f}"
-                    if name == "mean":
-                        shown = cell(measured).replace(" ± ", " ±").replace(" [", "\n[")
-                        shown = shown.replace("[", "").replace("]", "").replace(", ", " - ")
-                    best = _best([getattr(r, metric).value for r in some], metric)
-                    bold = best == round(100 * measured.value, 2)
-                    cells.append(Text(shown, style="bold" if bold else ""))
-                table.add_row(Text(f"  {row.method}"), *cells, end_section=row is some[-1])
+                for cell in found.row(method, name):
+                    shown = cell.value
+                    if name == MEAN:
+                        shown += f" ±{cell.std}" if cell.std else ""
+                        shown += f"\n{cell.interval(' - ')}" if cell.interval() else ""
+                    cells.append(Text(shown, style="bold" if cell.is_best else ""))
+                is_last = method == found.methods[-1]
+                table.add_row(Text(f"  {evaluation.title_of(method)}"), *cells, end_section=is_last)
         tables.append(table)
     return tables
 
 
-def caption(evaluation: Evaluation, metrics: tuple[str, str] | None = None) -> str:
+def caption(evaluation: Evaluation, metrics: Sequence[Metric] = ()) -> str:
     """Say what the cells of a table hold, all of them or those of two metrics."""
     text = "In percent"
-    if metrics is not None:
-        text = f"{'/'.join(METRICS[metric] for metric in metrics)} in percent"
+    if metrics:
+        text = f"{'/'.join(metric.caption for metric in metrics)} in percent"
     if evaluation.settings["n_bootstrap"]:
         text += ", with 95 % bootstrap intervals over images"
     if len(evaluation.settings["seeds"]) > 1:
         text += f", ± standard deviation over {len(evaluation.settings['seeds'])} seeds"
-    n_ood = sum(int(one.readable.sum()) for one in evaluation.ood_sets)
+    n_ood = sum(int(ood_set.readable.sum()) for ood_set in evaluation.ood_sets)
     text += f"; {int(evaluation.id_set.readable.sum())} ID and {n_ood} OOD images"
     if evaluation.accuracy is not None:
-        text += f"; ID accuracy {cell(evaluation.accuracy)}"
+        text += f"; ID accuracy {Cell(evaluation.accuracy).text()}"
     return text + "."
 
 
-def cell(measured: Measured) -> str:
-    """Return a metric in percent, such as "95.12 ± 0.10 [94.80, 95.50]"."""
-    text = f"{100 * measured.value:.2f}"
-    if measured.std is not None:
-        text += f" ± {100 * measured.std:.2f}"
-    if measured.low is not None and measured.high is not None:
-        text += f" [{100 * measured.low:.1f}, {100 * measured.high:.1f}]"
-    return text
+def _groups(evaluation: Evaluation) -> list[tuple[str, list[Result]]]:
+    groups = [(evaluation.title, evaluation.results), ("Ablation", evaluation.ablation)]
+    return [(title, results) for title, results in groups if results]
 
 
-def _cells(
+def _pair_table(
     evaluation: Evaluation,
-    metrics: tuple[str, str],
-    best: str,
-    str_: Any = lambda text: text,
+    metrics: Sequence[Metric],
+    bold: Callable[[str], str],
+    escape: Callable[[str], str],
 ) -> tuple[list[str], list[list[str]]]:
     """Return header and rows; the mean has intervals, the sets only values."""
-    sets = [*(one.name for one in evaluation.ood_sets), "mean"]
-    header = ["method", *map(str_, sets), *(f"mean {METRICS[metric]}" for metric in metrics)]
+    sets = [*(ood_set.name for ood_set in evaluation.ood_sets), MEAN]
+    header = ["method", *map(escape, sets), *(f"mean {metric.caption}" for metric in metrics)]
     body = []
-    for rows in filter(None, [evaluation.results, evaluation.ablation]):
-        cells = {(r.method, r.ood_set): [getattr(r, metric) for metric in metrics] for r in rows}
-        methods = list(dict.fromkeys(row.method for row in rows))
-        columns = {}
-        for name in sets:
-            shown = []
-            for i, metric in enumerate(metrics):
-                values = [round(100 * cells[method, name][i].value, 2) for method in methods]
-                top = _best([cells[method, name][i].value for method in methods], metric)
-                shown.append([best.format(f"{v:.2f}") if v == top else f"{v:.2f}" for v in values])
-            columns[name] = [f"{a}/{b}" for a, b in zip(*shown, strict=True)]
-        for i, method in enumerate(methods):
-            means = [str_(cell(measured)) for measured in cells[method, "mean"]]
-            body.append([str_(method), *(columns[name][i] for name in sets), *means])
+    for _, results in _groups(evaluation):
+        table = result_table(results)
+        for method in table.methods:
+            pairs = []
+            for name in sets:
+                cells = table.row(method, name, metrics)
+                pairs.append("/".join(bold(c.value) if c.is_best else c.value for c in cells))
+            means = [escape(cell.text()) for cell in table.row(method, MEAN, metrics)]
+            body.append([escape(evaluation.title_of(method)), *pairs, *means])
     return header, body
-
-
-def _best(values: Sequence[float], metric: str) -> float:
-    shown = [round(100 * value, 2) for value in values]
-    return min(shown) if metric == "fpr95" else max(shown)
 
 
 def _flat(row: Result) -> dict[str, Any]:
     flat: dict[str, Any] = {"method": row.method, "ood_set": row.ood_set}
     for metric in METRICS:
-        for field, value in asdict(getattr(row, metric)).items():
-            flat[metric if field == "value" else f"{metric}_{field}"] = value
+        for field, value in asdict(getattr(row, metric.name)).items():
+            flat[metric.name if field == "value" else f"{metric.name}_{field}"] = value
     return flat

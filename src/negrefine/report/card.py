@@ -36,10 +36,12 @@ def draw_card(explanation: Explanation, image: Image.Image, title: str = "") -> 
     groups = [("Nearest class names", explanation.classes, _CLASS)]
     if explanation.negatives:
         groups.append(("Nearest negative labels", explanation.negatives, _NEGATIVE))
-    foot = _foot(explanation)
+    verdict, *sentences = explanation_sentences(explanation)
+    known = [match for match in explanation.negatives[:2] if match.definition]
+    sentences += [f"{match.text} ({match.lexname}): {match.definition}." for match in known]
+    lines = [line for text in sentences for line in _wrap(text, 17, _WIDTH - 2 * _MARGIN)]
     bars = sum(46 + _ROW * len(matches) + 18 for _, matches, _ in groups)
     body = max(_PICTURE, bars)
-    lines = [line for text in foot for line in _wrap(text, 17, _WIDTH - 2 * _MARGIN)]
     height = 92 + body + 80 + 28 * len(lines) + _MARGIN
     card = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw = ImageDraw.Draw(card)
@@ -50,23 +52,27 @@ def draw_card(explanation: Explanation, image: Image.Image, title: str = "") -> 
     for heading, matches, colour in groups:
         _text(draw, (left, top), f"{heading} (cosine)", 17, _FAINT)
         top = _draw_bars(draw, matches, colour, (left, top + 34), longest) + 30
-    _draw_verdict(draw, explanation, lines, 84 + body + 28)
+    top, colour = 84 + body + 28, _VERDICT[explanation.verdict]
+    draw.line((_MARGIN, top - 8, _WIDTH - _MARGIN, top - 8), fill=_TRACK, width=2)
+    draw.rounded_rectangle((_MARGIN, top + 8, _MARGIN + 8, top + 36), 3, fill=colour)
+    _text(draw, (_MARGIN + 22, top + 8), verdict, 23, colour)
+    for i, line in enumerate(lines):
+        _text(draw, (_MARGIN, top + 52 + 28 * i), line, 17, _INK)
     return card
 
 
-def _foot(explanation: Explanation) -> list[str]:
-    texts = verdict_sentences(explanation)[1:]
+def explanation_sentences(explanation: Explanation) -> list[str]:
+    """Return sentences about what decided: the verdict, the pair that won S_MM, and the rest."""
+    verdict, *others = verdict_sentences(explanation)
     pair = explanation.pair
-    if pair is not None:
-        texts.insert(
-            0,
-            f"Winning pair: \u201c{pair.text}\u201d {pair.similarity:.3f} against "
-            f"\u201c{pair.negative}\u201d alone {pair.negative_similarity:.3f}; S_MM adds "
-            f"{pair.added:.3f} to the score.",
-        )
-    known = [match for match in explanation.negatives[:2] if match.definition]
-    texts += [f"{match.text} ({match.lexname}): {match.definition}." for match in known]
-    return texts
+    if pair is None:
+        return [verdict, *others]
+    winning = (
+        f"Winning pair: \u201c{pair.text}\u201d {pair.similarity:.3f} against "
+        f"\u201c{pair.negative}\u201d alone {pair.negative_similarity:.3f}; S_MM adds "
+        f"{pair.added:.3f} to the score."
+    )
+    return [verdict, winning, *others]
 
 
 def _place(
@@ -105,23 +111,6 @@ def _draw_bars(
         _text(draw, (_WIDTH - _MARGIN - _width(number, 16), y), number, 16, _FAINT)
         y += _ROW
     return y
-
-
-def _draw_verdict(
-    draw: ImageDraw.ImageDraw, explanation: Explanation, lines: Sequence[str], y: int
-) -> None:
-    draw.line((_MARGIN, y - 8, _WIDTH - _MARGIN, y - 8), fill=_TRACK, width=2)
-    draw.rounded_rectangle((_MARGIN, y + 8, _MARGIN + 8, y + 36), 3, fill=_colour(explanation))
-    _text(draw, (_MARGIN + 22, y + 8), verdict_sentences(explanation)[0], 23, _colour(explanation))
-    for i, line in enumerate(lines):
-        _text(draw, (_MARGIN, y + 52 + 28 * i), line, 17, _INK)
-
-
-def _colour(explanation: Explanation) -> str:
-    return _VERDICT[explanation.verdict]
-
-
-# ---------------------------------------------------------------------------------- letters
 
 
 @lru_cache(maxsize=16)

@@ -3,43 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Scores = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class OperatingPoint:
-    """Where `metrics.fpr95` stands on the ROC curve.
-
-    Attributes:
-        threshold: Images with this score or a larger one are accepted as in-distribution.
-        tpr: Fraction of ID images accepted, the value nearest to 0.95 that the scores allow.
-        fpr: Fraction of OOD images accepted: `metrics.fpr95` of the same scores.
-    """
-
-    threshold: float
-    tpr: float
-    fpr: float
-
-
-def operating_point(id_scores: Scores, ood_scores: Scores) -> OperatingPoint:
-    """Return the point of `metrics.fpr95` for finite scores (n,) and (m,), each one or more."""
-    in_, out = np.sort(id_scores), np.sort(ood_scores)
-    thresholds = np.unique(np.concatenate([in_, out]))
-    thresholds = thresholds[thresholds >= in_[0]]
-    recall = (len(in_) - np.searchsorted(in_, thresholds)) / len(in_)
-    best = int(np.argmin(np.abs(recall - 0.95)))
-    fpr = (len(out) - np.searchsorted(out, thresholds[best])) / len(out)
-    return OperatingPoint(float(thresholds[best]), float(recall[best]), float(fpr))
-
-
-def id_threshold(id_scores: Scores) -> float:
-    """Return the ID score (of n, one or more) that nearest to 95 % of the ID scores reach."""
-    return operating_point(id_scores, id_scores).threshold
+from negrefine.evaluation.results import Scores
 
 
 def roc_points(
@@ -48,7 +16,7 @@ def roc_points(
     """Return the ROC curve, in-distribution positive, as (fpr, tpr) from (0, 0) to (1, 1).
 
     With more than `max_points` distinct thresholds, points along the curve are left out at equal
-    steps of fpr + tpr; every point left out lies within 2 / (max_points - 2) of one that is kept,
+    steps of fpr + tpr; every point left out is within 2 / (max_points - 2) of one that is kept,
     in the sum of both rates.
     """
     in_, out = np.sort(id_scores), np.sort(ood_scores)

@@ -1,27 +1,22 @@
 """The report's plots, drawn by matplotlib (extra `report`) as SVG elements.
 
-All names stand in the page, not in the drawings: these hold numbers only, so that no name can be
-too long, too strange or taken for mathematics.
+All names are in the page, not in the drawings: these hold numbers only, so that no name can be too
+long, unprintable or mistaken for mathematics.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from negrefine.report.curves import (
-    OperatingPoint,
-    Scores,
-    operating_point,
-    roc_points,
-    shares,
-)
+from negrefine.evaluation.results import Scores
+from negrefine.metrics import OperatingPoint
+from negrefine.report.curves import roc_points, shares
 from negrefine.report.svg_markup import inline_svg
 
 if TYPE_CHECKING:
@@ -30,7 +25,7 @@ if TYPE_CHECKING:
 
 INK, FAINT, GRID, PAPER = "#1f2430", "#5b6270", "#d9dde5", "#ffffff"
 ID_COLOUR, OOD_COLOUR = "#0072b2", "#b8470b"
-# Told apart by hue, by brightness and by the line's pattern; the first is for the main method.
+# Distinguished by hue, brightness and line pattern; the first is for the main method.
 LINES = (
     (ID_COLOUR, "none"),
     (OOD_COLOUR, "7 2"),
@@ -51,7 +46,7 @@ DARK = {
     "#6d5c00": "#e0cf4a",
     "#3d3f46": "#c4c8d2",
 }
-"""Each colour of the drawings on white, and what takes its place on black."""
+"""Each colour of the drawings on white, and its counterpart on black."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +64,10 @@ class LineStyle:
     width: float
 
 
-def line_styles(methods: Sequence[str], main: str) -> dict[str, LineStyle]:
-    """Return a style for each method, the strongest for the main one."""
-    others = [method for method in methods if method != main]
-    styles = {main: LineStyle(*LINES[0], 2.4)}
-    for i, method in enumerate(others):
+def line_styles(methods: Sequence[str]) -> dict[str, LineStyle]:
+    """Return a style for each method, the strongest for the first one."""
+    styles = {methods[0]: LineStyle(*LINES[0], 2.4)}
+    for i, method in enumerate(methods[1:]):
         styles[method] = LineStyle(*LINES[1:][i % (len(LINES) - 1)], 1.5)
     return styles
 
@@ -81,37 +75,35 @@ def line_styles(methods: Sequence[str], main: str) -> dict[str, LineStyle]:
 def roc_figure(
     id_scores: Mapping[str, Scores],
     ood_scores: Mapping[str, Scores],
+    points: Mapping[str, OperatingPoint],
     styles: Mapping[str, LineStyle],
-    names: Mapping[str, str],
     *,
+    name_of: Callable[[str], str],
     ood_name: str,
     key: str,
 ) -> str:
-    """Return the ROC curves of all methods on one OOD set, FPR at 95 % TPR marked.
+    """Return the ROC curves of all methods on one OOD set with their operating points.
 
     Args:
         id_scores: Method to (n,).
         ood_scores: Method to (m,).
+        points: Method to its operating point.
         styles: From `line_styles`; the main method comes first.
-        names: Method to what people call it.
+        name_of: Returns the name of a method for people.
         ood_name: Name of the OOD set.
         key: Letters and digits that no other drawing on the page has.
     """
     with _drawing(3.4, 3.1) as (figure, axes):
         axes.axhline(0.95, color=FAINT, linewidth=0.8, dashes=(3, 3))
         axes.plot([0, 1], [0, 1], color=GRID, linewidth=0.8)
-        points: dict[str, OperatingPoint] = {}
         # The main method last, on top.
         for method, style in reversed(list(styles.items())):
-            point = operating_point(id_scores[method], ood_scores[method])
-            points[method] = point
             fpr, tpr = roc_points(id_scores[method], ood_scores[method])
-            pattern = None if style.dashes == "none" else [float(x) for x in style.dashes.split()]
             line = axes.plot(fpr, tpr, color=style.colour, linewidth=style.width, clip_on=False)[0]
-            if pattern is not None:
-                line.set_dashes([length / style.width for length in pattern])
+            if style.dashes != "none":
+                line.set_dashes([float(length) / style.width for length in style.dashes.split()])
             axes.plot(
-                *([point.fpr], [point.tpr]),
+                *([points[method].fpr], [points[method].tpr]),
                 marker="o",
                 markersize=5 + style.width,
                 markerfacecolor=style.colour,
@@ -128,32 +120,36 @@ def roc_figure(
         figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.145)
         drawing = _svg(figure)
     numbers = "; ".join(
-        f"{names[method]} accepts {_percent(points[method].fpr)} of the OOD images where it "
+        f"{name_of(method)} accepts {_percent(points[method].fpr)} of the OOD images where it "
         f"accepts {_percent(points[method].tpr)} of the ID images"
         for method in styles
     )
     return inline_svg(
-        drawing,
-        key=key,
-        label=f"ROC curves against {ood_name}",
-        description=f"{numbers}.",
+        drawing, key=key, label=f"ROC curves against {ood_name}", description=f"{numbers}."
     )
 
 
 def histogram_figure(
-    id_scores: Scores, ood_scores: Scores, edges: Scores, *, name: str, ood_name: str, key: str
+    id_scores: Scores,
+    ood_scores: Scores,
+    point: OperatingPoint,
+    edges: Scores,
+    *,
+    name: str,
+    ood_name: str,
+    key: str,
 ) -> str:
     """Return the distribution of a method's scores, ID against one OOD set, with the threshold.
 
     Args:
         id_scores: (n,).
         ood_scores: (m,).
+        point: The operating point.
         edges: Edges of the bins, from `curves.shared_bins`.
-        name: What people call the method.
+        name: Name of the method.
         ood_name: Name of the OOD set.
         key: Letters and digits that no other drawing on the page has.
     """
-    point = operating_point(id_scores, ood_scores)
     with _drawing(3.2, 2.05) as (figure, axes):
         for scores, colour, pattern in (
             (ood_scores, OOD_COLOUR, (3.0, 1.2)),
@@ -191,7 +187,7 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def _spread(scores: NDArray[np.float64]) -> str:
+def _spread(scores: Scores) -> str:
     low, middle, high = np.quantile(scores, (0.05, 0.5, 0.95))
     return f"around {middle:.4g} (nine in ten from {low:.4g} to {high:.4g})"
 

@@ -1,4 +1,4 @@
-"""The most confident mistakes on both sides, as small pictures with their explanations."""
+"""The most confident mistakes among ID and OOD images, as thumbnails with their explanations."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from negrefine.detectors.base import Detector
 from negrefine.detectors.explanation import Explanation
 from negrefine.encoders.images import read_image
 from negrefine.errors import ImageError
-from negrefine.evaluation.results import Evaluation, SetScores
+from negrefine.evaluation.results import Evaluation, Scores, SetScores
 
 THUMBNAIL_SIZE = 160
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """An image on the wrong side, or the nearest to it.
+    """An image on the wrong side of the threshold, or close to it.
 
     Attributes:
         path: The file.
@@ -34,7 +34,7 @@ class Mistake:
         parts: Components of the score.
         thumbnail: A data URI, "" if the file cannot be read any more.
         size: Width and height of the thumbnail in pixels.
-        explanation: What decided, if an encoder was at hand.
+        explanation: What decided, if there was a detector to explain it.
         problem: Why there is no thumbnail or explanation.
     """
 
@@ -65,7 +65,7 @@ def find_mistakes(
     *,
     highest: bool,
 ) -> list[Mistake]:
-    """Return the n images with the highest, or lowest, scores of some sets; ties by position."""
+    """Return the n images of the sets with the highest, or lowest, scores; ties by position."""
     places = [(s, int(i)) for s in sets for i in np.flatnonzero(np.isfinite(first_seed(s, method)))]
     values = np.array([first_seed(s, method)[i] for s, i in places])
     order = np.argsort(-values if highest else values, kind="stable")[:n]
@@ -74,7 +74,7 @@ def find_mistakes(
     ]
 
 
-def first_seed(scores: SetScores, method: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def first_seed(scores: SetScores, method: str) -> Scores:
     """Return a method's scores (n,) of its first seed, NaN for unreadable images."""
     return next(iter(scores.scores[method].values()))
 
@@ -102,7 +102,7 @@ def with_picture(mistake: Mistake, root: Path, detector: Detector | None) -> Mis
 
     Args:
         mistake: From `find_mistakes`.
-        root: What relative paths that are not found start from.
+        root: Folder to which relative paths that do not exist refer.
         detector: Fitted, with the threshold of the verdict as `offset_`.
     """
     path = Path(mistake.path)

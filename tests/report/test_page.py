@@ -10,72 +10,29 @@ from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from negrefine import metrics
+from negrefine import CSP, MCM, Detector, NegRefine
 from negrefine.benchmarks.bundled import demo_class_names, demo_images
 from negrefine.detectors.loading import load_detector
 from negrefine.encoders import CLIPEncoder
 from negrefine.errors import InputError
-from negrefine.evaluation.experiment import ImageFolder, evaluate
+from negrefine.evaluation.ablation import ablation_of
+from negrefine.evaluation.experiment import evaluate
+from negrefine.evaluation.images import ImageSet
 from negrefine.evaluation.results import Evaluation
 from negrefine.labels.lexicon import Lexicon
-from negrefine.report.curves import (
-    class_aurocs,
-    group_aurocs,
-    mean_rank,
-    operating_point,
-    roc_points,
-)
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
+from negrefine.report.content import main_method
 from negrefine.report.page import write_report
 
 HOSTILE = 'food"><script>alert(1)</script><img src=x>'
-scores = st.lists(st.integers(0, 9).map(float), min_size=1, max_size=30).map(np.array)
-
-
-@settings(max_examples=100, deadline=None)
-@given(inside=scores, outside=scores)
-def test_figures_show_what_the_metrics_measure(inside: np.ndarray, outside: np.ndarray) -> None:
-    assert operating_point(inside, outside).fpr == metrics.fpr95(inside, outside)
-    fpr, tpr = roc_points(inside, outside)
-    assert np.trapezoid(tpr, fpr) == pytest.approx(metrics.auroc(inside, outside))
-    ranks = mean_rank(inside, np.sort(outside))
-    assert ranks.mean() == pytest.approx(metrics.auroc(inside, outside))
-
-
-@settings(max_examples=50, deadline=None)
-@given(inside=scores, outside=scores, data=st.data())
-def test_parts_are_measured_one_by_one(
-    inside: np.ndarray, outside: np.ndarray, data: st.DataObject
-) -> None:
-    part = st.lists(st.integers(0, 2), min_size=len(inside), max_size=len(inside))
-    labels = np.array(data.draw(part), dtype=np.int64)
-    by_class = class_aurocs(inside, labels, outside)
-    by_group = group_aurocs(outside, inside, labels)
-    for i in range(int(labels.max()) + 1):
-        some = inside[labels == i]
-        if not len(some):
-            assert np.isnan(by_class[i])
-            continue
-        assert by_class[i] == pytest.approx(metrics.auroc(some, outside))
-        assert by_group[i] == pytest.approx(metrics.auroc(outside, some))
-
-
-def test_a_thinned_curve_stays_near_the_whole_one() -> None:
-    rng = np.random.default_rng(0)
-    inside, outside = rng.normal(1, 1, 4000), rng.normal(0, 1, 3000)
-    fpr, tpr = roc_points(inside, outside)
-    assert len(fpr) <= 500
-    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
-    assert np.trapezoid(tpr, fpr) == pytest.approx(metrics.auroc(inside, outside), abs=2e-3)
 
 
 class Page(HTMLParser):
@@ -102,10 +59,20 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
+def detectors(builtin_encoder: CLIPEncoder, small_lexicon: Lexicon) -> dict[str, Detector]:
+    """Three methods fitted on the names of animals."""
+    mining: dict[str, Any] = {"lexicon": small_lexicon, "lexicon_files": "full", "n_groups": 5}
+    unfitted = (
+        MCM(builtin_encoder),
+        CSP(builtin_encoder, **mining),
+        NegRefine(builtin_encoder, **mining),
+    )
+    return {detector.method: detector.fit(demo_class_names()) for detector in unfitted}
+
+
+@pytest.fixture(scope="module")
 def evaluation(
-    tmp_path_factory: pytest.TempPathFactory,
-    builtin_encoder: CLIPEncoder,
-    small_lexicon: Lexicon,
+    tmp_path_factory: pytest.TempPathFactory, detectors: dict[str, Detector]
 ) -> Evaluation:
     """Animals against two sets, one with a name that wants to be markup, one image broken."""
     out = tmp_path_factory.mktemp("evaluation")
@@ -118,21 +85,19 @@ def evaluation(
         sets.setdefault(picture.set_name, []).append(picture.path)
         if picture.class_name is not None:
             labels.append(names.index(picture.class_name))
-    mining = {"lexicon": small_lexicon, "lexicon_files": "full", "n_groups": 5}
     folders = ["sweet", "savoury"] * 10
+    refine = detectors["negrefine"]
+    assert isinstance(refine, NegRefine)
     return evaluate(
-        out,
-        names,
-        ImageFolder("animals", [*sets["animals"], broken], [*labels, -1]),
+        detectors,
+        ImageSet("animals", [*sets["animals"], broken], [*labels, -1]),
         [
-            ImageFolder(HOSTILE, sets["food"][:20], None, folders),
-            ImageFolder("plants", sets["plants"][:12]),
+            ImageSet(HOSTILE, sets["food"][:20], None, folders),
+            ImageSet("plants", sets["plants"][:12]),
         ],
-        encoder=builtin_encoder,
-        methods=("mcm", "csp", "negrefine"),
-        parameters={"csp": mining, "negrefine": mining},
+        out=out,
         seeds=(0, 1),
-        ablation=True,
+        ablation=ablation_of(refine),
         n_bootstrap=20,
         title="Animals & <others>",
         notes=["Drawings only."],
@@ -209,6 +174,39 @@ def test_same_bytes_again(
 ) -> None:
     write_report(evaluation, tmp_path / "again.html", encoder=builtin_encoder)
     assert (tmp_path / "again.html").read_bytes() == report.read_bytes()
+
+
+def test_detectors_at_hand_are_not_loaded(
+    evaluation: Evaluation, report: Path, detectors: dict[str, Detector], tmp_path: Path
+) -> None:
+    again = write_report(evaluation, tmp_path / "again.html", detectors=detectors)
+    # A detector from disk has forgotten the judge, which no explanation asks.
+    assert Page(again).text == Page(report).text
+    assert detectors["negrefine"].offset_ is None
+
+
+def test_the_main_method_is_the_last_with_s_mm(evaluation: Evaluation) -> None:
+    assert main_method(evaluation) == "negrefine"
+    reordered = replace(evaluation, methods=["negrefine", "csp", "mcm"])
+    assert main_method(reordered) == "negrefine"
+    assert main_method(replace(evaluation, methods=["mcm", "csp"])) == "csp"
+
+
+def test_a_detector_of_ones_own_that_cannot_be_loaded(
+    evaluation: Evaluation, builtin_encoder: CLIPEncoder, tmp_path: Path
+) -> None:
+    class Own(MCM):
+        method = "own"
+
+    own = {"mine": Own(builtin_encoder).fit(demo_class_names())}
+    plants = ImageSet("plants", [Path(path) for path in evaluation.ood_sets[1].paths])
+    found = evaluate(own, plants, [plants], out=tmp_path / "out", n_bootstrap=0)
+    text = Page(write_report(found, tmp_path / "a.html", encoder=builtin_encoder)).text
+    assert "The mistakes are not explained: " in text
+    assert "Most confident mistakes of mine" in text
+    text = Page(write_report(found, tmp_path / "b.html", detectors=own)).text
+    assert "not explained" not in text
+    assert "Nearest class names (cosine)" in text
 
 
 def test_without_encoder_or_pictures(evaluation: Evaluation, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The negative labels of saved detectors, and why NegFilter removed some."""
+"""The mined labels of saved detectors, and why NegFilter removed part of them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ class MinedLabels:
     """What became of a detector's mined labels.
 
     Attributes:
-        n_mined: Labels that mining found.
+        n_mined: Number of labels that mining found.
         removed: Rows of those removed, with "text", "lexname" and "reason", in mined order.
-        reasons: Kind of reason to number of labels, the most frequent first.
         problem: Why the detector's files cannot be read, "" if they can.
     """
 
     n_mined: int = 0
     removed: tuple[dict[str, Any], ...] = ()
-    reasons: tuple[tuple[str, int], ...] = ()
     problem: str = ""
+
+    def removal_counts(self) -> list[tuple[str, int]]:
+        """Return kind of reason and number of labels removed for it, the most frequent first."""
+        return Counter(_kind(row["reason"]) for row in self.removed).most_common()
 
 
 def mined_labels(directory: Path) -> MinedLabels | None:
@@ -37,13 +39,11 @@ def mined_labels(directory: Path) -> MinedLabels | None:
     if "negative_labels" not in tables:
         return None
     rows = tables["negative_labels"]
-    removed = tuple(row for row in rows if not row["kept"])
-    reasons = Counter(reason_kind(row["reason"]) for row in removed)
-    return MinedLabels(len(rows), removed, tuple(reasons.most_common()))
+    return MinedLabels(len(rows), tuple(row for row in rows if not row["kept"]))
 
 
-def reason_kind(reason: str) -> str:
-    """Return the reason without its particulars: "subcategory of 'dog': ..." is a subcategory."""
+def _kind(reason: str) -> str:
+    """Return the reason without its details: "subcategory of 'dog': ..." is a subcategory."""
     kind = reason.partition(":")[0].strip()
     if kind.startswith("subcategory of"):
         return "subcategory of a class"

@@ -1,0 +1,111 @@
+"""Sets of image files, with true classes where they are known."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.encoders.batches import iter_encoded_images
+from negrefine.encoders.images import find_images
+from negrefine.errors import ImageError, InputError
+from negrefine.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One set of images.
+
+    Attributes:
+        name: Its name in tables; there the in-distribution set is called "ID" whatever this is.
+        paths: n image files.
+        labels: For each image the index of its true class name, -1 unknown; None: all unknown.
+        groups: For each image the name of the part of the set that it belongs to; None: no parts.
+    """
+
+    name: str
+    paths: list[Path]
+    labels: list[int] | None = None
+    groups: list[str] | None = None
+
+    def check(self, n_classes: int) -> None:
+        """Raise InputError for a set that cannot be evaluated with this number of classes."""
+        if not self.paths:
+            raise InputError(f"{self.name} has no images: give at least one.")
+        for what, values in (("labels", self.labels), ("groups", self.groups)):
+            if values is not None and len(values) != len(self.paths):
+                raise InputError(
+                    f"{self.name} has {len(self.paths)} images and {len(values)} {what}: give one "
+                    "for each image."
+                )
+        if self.labels and not all(-1 <= label < n_classes for label in self.labels):
+            raise InputError(f"A label of {self.name} is not in -1 to {n_classes - 1}.")
+
+
+def find_image_set(
+    name: str, root: str | os.PathLike[str], class_names: Sequence[str] | None = None
+) -> ImageSet:
+    """Find the images below a folder; the folder just below it is an image's group.
+
+    Args:
+        name: See `ImageSet`.
+        root: The folder.
+        class_names: An image in a folder named like one of these, but for case and "_" for
+            spaces, gets its label.
+
+    Raises:
+        InputError: The folder is missing or holds no image.
+    """
+    paths = find_images([root])
+    inside = [path.relative_to(root).parts for path in paths]
+    groups = [parts[0] if len(parts) > 1 else "" for parts in inside]
+    if class_names is None:
+        return ImageSet(name, paths, None, groups)
+    # Of equal names the first counts, as an argmax over classes takes it.
+    number = {_simplified(n): i for i, n in reversed(list(enumerate(class_names)))}
+    return ImageSet(name, paths, [number.get(_simplified(g), -1) for g in groups], groups)
+
+
+def encode_readable(
+    encoder: Encoder,
+    paths: Sequence[Path],
+    *,
+    description: str = "Encoding images",
+    batch_size: int = 64,
+    progress: bool = False,
+) -> tuple[FloatArray, list[ImageError]]:
+    """Encode those of the image files that can be read.
+
+    Args:
+        encoder: The image-text model.
+        paths: Image files.
+        description: Caption of the progress bar.
+        batch_size: Number of images to encode at a time.
+        progress: Draw a progress bar on a terminal.
+
+    Returns:
+        float32 (n_readable, d) in order, and the errors of the others.
+
+    Raises:
+        InputError: No images, or none that can be read.
+    """
+    if not paths:
+        raise InputError("There are no images to encode: give at least one.")
+    features: list[FloatArray] = []
+    errors: list[ImageError] = []
+    with progress_bar(description, len(paths), enabled=progress) as advance:
+        for batch in iter_encoded_images(encoder, paths, batch_size):
+            features.append(batch.features)
+            errors += [error for error in batch.errors if error is not None]
+            advance(len(batch.errors))
+    if len(errors) == len(paths):
+        raise InputError(f"None of the {len(paths)} images can be read; the first: {errors[0]}")
+    return np.concatenate(features), errors
+
+
+def _simplified(name: str) -> str:
+    return " ".join(name.replace("_", " ").split()).casefold()

@@ -1,0 +1,130 @@
+"""The metrics of scores on several OOD sets, with bootstrap intervals over images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from negrefine.evaluation.results import MEAN, Measured, Result, Scores
+from negrefine.metrics import operating_position
+
+METRICS = ("auroc", "fpr95", "aupr_in", "aupr_out")
+"""The metrics of a `Result`, in this order; as in `negrefine.metrics`."""
+
+Counts = NDArray[np.intp]
+
+
+def measure(
+    method: str,
+    id_scores: Sequence[Scores],
+    ood_scores: Mapping[str, Sequence[Scores]],
+    n_bootstrap: int = 0,
+) -> list[Result]:
+    """Measure the scores of one method.
+
+    Args:
+        method: Name of the method.
+        id_scores: For each seed (n,), scores of in-distribution images.
+        ood_scores: For each OOD set and seed (m,), of its images.
+        n_bootstrap: Resamples for the 95 % intervals of the first seed; 0 for none.
+
+    Returns:
+        One row for each OOD set and a last one, "mean", over the sets.
+    """
+    measured = [
+        [metrics_of_scores(inside, by_seed[i]) for by_seed in ood_scores.values()]
+        for i, inside in enumerate(id_scores)
+    ]
+    values = _with_mean(np.array(measured))
+    intervals = None
+    if n_bootstrap:
+        first = [by_seed[0] for by_seed in ood_scores.values()]
+        resampled = _with_mean(resampled_metrics(id_scores[0], first, n_bootstrap))
+        intervals = np.quantile(resampled, (0.025, 0.975), axis=0)
+    rows = []
+    for i, name in enumerate([*ood_scores, MEAN]):
+        cells = [
+            _measured(values[:, i, j], None if intervals is None else intervals[:, i, j])
+            for j in range(len(METRICS))
+        ]
+        rows.append(Result(method, name, *cells))
+    return rows
+
+
+def measure_accuracy(is_correct: NDArray[np.bool_], n_bootstrap: int = 0) -> Measured:
+    """Return the fraction of correct classifications (n,), n at least 1, with its interval."""
+    accuracy = float(is_correct.mean())
+    if not n_bootstrap:
+        return Measured(accuracy)
+    rng = np.random.default_rng(0)
+    resampled = rng.binomial(len(is_correct), accuracy, n_bootstrap) / len(is_correct)
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return Measured(accuracy, float(low), float(high))
+
+
+def resampled_metrics(
+    id_scores: Scores, ood_scores: Sequence[Scores], n_resamples: int, seed: int = 0
+) -> NDArray[np.float64]:
+    """Compute all metrics on images drawn with replacement, ID and OOD images independently.
+
+    Args:
+        id_scores: (n,), drawn once per resample, the same images for every OOD set.
+        ood_scores: For each OOD set (m,).
+        n_resamples: Number of resamples B.
+        seed: Of the draws.
+
+    Returns:
+        float64 (B, sets, 4), the metrics of `METRICS`.
+    """
+    ranked = [_ranks(id_scores, scores) for scores in ood_scores]
+    result = np.empty((n_resamples, len(ranked), len(METRICS)))
+    for b in range(n_resamples):
+        # A generator for each draw: a set's interval does not depend on the sizes of the others.
+        id_drawn = np.random.default_rng([seed, b, 0]).integers(0, len(id_scores), len(id_scores))
+        for i, (id_ranks, ood_ranks) in enumerate(ranked):
+            rng = np.random.default_rng([seed, b, 1 + i])
+            ood_drawn = rng.integers(0, len(ood_ranks), len(ood_ranks))
+            result[b, i] = _metrics_of_ranks(id_ranks[id_drawn], ood_ranks[ood_drawn])
+    return result
+
+
+def metrics_of_scores(id_scores: Scores, ood_scores: Scores) -> NDArray[np.float64]:
+    """Return the metrics of `METRICS` of scores (n,) and (m,), float64 (4,)."""
+    return _metrics_of_ranks(*_ranks(id_scores, ood_scores))
+
+
+def _ranks(id_scores: Scores, ood_scores: Scores) -> tuple[Counts, Counts]:
+    """Return the scores of both sides as positions among their distinct values, lowest first."""
+    _, ranks = np.unique(np.concatenate([id_scores, ood_scores]), return_inverse=True)
+    return ranks[: len(id_scores)], ranks[len(id_scores) :]
+
+
+def _metrics_of_ranks(id_ranks: Counts, ood_ranks: Counts) -> NDArray[np.float64]:
+    n, m = len(id_ranks), len(ood_ranks)
+    n_values = 1 + max(int(id_ranks.max()), int(ood_ranks.max()))
+    id_counts = np.bincount(id_ranks, minlength=n_values)
+    ood_counts = np.bincount(ood_ranks, minlength=n_values)
+    id_up_to, ood_up_to = np.cumsum(id_counts), np.cumsum(ood_counts)
+    id_from, ood_from = n - id_up_to + id_counts, m - ood_up_to + ood_counts
+    auroc = float(id_counts @ (ood_up_to - 0.5 * ood_counts)) / (n * m)
+    fpr95 = ood_from[operating_position(id_from)] / m
+    aupr_in = float(id_counts @ _ratio(id_from, id_from + ood_from)) / n
+    aupr_out = float(ood_counts @ _ratio(ood_up_to, ood_up_to + id_up_to)) / m
+    return np.array([auroc, fpr95, aupr_in, aupr_out])
+
+
+def _ratio(part: Counts, whole: Counts) -> NDArray[np.float64]:
+    return part / np.maximum(whole, 1)
+
+
+def _with_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Append the mean over the sets, the last axis but one."""
+    return np.concatenate([values, values.mean(axis=-2, keepdims=True)], axis=-2)
+
+
+def _measured(values: NDArray[np.float64], interval: NDArray[np.float64] | None) -> Measured:
+    low, high = (None, None) if interval is None else map(float, interval)
+    std = float(values.std(ddof=1)) if len(values) > 1 else None
+    return Measured(float(values.mean()), low, high, std)

@@ -1,0 +1,282 @@
+"""Everything that a report says, measured before anything is drawn or written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from negrefine.detectors.base import Detector
+from negrefine.detectors.loading import load_detector
+from negrefine.encoders.base import Encoder
+from negrefine.errors import BundleError, EncoderError
+from negrefine.evaluation.results import MEAN, Evaluation, Result, Scores, SetScores
+from negrefine.evaluation.tables import ResultTable, percent, result_table
+from negrefine.metrics import OperatingPoint, operating_point
+from negrefine.report.curves import class_aurocs, group_aurocs
+from negrefine.report.mined_labels import MinedLabels, mined_labels
+from negrefine.report.mistakes import Mistake, find_mistakes, first_seed, with_picture
+
+
+@dataclass(frozen=True, slots=True)
+class PartTable:
+    """AUROC of parts of a set, classes or folders, the main method's worst first.
+
+    Attributes:
+        kind: "Class" or "Folder".
+        rows: Name, number of images, AUROC of each method, accuracy or None.
+        means: The plain mean over the rows, of each method.
+    """
+
+    kind: str
+    rows: list[tuple[str, int, list[float], float | None]]
+    means: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class SetCurves:
+    """Scores of the readable images of one OOD set.
+
+    Attributes:
+        name: Name of the set.
+        scores: Method to float64 (m,).
+        points: Method to its operating point on this set.
+    """
+
+    name: str
+    scores: dict[str, Scores]
+    points: dict[str, OperatingPoint]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportContent:
+    """What a report says; figures, mistakes and AUROC of parts are of each method's first seed.
+
+    Attributes:
+        evaluation: What the report is about.
+        methods: Methods, the main one first.
+        summary: Sentences that say what the tables show.
+        results: The methods' results.
+        ablation: Those of the ablation, None without one.
+        id_scores: Method to float64 (n,), of the readable in-distribution images.
+        curves: For each OOD set.
+        classes: AUROC of each class's ID images against all OOD images, None without labels.
+        folders: OOD set to AUROC of all ID images against each of its folders, for sets with some.
+        threshold: Score of the main method that nearest to 95 % of the ID images reach.
+        accepted_ood: OOD images with the highest scores.
+        rejected_id: ID images with the lowest scores.
+        explanation_problem: Why the mistakes are not explained, "" if they are.
+        labels: Method to its mined labels, for methods that have some.
+        errors: Set, path and reason of each unreadable image.
+    """
+
+    evaluation: Evaluation
+    methods: list[str]
+    summary: list[str]
+    results: ResultTable
+    ablation: ResultTable | None
+    id_scores: dict[str, Scores]
+    curves: list[SetCurves]
+    classes: PartTable | None
+    folders: dict[str, PartTable]
+    threshold: float
+    accepted_ood: list[Mistake]
+    rejected_id: list[Mistake]
+    explanation_problem: str
+    labels: dict[str, MinedLabels]
+    errors: list[tuple[str, str, str]]
+
+
+def measure_content(
+    evaluation: Evaluation,
+    detectors: Mapping[str, Detector],
+    encoder: Encoder | None,
+    n_mistakes: int,
+) -> ReportContent:
+    """Measure what a report says; arguments are those of `write_report`."""
+    main = main_method(evaluation)
+    methods = [main, *(method for method in evaluation.methods if method != main)]
+    id_scores = {method: _finite(evaluation.id_set, method) for method in methods}
+    curves = []
+    for ood_set in evaluation.ood_sets:
+        scores = {method: _finite(ood_set, method) for method in methods}
+        points = {method: operating_point(id_scores[method], scores[method]) for method in methods}
+        curves.append(SetCurves(ood_set.name, scores, points))
+    folders = {
+        ood_set.name: _folder_table(ood_set, ood_curves, id_scores)
+        for ood_set, ood_curves in zip(evaluation.ood_sets, curves, strict=True)
+        if len(set(_readable_groups(ood_set))) > 1
+    }
+    threshold = operating_point(id_scores[main], id_scores[main]).threshold
+    detector, problem = _explaining_detector(evaluation, main, detectors, encoder, threshold)
+    accepted_ood, rejected_id = (
+        [
+            with_picture(mistake, evaluation.directory, detector)
+            for mistake in find_mistakes(
+                evaluation, main, sets, threshold, n_mistakes, highest=highest
+            )
+        ]
+        for sets, highest in ((evaluation.ood_sets, True), ([evaluation.id_set], False))
+    )
+    saved = ((m, mined_labels(path)) for m, path in evaluation.detectors.items())
+    return ReportContent(
+        evaluation=evaluation,
+        methods=methods,
+        summary=summary(evaluation),
+        results=result_table(evaluation.results),
+        ablation=result_table(evaluation.ablation) if evaluation.ablation else None,
+        id_scores=id_scores,
+        curves=curves,
+        classes=_class_table(evaluation, id_scores, curves),
+        folders=folders,
+        threshold=threshold,
+        accepted_ood=accepted_ood,
+        rejected_id=rejected_id,
+        explanation_problem=problem,
+        labels={method: labels for method, labels in saved if labels is not None},
+        errors=[
+            (image_set.name, path, error)
+            for image_set in evaluation.sets
+            for path, error in zip(image_set.paths, image_set.errors, strict=True)
+            if error is not None
+        ],
+    )
+
+
+def main_method(evaluation: Evaluation) -> str:
+    """Return the method whose mistakes are shown: the last one with S_MM, or else the last."""
+    parts = evaluation.id_set.parts
+    matching = [method for method in evaluation.methods if "multi_match" in parts.get(method, {})]
+    return (matching or evaluation.methods)[-1]
+
+
+def summary(evaluation: Evaluation) -> list[str]:
+    """Return sentences that say what the tables show, plain text."""
+    name = evaluation.title_of
+    ranked = sorted(
+        (result for result in evaluation.results if result.ood_set == MEAN),
+        key=lambda result: -result.auroc.value,
+    )
+    best = ranked[0]
+    n_sets = len(evaluation.ood_sets)
+    over = f"over {n_sets} OOD sets" if n_sets > 1 else f"on {evaluation.ood_sets[0].name}"
+    average = "mean " if n_sets > 1 else ""
+    sentences = [
+        f"{name(best.method)} has the highest {average}AUROC {over}: "
+        f"{percent(best.auroc.value)} %. At the threshold that accepts 95 % of the "
+        f"in-distribution images, it accepts {percent(best.fpr95.value)} % of the "
+        "out-of-distribution images."
+    ]
+    if len(ranked) > 1:
+        sentences.append(_against_next(best, ranked[1], name(ranked[1].method)))
+        lowest = min(ranked, key=lambda result: result.fpr95.value)
+        if percent(lowest.fpr95.value) != percent(best.fpr95.value):
+            sentences.append(
+                f"{name(lowest.method)} has the lowest {average}FPR95: "
+                f"{percent(lowest.fpr95.value)} %."
+            )
+    by_set = [r for r in evaluation.results if r.method == best.method and r.ood_set != MEAN]
+    if len(by_set) > 1:
+        worst = min(by_set, key=lambda result: result.auroc.value)
+        sentences.append(
+            f"The hardest set for {name(best.method)} is {worst.ood_set}: AUROC "
+            f"{percent(worst.auroc.value)} %, FPR95 {percent(worst.fpr95.value)} %."
+        )
+    return sentences
+
+
+def _against_next(best: Result, second: Result, second_name: str) -> str:
+    text = (
+        f"Next is {second_name} with {percent(second.auroc.value)} %, "
+        f"{percent(best.auroc.value - second.auroc.value)} points less"
+    )
+    if best.auroc.low is None or second.auroc.high is None:
+        return f"{text}."
+    if best.auroc.low > second.auroc.high:
+        return f"{text}; the bootstrap intervals of the two do not overlap."
+    return (
+        f"{text}; their bootstrap intervals overlap, so these images do not settle which is better."
+    )
+
+
+def _finite(scores: SetScores, method: str) -> Scores:
+    values = first_seed(scores, method)
+    return np.asarray(values[np.isfinite(values)], dtype=np.float64)
+
+
+def _class_table(
+    evaluation: Evaluation, id_scores: Mapping[str, Scores], curves: Sequence[SetCurves]
+) -> PartTable | None:
+    id_set = evaluation.id_set
+    labels = id_set.labels[id_set.readable]
+    if not (labels >= 0).any():
+        return None
+    columns = [
+        class_aurocs(scores, labels, np.concatenate([c.scores[method] for c in curves]))
+        for method, scores in id_scores.items()
+    ]
+    is_right = id_set.predictions[id_set.readable] == labels
+    accuracy = [
+        float(is_right[labels == i].mean()) if (labels == i).any() else None
+        for i in range(len(columns[0]))
+    ]
+    counts = np.bincount(labels[labels >= 0])
+    return _part_table("Class", evaluation.class_names, columns, counts, accuracy)
+
+
+def _folder_table(
+    ood_set: SetScores, curves: SetCurves, id_scores: Mapping[str, Scores]
+) -> PartTable:
+    names, numbers = np.unique(_readable_groups(ood_set), return_inverse=True)
+    columns = [
+        group_aurocs(scores, curves.scores[method], numbers.astype(np.int64))
+        for method, scores in id_scores.items()
+    ]
+    shown = [str(name) or "(no folder)" for name in names]
+    return _part_table("Folder", shown, columns, np.bincount(numbers), [None] * len(shown))
+
+
+def _readable_groups(image_set: SetScores) -> list[str]:
+    pairs = zip(image_set.groups, image_set.errors, strict=True)
+    return [group for group, error in pairs if error is None]
+
+
+def _part_table(
+    kind: str,
+    names: Sequence[str],
+    columns: Sequence[Scores],
+    counts: NDArray[np.int64],
+    accuracy: Sequence[float | None],
+) -> PartTable:
+    order = np.argsort(columns[0], kind="stable")
+    order = order[np.isfinite(columns[0][order])]
+    rows = [
+        (names[i], int(counts[i]), [float(column[i]) for column in columns], accuracy[i])
+        for i in order.tolist()
+    ]
+    return PartTable(kind, rows, [float(column[order].mean()) for column in columns])
+
+
+def _explaining_detector(
+    evaluation: Evaluation,
+    method: str,
+    detectors: Mapping[str, Detector],
+    encoder: Encoder | None,
+    threshold: float,
+) -> tuple[Detector | None, str]:
+    """Return a copy of the method's detector with the report's threshold, or None and why."""
+    if method in detectors:
+        detector = detectors[method].with_params()
+    elif encoder is None:
+        return None, "The mistakes are not explained: no encoder was given to load the detector."
+    elif method not in evaluation.detectors:
+        return None, "The mistakes are not explained: the detector was not saved."
+    else:
+        try:
+            detector = load_detector(evaluation.detectors[method], encoder)
+        except (BundleError, EncoderError) as error:
+            return None, f"The mistakes are not explained: {error}"
+    detector.offset_ = threshold
+    return detector, ""

@@ -1,0 +1,85 @@
+"""Scores of files: one row for each, with any encoder, past unreadable images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from negrefine import MCM
+from negrefine.benchmarks.bundled import demo_class_names
+from negrefine.errors import ImageError, InputError
+from negrefine.evaluation.image_scores import calibrate_files, detect_files, score_files
+
+
+@pytest.fixture
+def files(folders: Path) -> list[Path]:
+    """Sixteen animals and one file that is no image, in their order."""
+    return sorted(path for path in (folders / "animals").rglob("*.png"))
+
+
+@pytest.fixture
+def detector(own_encoder: Any) -> MCM:
+    return MCM(own_encoder).fit(demo_class_names())
+
+
+def test_scores_with_an_encoder_of_ones_own(detector: MCM, files: list[Path]) -> None:
+    rows = score_files(detector, files)
+    assert [row.path for row in rows] == [str(path) for path in files]
+    (broken,) = (row for row in rows if row.error is not None)
+    assert broken.path.endswith("broken.png")
+    assert broken.score is None
+    assert broken.path in str(broken.error)
+    readable = [path for path in files if path.name != "broken.png"]
+    scores = [row.score for row in rows if row.error is None]
+    np.testing.assert_allclose(scores, detector.score_samples(readable), atol=1e-9)
+
+
+def test_calibrates_with_an_encoder_of_ones_own(detector: MCM, files: list[Path]) -> None:
+    report = calibrate_files(detector, files, 0.1)
+    assert report.n == 16
+    assert report.rank == 1
+    readable = [path for path in files if path.name != "broken.png"]
+    assert report.threshold == detector.score_samples(readable).min() == detector.offset_
+    assert len(report.errors) == 1
+    assert "broken.png" in report.errors[0]
+    detected = detect_files(detector, files)
+    assert (detected.n, detected.n_flagged, detected.rate) == (16, 0, 0)
+    assert detected.low == 0
+    assert len(detected.errors) == 1
+    rows = score_files(detector, files)
+    assert {row.verdict for row in rows} == {"ID", None}
+    assert [row.p_value is None for row in rows] == [row.error is not None for row in rows]
+
+
+def test_says_how_many_can_be_read(detector: MCM, files: list[Path]) -> None:
+    broken = [path for path in files if path.name == "broken.png"]
+    with pytest.raises(ImageError, match="None of the 2 images could be read"):
+        calibrate_files(detector, broken * 2, 0.5)
+    readable = [path for path in files if path.name != "broken.png"][:9]
+    with pytest.raises(
+        InputError, match=r"3 of the 12 given could not be read; the first: .*broken"
+    ):
+        calibrate_files(detector, [*readable, *broken * 3], 0.08)
+
+
+def test_a_journal_is_continued(detector: MCM, files: list[Path], tmp_path: Path) -> None:
+    journal = tmp_path / "rows.partial"
+    rows = score_files(detector, files[:5], journal=journal)
+    lines = journal.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 5
+    # A row of the journal counts, an unfinished line does not.
+    changed = json.loads(lines[1])
+    changed["row"]["score"] = 7.0
+    lines[1] = json.dumps(changed)
+    journal.write_text("\n".join([*lines, '{"stamp": "x']), encoding="utf-8")
+    again = score_files(detector, files, journal=journal)
+    assert again[0].score == 7.0
+    assert again[1:5] == rows[1:]
+    assert again[5:] == score_files(detector, files)[5:]
+    # Another detector does not take it up.
+    other = MCM(detector.encoder).fit(demo_class_names()[:5])
+    assert score_files(other, files, journal=journal) == score_files(other, files)
