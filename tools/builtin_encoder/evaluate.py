@@ -26,7 +26,7 @@ from words import read_words
 import negrefine
 from negrefine.benchmarks import load_benchmark, locate
 from negrefine.benchmarks.bundled import demo_class_names, demo_images
-from negrefine.benchmarks.run import fit_detectors, negrefine_ablation
+from negrefine.cli.run_detectors import fit_ablation, fit_detectors
 from negrefine.encoders import CLIPEncoder
 from negrefine.evaluation.experiment import evaluate
 from negrefine.evaluation.measure import metrics_of_scores, resampled_metrics
@@ -159,7 +159,7 @@ def far_ood(encoder: CLIPEncoder, out: Path) -> list[dict[str, Any]]:
     id_images, ood_images = locate(load_benchmark("demo"))
     detectors = fit_detectors(encoder, demo_class_names(), METHODS, {})
     evaluation = evaluate(
-        detectors, id_images, ood_images, out=out, ablation=negrefine_ablation(detectors)
+        detectors, id_images, ood_images, out=out, ablation=fit_ablation(detectors)
     )
     accuracy = evaluation.accuracy
     rows: list[dict[str, Any]] = [{"accuracy": accuracy.value if accuracy else None}]
