@@ -14,13 +14,13 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from negrefine.detectors.negfilter import refine
+from negrefine.detectors.negfilter import filter_labels
 from negrefine.judges.base import Answer, Judge, Query, Usage, answer_all
 from negrefine.judges.cascade import CascadeJudge
 from negrefine.judges.replay import ReplayJudge
 from negrefine.judges.wordnet import WordNetJudge
 from negrefine.judges.wordnet_candidates import with_wordnet_candidates
-from negrefine.labels.mining import NegativeLabel
+from negrefine.labels.negatives import NegativeLabel
 
 DEFAULT_REFERENCE = Path("../shared/reference/negrefine_imagenet_seed0")
 
@@ -53,7 +53,7 @@ def main() -> None:
     recorded = ReplayJudge(*logs)
     class_names = sorted({name for names in recorded.candidates.values() for name in names})
     words = list(recorded.recorded)
-    labels = [NegativeLabel(w, w, w, "noun", "", 0.0, True, "") for w in words]
+    labels = [NegativeLabel(w, w, w, "noun", "", 0.0) for w in words]
     # A proper noun was removed before its candidates were recorded.
     ten = [list(dict.fromkeys(recorded.candidates[word])) for word in words]
 
@@ -67,7 +67,9 @@ def main() -> None:
     ) -> None:
         llm = Counted(recorded, ranks_per_round)
         judge = llm if cascade is None else CascadeJudge([WordNetJudge(), llm], trust=cascade)
-        refined, trail = refine(labels, candidates, judge, names_per_question=names_per_question)
+        refined, trail = filter_labels(
+            labels, candidates, judge, names_per_question=names_per_question
+        )
         kept = {label.text for label in refined if label.kept}
         undecided = sum(question.yes is None for question in trail)
         print(
@@ -76,7 +78,7 @@ def main() -> None:
         )
 
     baseline = recorded.n_questions
-    published = {label.text for label in refine(labels, ten, recorded)[0] if label.kept}
+    published = {label.text for label in filter_labels(labels, ten, recorded)[0] if label.kept}
     print(f"{len(words):,} labels, {len(class_names)} class names asked about, published: ")
     print(f"{baseline:,} questions, {len(published):,} labels kept\n")
     print(

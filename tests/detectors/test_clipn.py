@@ -27,7 +27,7 @@ from negrefine.encoders.clipn_checkpoint import convert_clipn
 from negrefine.errors import BundleError, EncoderError, InputError, NegrefineError
 from negrefine.evaluation.experiment import evaluate
 from negrefine.evaluation.images import ImageSet
-from negrefine.labels.clipn_prompts import CLIPN_PROMPTS
+from negrefine.labels.prompts import CLIPN_PROMPTS
 from negrefine.metrics import auroc, fpr95_interpolated
 
 SCORE = 2e-5

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
-from test_cli import Commands
 
+from commands import Commands
 from negrefine import MCM, Detector, NegRefine, load_detector
 from negrefine.detectors.conformal import (
     conformal_threshold,

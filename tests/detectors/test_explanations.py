@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import Commands
 
+from commands import Commands
 from negrefine import MCM, Detector, NegRefine
 from negrefine.detectors.explanation import verdict_sentences
 from negrefine.encoders import CLIPEncoder

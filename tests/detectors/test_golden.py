@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from negrefine import CSP, MCM, Lexicon, NegLabel, NegRefine, load_encoder
-from negrefine.detectors.negfilter import clean_labels, nearest_class_names, refine
+from negrefine.detectors.negfilter import clean_labels, filter_labels
+from negrefine.detectors.refinement import nearest_class_names
 from negrefine.detectors.scores import group_negatives, multi_match_score, neglabel_score
-from negrefine.labels.mining import NegativeLabel
+from negrefine.labels.negatives import NegativeLabel
 
 UNIT_INTERVAL = 2e-5
 TOTAL = 4e-5
@@ -223,7 +224,7 @@ def test_cleaning_and_decision_rules(golden: dict[str, Any]) -> None:
             return replies[prompt].lower().startswith("yes")
 
     words = [label(text) for text, _ in rules["label_pairs"]]
-    refined, _ = refine(words, [names for _, names in rules["label_pairs"]], Scripted(1))
+    refined, _ = filter_labels(words, [names for _, names in rules["label_pairs"]], Scripted(1))
     assert sorted(x.text for x in refined if x.kept) == sorted(rules["kept"])
 
 

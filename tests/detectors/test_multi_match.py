@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from negrefine.detectors.multi_match import MultiMatch, PairEmbeddings, match_pairs, pair_codes
+from negrefine.detectors.multi_match import MultiMatch, NamePairs, PairEmbeddings, pair_codes
 from negrefine.encoders.base import FloatArray
 
 DIM = 6
@@ -63,7 +63,7 @@ def match(
     k: int,
 ) -> MultiMatch:
     tensors = [torch.from_numpy(a) for a in (x, s, n)]
-    return match_pairs(*tensors, names, labels, memory, k=k, logit_scale=10)
+    return NamePairs(memory, names, labels).match(*tensors, k=k, logit_scale=10)
 
 
 # Names repeat, and "a and b" with "c" is the same text as "a" with "b and c".

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from conftest import CLASS_NAMES, LetterJudge
 from negrefine import CascadeJudge, HFJudge, Lexicon, NegRefine, WordNetJudge, load_detector
-from negrefine.detectors.negfilter import Question, refine
+from negrefine.detectors.negfilter import Question, filter_labels
 from negrefine.encoders import CLIPEncoder
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Query, Usage, answer_all
 from negrefine.judges.wordnet_candidates import WordNetCandidates, with_wordnet_candidates
-from negrefine.labels.mining import NegativeLabel
+from negrefine.labels.negatives import NegativeLabel
 
 
 class Hash:
@@ -62,7 +62,7 @@ class Hash:
 
 
 def label(word: str) -> NegativeLabel:
-    return NegativeLabel(word, word, word, "noun", "noun.act", 0.5, True, "")
+    return NegativeLabel(word, word, word, "noun", "noun.act", 0.5)
 
 
 def one_by_one(words: list[str], candidates: list[list[str]], judge: Hash) -> list[str | None]:
@@ -99,7 +99,7 @@ def test_every_way_of_asking_keeps_what_asking_one_by_one_keeps(
 ) -> None:
     words, candidates = task
     judge = Hash(one_in)
-    refined, trail = refine(
+    refined, trail = filter_labels(
         [label(word) for word in words],
         candidates,
         judge,
@@ -118,9 +118,9 @@ def test_several_names_in_one_question_cost_one_question_where_none_applies() ->
     words = [f"word{i}" for i in range(50)]
     candidates = [[f"class{i * k % 17}" for k in range(1, 11)] for i in range(50)]
     judge = Hash(one_in=10**9, undecided=10**9)
-    refine([label(word) for word in words], candidates, judge, names_per_question=10)
+    filter_labels([label(word) for word in words], candidates, judge, names_per_question=10)
     assert len(judge.asked) == 100
-    refined, trail = refine(
+    refined, trail = filter_labels(
         [label("oak")],
         [["tree", "dog"]],
         Hash(one_in=1),
@@ -133,8 +133,8 @@ def test_several_names_in_one_question_cost_one_question_where_none_applies() ->
 
 @pytest.mark.parametrize("option", ["names_per_question", "ranks_per_round"])
 def test_refuses_numbers_below_one(option: str) -> None:
-    with pytest.raises(InputError, match=f"{option} must be at least 1"):
-        refine([label("a")], [[]], Hash(), **{option: 0})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"{option} must be a whole number of at least 1, not 0"):
+        filter_labels([label("a")], [[]], Hash(), **{option: 0})  # type: ignore[arg-type]
 
 
 class Repeats(Hash):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from negrefine import Detector, NegRefine
+from negrefine.detectors.multi_match import NamePairs, PairEmbeddings
 from negrefine.errors import NotFittedError
 
 
@@ -36,8 +37,16 @@ class Counting:
 def with_alpha(detectors: dict[str, Detector], alpha: float, offset: float | None) -> NegRefine:
     detector = copy(detectors["negrefine"])
     assert isinstance(detector, NegRefine)
-    detector.alpha, detector.offset_, detector._pair_memory = alpha, offset, None
+    detector.alpha, detector.offset_ = alpha, offset
     return detector
+
+
+def counted(detector: NegRefine) -> Counting:
+    """Let a copy forget its pairs and count the texts it encodes from now on."""
+    detector.encoder = counting = Counting(detector.encoder)
+    embeddings = PairEmbeddings(counting, detector.prompts_.noun, detector.max_pairs)
+    detector.pairs_ = NamePairs(embeddings, detector.class_names_, detector.negatives_.texts)
+    return counting
 
 
 def random_features(detector: NegRefine, seed: int, n: int = 6) -> Any:
@@ -74,7 +83,7 @@ def test_pairs_are_encoded_only_where_the_verdict_is_open(
     detectors: dict[str, Detector], alpha: float, offset: float, encodes: bool
 ) -> None:
     detector = with_alpha(detectors, alpha, offset)
-    detector.encoder = counting = Counting(detector.encoder)
+    counting = counted(detector)
     detector.predict_features(random_features(detector, 0))
     assert (counting.n_texts > 0) is encodes
 
@@ -117,7 +126,7 @@ def test_bounds_are_marked_and_true(
 def test_images_get_the_bounds_of_their_features(
     detectors: dict[str, Detector], demo_pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("negrefine.detectors.base._SCORE_ROWS", 7)
+    monkeypatch.setattr("negrefine.detectors.scoring._SCORE_ROWS", 7)
     detector = with_alpha(detectors, 2.0, None)
     features = detector.encoder.encode_images(demo_pictures)
     scores = detector.score_features(features)
@@ -135,11 +144,11 @@ def test_images_get_the_bounds_of_their_features(
 def test_one_sufficient_pair_spares_the_others(detectors: dict[str, Detector]) -> None:
     detector = with_alpha(detectors, 2.0, None)
     features = random_features(detector, 3, n=40)
-    detector.encoder = counting = Counting(detector.encoder)
+    counting = counted(detector)
     scores = detector.score_features(features)
-    all_texts, counting.n_texts, detector._pair_memory = counting.n_texts, 0, None
+    all_texts = counting.n_texts
     lowest = float(detector.score_feature_parts(features)["neglabel"].max()) + 1e-6
-    counting.n_texts, detector._pair_memory = 0, None
+    counting = counted(detector)
     threshold = max(lowest, float(np.quantile(scores, 0.1)))
     bounded = detector.score_features(features, threshold=threshold)
     np.testing.assert_array_equal(bounded.verdicts, np.where(scores >= threshold, 1, -1))

@@ -16,8 +16,8 @@ import pytest
 from negrefine import NegLabel, NegRefine
 from negrefine.benchmarks.bundled import ID_SET, DemoImage, demo_class_names, demo_images
 from negrefine.encoders import CLIPEncoder
+from negrefine.labels.embedding import normalise
 from negrefine.labels.lexicon import Lexicon
-from negrefine.labels.prompts import normalise
 from negrefine.metrics import auroc
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ from negrefine import CSP, Lexicon, load_encoder
 from negrefine.encoders import CLIPEncoder
 from negrefine.encoders.base import FloatArray
 from negrefine.encoders.embedding_cache import EmbeddingCache
-from negrefine.labels.prompts import embed, ensemble
+from negrefine.labels.embedding import embed, ensemble
 
 TEMPLATES = ("a photo of {}", "{}")
 
@@ -173,7 +173,7 @@ _FULL_DISK = """
 import resource, signal, sys, warnings
 import numpy as np
 from negrefine import load_encoder
-from negrefine.labels.prompts import embed
+from negrefine.labels.embedding import embed
 encoder = load_encoder("builtin", device="cpu", cache=sys.argv[1])
 names = [f"word {i}" for i in range(400)]
 embed(encoder, names[:10], ("{}",))

@@ -598,3 +598,28 @@ def test_global_state_stays_untouched(demo_pictures: list[Path], tmp_path: Path)
     encoder.encode_texts(["dog", "cat"])
     _ = encoder.fingerprint
     assert state_of_the_process() == before
+
+
+_IMPORT = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(f"negrefine.{name}")
+from negrefine.encoders import Encoder, ImageSource, find_images, read_image
+print(*{"torch", "transformers", "huggingface_hub", "pyarrow"} & set(sys.modules))
+"""
+
+
+def test_what_an_encoder_of_ones_own_needs_imports_no_model_library() -> None:
+    light = ["encoders.base", "encoders.batches", "encoders.embedding_cache", "hub"]
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORT, *light], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+def test_the_package_names_everything_it_offers() -> None:
+    import negrefine.encoders as package
+
+    assert all(getattr(package, name) is not None for name in package.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = package.Nothing

@@ -423,7 +423,9 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
         pytest.skip("links cannot be made here")
     assert find_images([root]) == [root / "link" / "1.png"]
     (root / "gone.png").symlink_to(tmp_path / "nothing.png")
-    with pytest.raises(InputError, match=r"gone\.png: is a link to something missing"):
+    with pytest.raises(
+        InputError, match=r"gone\.png: is a link to a missing file; repair or remove it"
+    ):
         find_images([root / "gone.png"])
 
 

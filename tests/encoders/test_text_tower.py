@@ -58,13 +58,10 @@ def plain(model: CLIPModel, ids: list[list[int]]) -> np.ndarray:
 
 def fast(model: CLIPModel, ids: list[list[int]], batch_size: int, budget: int) -> np.ndarray:
     features = np.full((len(ids), 16), np.nan, dtype=np.float32)
-
-    def store(indices: np.ndarray, encoded: torch.Tensor) -> None:
-        assert np.isnan(features[indices]).all()
-        features[indices] = encoded.numpy()
-
     with torch.inference_mode():
-        encode_tokens(model, ids, batch_size=batch_size, token_budget=budget, store=store)
+        for rows, encoded in encode_tokens(model, ids, batch_size=batch_size, token_budget=budget):
+            assert np.isnan(features[rows]).all()
+            features[rows] = encoded.numpy()
     return features
 
 

@@ -181,8 +181,8 @@ import os, sys, time, zlib
 from pathlib import Path
 from negrefine.judges.store import AnswerStore, answer_through_store
 from negrefine.judges.base import Answer, Query, Usage, answer_all
-from negrefine.labels.mining import NegativeLabel
-from negrefine.detectors.negfilter import refine
+from negrefine.labels.negatives import NegativeLabel
+from negrefine.detectors.negfilter import filter_labels
 
 class Slow:
     name = "slow"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from negrefine import Lexicon, ReplayJudge
-from negrefine.detectors.negfilter import clean_labels, refine
+from negrefine.detectors.negfilter import clean_labels, filter_labels
 from negrefine.labels.lexicon import LexiconEntry
 from negrefine.labels.mining import (
     MiningRule,
@@ -98,7 +98,7 @@ def test_replayed_answers_keep_the_published_labels(published: Path) -> None:
             [NegativeLabel(word, word, word, pos, f"{pos}.all", 0.0) for word in initial]
         )
         candidates = [judge.candidates.get(label.text, []) for label in labels]
-        refined, trail = refine(labels, candidates, judge)
+        refined, trail = filter_labels(labels, candidates, judge)
         kept = [label.text for label in refined if label.kept]
         assert len(kept) == kept_count
         assert sorted(kept) == sorted(read_lines(published / f"neg_labels_{pos}.txt"))

@@ -30,7 +30,7 @@ from negrefine.cli.run_detectors import fit_ablation, fit_detectors
 from negrefine.encoders import CLIPEncoder
 from negrefine.evaluation.experiment import evaluate
 from negrefine.evaluation.measure import metrics_of_scores, resampled_metrics
-from negrefine.labels.prompts import normalise
+from negrefine.labels.embedding import normalise
 
 METHODS = ("mcm", "glmcm", "neglabel", "csp", "negrefine")
 STYLES = ("openmoji", "fxemoji", "noto-v1")

@@ -225,7 +225,7 @@ def fit(
         warn_unreadable(report.errors, len(images))
     detector.save(out)
     if hasattr(parameters.get("judge"), "usage"):
-        show_summary(detector)
+        show_summary(detector)  # type: ignore[arg-type]
     _report(detector, out, report)
 
 

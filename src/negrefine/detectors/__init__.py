@@ -1,14 +1,19 @@
 """The published detectors, their scores as pure functions, and saved detectors."""
 
 from negrefine.detectors.base import Detector
+from negrefine.detectors.bounded_scores import BoundedScores
 from negrefine.detectors.clipn import CLIPN
 from negrefine.detectors.csp import CSP
+from negrefine.detectors.energy import Energy
 from negrefine.detectors.explanation import Explanation, Match, PairMatch, PatchMatch
 from negrefine.detectors.glmcm import GLMCM
-from negrefine.detectors.loading import DETECTORS, load_detector
+from negrefine.detectors.loading import load_detector
+from negrefine.detectors.max_logit import MaxLogit
 from negrefine.detectors.mcm import MCM
 from negrefine.detectors.neglabel import NegLabel
 from negrefine.detectors.negrefine import NegRefine
+from negrefine.detectors.parameters import detector, parameter
+from negrefine.detectors.registry import DETECTORS, register
 
 __all__ = [
     "CLIPN",
@@ -16,12 +21,18 @@ __all__ = [
     "DETECTORS",
     "GLMCM",
     "MCM",
+    "BoundedScores",
     "Detector",
+    "Energy",
     "Explanation",
     "Match",
+    "MaxLogit",
     "NegLabel",
     "NegRefine",
     "PairMatch",
     "PatchMatch",
+    "detector",
     "load_detector",
+    "parameter",
+    "register",
 ]

@@ -1,12 +1,24 @@
-"""Scores where only the side of a threshold was asked for."""
+"""NegRefine's scores where only the side of a threshold was asked for.
+
+S_MM is in [0, 1], so S is between S_NegLabel and S_NegLabel + alpha. An image whose interval is on
+one side of the threshold needs no pair embedding, and its score is the end of the interval nearest
+to the threshold. S_MM is the best of all pairs, so the other images are done as soon as the pairs
+of one of their class names, the most similar first, carry them over the threshold.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from negrefine.detectors.image_block import ImageBlock
+from negrefine.detectors.scores import negrefine_score
+
+# Images whose pairs are sought together: more have more pairs in common.
+_MATCH_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,3 +52,42 @@ class BoundedScores:
             np.concatenate([block.exact for block in blocks]),
             blocks[0].threshold,
         )
+
+
+def bounded_scores(
+    neglabel: NDArray[np.float64],
+    alpha: float,
+    threshold: float,
+    *,
+    n_ranks: int,
+    block: Callable[[NDArray[np.intp]], ImageBlock],
+    multi_match: Callable[[ImageBlock, int], NDArray[np.float64]],
+) -> BoundedScores:
+    """Return the scores of images, or bounds that decide on which side of a threshold they are.
+
+    Args:
+        neglabel: S_NegLabel, float64 (n,).
+        alpha: Weight of S_MM.
+        threshold: The score whose sides are of interest.
+        n_ranks: Class names that S_MM pairs.
+        block: Returns the block of some images, by their indices.
+        multi_match: Returns S_MM of the pairs of one class name, by rank, float64 (len(block),).
+    """
+    lowest, highest = neglabel + min(alpha, 0), neglabel + max(alpha, 0)
+    values = np.where(lowest >= threshold, lowest, highest)
+    exact = lowest == highest
+    (undecided,) = np.nonzero((lowest < threshold) & (highest >= threshold))
+    for start in range(0, len(undecided), _MATCH_ROWS):
+        rows = undecided[start : start + _MATCH_ROWS]
+        images = block(rows)
+        s_mm = np.zeros(len(rows))
+        left = np.arange(len(rows))
+        for rank in range(n_ranks):
+            exact[rows[left]] = rank == n_ranks - 1
+            s_mm[left] = np.maximum(s_mm[left], multi_match(images.take(left), rank))
+            score = negrefine_score(neglabel[rows[left]], s_mm[left], alpha)
+            left = left[score < threshold if alpha > 0 else score >= threshold]
+            if not len(left):
+                break
+        values[rows] = negrefine_score(neglabel[rows], s_mm, alpha)
+    return BoundedScores(values, exact, float(threshold))

@@ -22,7 +22,7 @@ from safetensors.numpy import load, save
 from negrefine.errors import BundleError
 
 FORMAT = "negrefine-detector"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "detector.json"
 _ARRAYS = "features.safetensors"
 _WRITTEN_HERE = re.compile(
@@ -155,6 +155,11 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             f"The detector in {str(directory)!r} was written by negrefine "
             f"{manifest.get('negrefine_version')} in format {manifest['format_version']}, and this "
             f"version reads up to {FORMAT_VERSION}: upgrade negrefine."
+        )
+    if manifest["format_version"] < FORMAT_VERSION:
+        raise BundleError(
+            f"The detector in {str(directory)!r} was written in format "
+            f"{manifest['format_version']} by an older version of negrefine: fit it again."
         )
     checksum = manifest.pop("checksum", None)
     if checksum != _checksum(manifest):

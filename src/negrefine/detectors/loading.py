@@ -8,22 +8,10 @@ from typing import Any
 
 from negrefine.detectors.base import Detector
 from negrefine.detectors.bundle import damaged, read_bundle
-from negrefine.detectors.clipn import CLIPN
-from negrefine.detectors.csp import CSP
-from negrefine.detectors.glmcm import GLMCM
-from negrefine.detectors.mcm import MCM
-from negrefine.detectors.neglabel import NegLabel
-from negrefine.detectors.negrefine import NegRefine
-from negrefine.detectors.unsaved import Unsaved
+from negrefine.detectors.registry import DETECTORS
+from negrefine.detectors.saved_parameters import decode_parameters
 from negrefine.encoders.base import Encoder
-from negrefine.encoders.loading import load_encoder
 from negrefine.errors import BundleError, EncoderError
-from negrefine.labels.prompts import Prompts
-
-DETECTORS: dict[str, type[Detector]] = {
-    cls.method: cls for cls in (MCM, GLMCM, CLIPN, NegLabel, CSP, NegRefine)
-}
-"""Method name to detector class."""
 
 
 def load_detector(
@@ -51,8 +39,8 @@ def load_detector(
     manifest, arrays, tables = read_bundle(directory)
     try:
         saved = manifest["encoder"]
-        cls = DETECTORS[manifest["method"]]
-        parameters = _decode_parameters(manifest["parameters"])
+        cls = _detector_class(manifest["method"], directory)
+        parameters = decode_parameters(manifest["parameters"])
         class_names = list(manifest["class_names"])
         if encoder is None or isinstance(encoder, (str, os.PathLike)):
             encoder = _load_saved_encoder(saved, encoder, directory, device, dtype)
@@ -70,6 +58,16 @@ def load_detector(
     return detector
 
 
+def _detector_class(method: str, directory: Path) -> type[Detector]:
+    if method not in DETECTORS:
+        raise BundleError(
+            f"The detector in {str(directory)!r} is of the method {method!r}, which this "
+            f"installation does not have (it has {', '.join(DETECTORS)}): register its class with "
+            "negrefine.detectors.register, or upgrade negrefine."
+        )
+    return DETECTORS[method]
+
+
 def _load_saved_encoder(
     saved: dict[str, Any],
     name: str | os.PathLike[str] | None,
@@ -77,6 +75,8 @@ def _load_saved_encoder(
     device: str,
     dtype: str,
 ) -> Encoder:
+    from negrefine.encoders.loading import load_encoder
+
     options = dict(saved["options"])
     if options.get("background") is not None:
         options["background"] = tuple(options["background"])
@@ -89,15 +89,3 @@ def _load_saved_encoder(
             f"The encoder of the detector in {str(directory)!r} cannot be loaded again; name the "
             f"model it was fitted with as encoder. {error}"
         ) from error
-
-
-def _decode_parameters(encoded: dict[str, Any]) -> dict[str, Any]:
-    decoded: dict[str, Any] = {}
-    for name, value in encoded.items():
-        if name == "prompts" and value is not None:
-            decoded[name] = Prompts.from_dict(value)
-        elif isinstance(value, dict):
-            decoded[name] = Unsaved(name, value["unsaved"])
-        else:
-            decoded[name] = value
-    return decoded

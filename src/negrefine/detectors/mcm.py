@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-
-from negrefine.detectors.base import Detector, as_double
+from negrefine.constraints import POSITIVE, OneOf
+from negrefine.detectors.base import Detector
+from negrefine.detectors.image_block import ImageBlock
+from negrefine.detectors.parameters import detector, parameter
 from negrefine.detectors.scores import (
     energy_score,
     max_logit_score,
@@ -16,11 +17,11 @@ from negrefine.detectors.scores import (
     negative_entropy_score,
     variance_score,
 )
-from negrefine.encoders.base import Encoder, FloatArray
-from negrefine.errors import InputError
-from negrefine.labels.prompts import MCM_PROMPTS, Prompts
 
-RULES: MappingProxyType[str, Callable[[Tensor, float], Tensor]] = MappingProxyType(
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RULES: Mapping[str, Callable[[Tensor, float], Tensor]] = MappingProxyType(
     {
         "mcm": mcm_score,
         "max_logit": lambda similarities, _: max_logit_score(similarities),
@@ -32,43 +33,35 @@ RULES: MappingProxyType[str, Callable[[Tensor, float], Tensor]] = MappingProxyTy
 """Scores of cosines and temperature that MCM's official script offers, all larger for ID."""
 
 
+@detector
 class MCM(Detector):
     """The largest probability in a softmax over raw cosines with the class names.
 
-    Args:
-        encoder: From `load_encoder`.
-        temperature: Divides the cosines; 1.0 as published. The encoder's logit scale plays no part.
-        prompts: Templates of class names instead of "a photo of a {}".
-        rule: "mcm", or a baseline of the official script: "max_logit" (no temperature), "energy",
-            "entropy" (negated), "variance".
+    >>> detector = MCM(load_encoder("builtin")).fit(["cat", "dog"])  # doctest: +SKIP
+    >>> detector.score_samples(["a.jpg"])  # doctest: +SKIP
+    array([0.51])
     """
 
     method: ClassVar[str] = "mcm"
     title: ClassVar[str] = "MCM"
-    _default_prompts: ClassVar[Prompts] = MCM_PROMPTS
+    paper: ClassVar[str] = "NeurIPS 2022, arXiv 2211.13445"
+    compared: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        *,
-        temperature: float = 1.0,
-        prompts: Prompts | None = None,
-        rule: str = "mcm",
-    ) -> None:
-        self.encoder = encoder
-        self.temperature = temperature
-        self.prompts = prompts
-        self.rule = rule
+    temperature: float = parameter(
+        1.0,
+        POSITIVE,
+        "Divides the cosines; the encoder's logit scale plays no part.",
+    )
+    rule: str = parameter(
+        "mcm",
+        OneOf(tuple(RULES)),
+        "The score: 'mcm', or a baseline of the official script: 'max_logit' (no temperature), "
+        "'energy', 'entropy' (negated) or 'variance'.",
+    )
 
-    def _fit_negatives(
-        self, class_names: list[str], class_features: FloatArray, *, progress: bool
-    ) -> None:
-        del class_names, class_features, progress
-        if not self.temperature > 0:
-            raise InputError(f"temperature must be positive, not {self.temperature}.")
-        if self.rule not in RULES:
-            raise InputError(f"rule must be one of {', '.join(RULES)}, not {self.rule!r}.")
+    def _part_names(self) -> list[str]:
+        return [self.rule]
 
-    def _score_parts(self, features: Tensor) -> dict[str, Tensor]:
-        similarities = features @ as_double(self.class_features_).T
-        return {self.rule: RULES[self.rule](similarities, self.temperature)}
+    def compute_part(self, name: str, images: ImageBlock) -> Tensor:
+        """Return the score of the rule; see `negrefine.detectors.scores`."""
+        return RULES[name](images.classes, self.temperature)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from negrefine.detectors.scores import multi_match_margins, multi_match_score, stable_topk
 from negrefine.encoders.base import Encoder, FloatArray
-from negrefine.labels.prompts import embed
+from negrefine.labels.embedding import embed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Rows by which the memory grows.
 _GROWTH = 4096
@@ -166,61 +168,66 @@ class MultiMatch:
         return [divmod(int(flat), width) for flat in margins.flatten(1).argmax(dim=1)]
 
 
-def match_pairs(
-    features: Tensor,
-    class_similarities: Tensor,
-    negative_similarities: Tensor,
-    class_names: Sequence[str],
-    negatives: Sequence[str],
-    embed_pairs: PairEmbeddings,
-    *,
-    k: int,
-    logit_scale: float,
-    class_numbers: NDArray[np.int64] | None = None,
-    negative_numbers: NDArray[np.int64] | None = None,
-    ranks: slice = slice(None),
-) -> MultiMatch:
-    """Compare each image with the pairs of its k best class names and k best negative labels.
-
-    The distinct pairs of the whole batch are embedded together.
+class NamePairs:
+    """The pairs of some class names and negative labels, and their embeddings.
 
     Args:
-        features: float64 (n, d), normalised image features.
-        class_similarities: float64 (n, K).
-        negative_similarities: float64 (n, M).
+        embeddings: Embeds pair texts; it may be shared.
         class_names: The K class names.
         negatives: The texts of the M negative labels.
-        embed_pairs: Embeds pair texts.
-        k: min(k, K) class names and min(k, M) negative labels are paired.
-        logit_scale: Factor on cosines.
-        class_numbers: `embed_pairs.numbers(class_names)`, to make it once for many batches.
-        negative_numbers: `embed_pairs.numbers(negatives)`.
-        ranks: Pair only these of the k class names, best first; the default is all.
     """
-    class_index = stable_topk(class_similarities, k)[:, ranks]
-    negative_index = stable_topk(negative_similarities, k)
-    n_negatives = negative_similarities.shape[-1]
-    codes = class_index.unsqueeze(2) * n_negatives + negative_index.unsqueeze(1)
-    distinct, position = np.unique(codes.cpu().numpy(), return_inverse=True)
-    of_class, of_negative = np.divmod(distinct, max(n_negatives, 1))
-    if class_numbers is None:
-        class_numbers = embed_pairs.numbers(class_names)
-    if negative_numbers is None:
-        negative_numbers = embed_pairs.numbers(negatives)
-    table, rows = embed_pairs(
-        pair_codes(class_numbers[of_class], negative_numbers[of_negative]),
-        lambda i: pair_text(class_names[of_class[i]], negatives[of_negative[i]]),
-    )
-    return MultiMatch(
-        class_index,
-        negative_index,
-        _products(features, table, torch.from_numpy(rows[position]).reshape(codes.shape)),
-        negative_similarities.gather(1, negative_index),
-        logit_scale,
-    )
+
+    def __init__(
+        self, embeddings: PairEmbeddings, class_names: Sequence[str], negatives: Sequence[str]
+    ) -> None:
+        self.embeddings = embeddings
+        self.class_names = class_names
+        self.negatives = negatives
+        self._class_numbers = embeddings.numbers(class_names)
+        self._negative_numbers = embeddings.numbers(negatives)
+
+    def match(
+        self,
+        features: Tensor,
+        class_similarities: Tensor,
+        negative_similarities: Tensor,
+        *,
+        k: int,
+        logit_scale: float,
+        ranks: slice = slice(None),
+    ) -> MultiMatch:
+        """Compare images with the pairs of their k best class names and k best negative labels.
+
+        The distinct pairs of the whole batch are embedded together.
+
+        Args:
+            features: float64 (n, d), normalised image features.
+            class_similarities: float64 (n, K).
+            negative_similarities: float64 (n, M).
+            k: min(k, K) class names and min(k, M) negative labels are paired.
+            logit_scale: Factor on cosines.
+            ranks: Pair only these of the k class names, best first; the default is all.
+        """
+        class_index = stable_topk(class_similarities, k)[:, ranks]
+        negative_index = stable_topk(negative_similarities, k)
+        n_negatives = negative_similarities.shape[-1]
+        codes = class_index.unsqueeze(2) * n_negatives + negative_index.unsqueeze(1)
+        distinct, position = np.unique(codes.cpu().numpy(), return_inverse=True)
+        of_class, of_negative = np.divmod(distinct, max(n_negatives, 1))
+        table, rows = self.embeddings(
+            pair_codes(self._class_numbers[of_class], self._negative_numbers[of_negative]),
+            lambda i: pair_text(self.class_names[of_class[i]], self.negatives[of_negative[i]]),
+        )
+        return MultiMatch(
+            class_index,
+            negative_index,
+            _products(features, table, rows[position].reshape(tuple(codes.shape))),
+            negative_similarities.gather(1, negative_index),
+            logit_scale,
+        )
 
 
-def _products(features: Tensor, table: FloatArray, rows: Tensor) -> Tensor:
+def _products(features: Tensor, table: FloatArray, rows: NDArray[np.int64]) -> Tensor:
     """Return the cosines of each image with its pairs, float64 (n, I, J).
 
     Args:
@@ -228,9 +235,11 @@ def _products(features: Tensor, table: FloatArray, rows: Tensor) -> Tensor:
         table: float32 (r, d), embeddings of pairs.
         rows: int64 (n, I, J), the row of each image's pairs.
     """
+    import torch
+
     cosines = features.new_empty(rows.shape)
     for start in range(0, len(rows), _PRODUCT_IMAGES):
-        some = slice(start, start + _PRODUCT_IMAGES)
-        pairs = torch.from_numpy(table[rows[some].numpy()]).to(features.device, features.dtype)
-        cosines[some] = torch.einsum("nd,nijd->nij", features[some], pairs)
+        batch = slice(start, start + _PRODUCT_IMAGES)
+        pairs = torch.from_numpy(table[rows[batch]]).to(features.device, features.dtype)
+        cosines[batch] = torch.einsum("nd,nijd->nij", features[batch], pairs)
     return cosines

@@ -11,13 +11,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-import numpy as np
-
-from negrefine.encoders.base import Encoder
+from negrefine.constraints import Strings, Whole
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Judge, Query, iter_answers
-from negrefine.labels.mining import NegativeLabel
-from negrefine.labels.prompts import embed
+from negrefine.labels.negatives import Cause, NegativeLabel, Removal
 from negrefine.progress import Advance, progress_bar
 
 PROPER_NOUN = "proper_noun"
@@ -63,41 +60,19 @@ def clean_labels(labels: Sequence[NegativeLabel]) -> list[NegativeLabel]:
     seen: set[tuple[str, str]] = set()
     cleaned = []
     for mined in labels:
-        label = replace(mined, text=mined.mined_text, kept=True, reason="")
+        label = replace(mined, text=mined.mined_text, removed_by=None, pinned=False)
         text = clean_word(label.text)
         if text is None:
-            cleaned.append(replace(label, kept=False, reason="shorter than three letters"))
+            cleaned.append(replace(label, removed_by=Removal(Cause.TOO_SHORT)))
         elif (label.pos, text) in seen:
-            cleaned.append(replace(label, text=text, kept=False, reason=f"repeats {text!r}"))
+            cleaned.append(replace(label, text=text, removed_by=Removal(Cause.REPEATED, text)))
         else:
             seen.add((label.pos, text))
             cleaned.append(replace(label, text=text))
     return cleaned
 
 
-def nearest_class_names(
-    encoder: Encoder,
-    texts: Sequence[str],
-    class_names: Sequence[str],
-    n_candidates: int,
-    *,
-    progress: bool = False,
-) -> list[list[str]]:
-    """Return for each text the min(n_candidates, K) most similar class names, best first.
-
-    Both sides are encoded as bare strings, without a template, as published. Ties keep the order
-    of the class names.
-    """
-    label_features = embed(
-        encoder, texts, ("{}",), description="Finding nearest classes", progress=progress
-    )
-    class_features = embed(encoder, class_names, ("{}",)).astype(np.float64)
-    cosines = label_features.astype(np.float64) @ class_features.T
-    order = np.argsort(-cosines, axis=1, kind="stable")[:, :n_candidates]
-    return [[class_names[k] for k in row] for row in order]
-
-
-def refine(
+def filter_labels(
     labels: Sequence[NegativeLabel],
     candidates: Sequence[Sequence[str]],
     judge: Judge,
@@ -142,14 +117,10 @@ def refine(
     check_filters(filters)
     if ranks_per_round is None:
         ranks_per_round = int(getattr(judge, "ranks_per_round", 1))
-    for name, value in (
-        ("names_per_question", names_per_question),
-        ("ranks_per_round", ranks_per_round),
-    ):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, not {value}.")
+    Whole(1)("names_per_question", names_per_question)
+    Whole(1)("ranks_per_round", ranks_per_round)
     settled = apply_user_lists(labels, keep, drop)
-    open_ = [i for i, label in enumerate(settled) if label.kept and not label.reason]
+    open_ = [i for i, label in enumerate(settled) if label.kept and not label.pinned]
     names = {i: tuple(candidates[i]) if SUBCATEGORY in filters else () for i in open_}
     expected = {i: len(names[i]) + (PROPER_NOUN in filters) for i in open_}
     with progress_bar(
@@ -197,12 +168,13 @@ class _Asking:
         answers = self._answers(questions)
         for (i, names), answer in zip(questions, answers, strict=True):
             if answer is None:
-                self._remove(i, "is a class name")
+                self._remove(i, Removal(Cause.CLASS_NAME, names[0]))
                 continue
             self._note(i, names, answer)
-            if answer.yes:
-                fact = f"subcategory of {names[0]!r}" if names else "proper noun"
-                self._remove(i, f"{fact}: {answer.reason}" if answer.reason else fact)
+            if answer.yes and names:
+                self._remove(i, Removal(Cause.SUBCATEGORY, names[0], answer.reason))
+            elif answer.yes:
+                self._remove(i, Removal(Cause.PROPER_NOUN, detail=answer.reason))
 
     def rule_out(self, questions: Sequence[_Names], names_per_question: int) -> list[_Names]:
         """Ask about several class names at once; return what has to be asked one by one."""
@@ -254,40 +226,35 @@ class _Asking:
             )
         )
 
-    def _remove(self, i: int, reason: str) -> None:
+    def _remove(self, i: int, removal: Removal) -> None:
         if self._labels[i].kept:
-            self._labels[i] = replace(self._labels[i], kept=False, reason=reason)
+            self._labels[i] = replace(self._labels[i], removed_by=removal)
             self._advance.drop(self._expected[i])
             self._expected[i] = 0
 
 
 def check_filters(filters: Collection[str]) -> None:
     """Raise InputError if there is something else than known filters among them."""
-    if isinstance(filters, str):
-        raise InputError(f"filters must be a list such as [{filters!r}], not one string.")
+    Strings()("filters", filters)
     unknown = sorted(set(filters) - set(FILTERS))
     if unknown:
         raise InputError(f"Unknown filter {unknown[0]!r}: choose from {list(FILTERS)}.")
-
-
-def _word_set(parameter: str, words: Iterable[str]) -> set[str]:
-    if isinstance(words, str):
-        raise InputError(f"{parameter} must be a list such as [{words!r}], not one string.")
-    return set(words)
 
 
 def apply_user_lists(
     labels: Sequence[NegativeLabel], keep: Iterable[str], drop: Iterable[str]
 ) -> list[NegativeLabel]:
     """Return the labels with those on the user's lists kept or removed; `keep` wins."""
-    kept, dropped = _word_set("keep", keep), _word_set("drop", drop)
+    for name, words in (("keep", keep), ("drop", drop)):
+        Strings()(name, words)
+    kept, dropped = set(keep), set(drop)
     result = []
     for label in labels:
         names = {label.word, label.text}
         if names & kept:
-            result.append(replace(label, kept=True, reason="on the keep list"))
+            result.append(replace(label, removed_by=None, pinned=True))
         elif label.kept and names & dropped:
-            result.append(replace(label, kept=False, reason="on the drop list"))
+            result.append(replace(label, removed_by=Removal(Cause.DROP_LIST)))
         else:
             result.append(label)
     return result

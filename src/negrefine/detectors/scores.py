@@ -8,12 +8,16 @@ class name k, n_j with negative label j.
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-Similarities: TypeAlias = Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Similarities: TypeAlias = "Tensor"
+Part = TypeVar("Part", float, NDArray[np.float64])
 
 
 def mcm_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
@@ -28,8 +32,8 @@ def mcm_score(class_similarities: Similarities, temperature: float = 1.0) -> Ten
     Returns:
         (n,) in [1/K, 1].
     """
-    s = torch.as_tensor(class_similarities)
-    return torch.softmax(s / temperature, dim=-1).amax(dim=-1)
+    s = _as_tensor(class_similarities)
+    return (s / temperature).softmax(dim=-1).amax(dim=-1)
 
 
 def max_logit_score(class_similarities: Similarities, logit_scale: float = 1.0) -> Tensor:
@@ -42,7 +46,7 @@ def max_logit_score(class_similarities: Similarities, logit_scale: float = 1.0) 
     Returns:
         (n,) in [-c, c].
     """
-    return torch.as_tensor(class_similarities).amax(dim=-1) * logit_scale
+    return _as_tensor(class_similarities).amax(dim=-1) * logit_scale
 
 
 def energy_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
@@ -57,8 +61,8 @@ def energy_score(class_similarities: Similarities, temperature: float = 1.0) -> 
     Returns:
         (n,), unbounded.
     """
-    s = torch.as_tensor(class_similarities)
-    return temperature * torch.logsumexp(s / temperature, dim=-1)
+    s = _as_tensor(class_similarities)
+    return temperature * (s / temperature).logsumexp(dim=-1)
 
 
 def negative_entropy_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
@@ -71,8 +75,8 @@ def negative_entropy_score(class_similarities: Similarities, temperature: float 
     Returns:
         (n,) in [-log K, 0].
     """
-    s = torch.as_tensor(class_similarities) / temperature
-    return (torch.softmax(s, dim=-1) * torch.log_softmax(s, dim=-1)).sum(dim=-1)
+    s = _as_tensor(class_similarities) / temperature
+    return (s.softmax(dim=-1) * s.log_softmax(dim=-1)).sum(dim=-1)
 
 
 def variance_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
@@ -85,8 +89,8 @@ def variance_score(class_similarities: Similarities, temperature: float = 1.0) -
     Returns:
         (n,), 0 or more.
     """
-    s = torch.as_tensor(class_similarities)
-    return torch.softmax(s / temperature, dim=-1).var(dim=-1, correction=0)
+    s = _as_tensor(class_similarities)
+    return (s / temperature).softmax(dim=-1).var(dim=-1, correction=0)
 
 
 def local_mcm_score(patch_similarities: Similarities, temperature: float = 1.0) -> Tensor:
@@ -121,8 +125,8 @@ def yes_probability(
     Returns:
         (n, K) in [0, 1].
     """
-    yes, no = torch.as_tensor(yes_similarities), torch.as_tensor(no_similarities)
-    return torch.sigmoid(logit_scale * (yes - no))
+    yes, no = _as_tensor(yes_similarities), _as_tensor(no_similarities)
+    return (logit_scale * (yes - no)).sigmoid()
 
 
 def competing_to_win_score(
@@ -135,7 +139,7 @@ def competing_to_win_score(
     Returns:
         (n,) in [0, 1].
     """
-    best = torch.as_tensor(yes_similarities).argmax(dim=-1, keepdim=True)
+    best = _as_tensor(yes_similarities).argmax(dim=-1, keepdim=True)
     q = yes_probability(yes_similarities, no_similarities, logit_scale)
     return q.gather(-1, best).squeeze(-1)
 
@@ -151,7 +155,7 @@ def agreeing_to_differ_score(
     Returns:
         (n,) in [0, 1].
     """
-    p = torch.softmax(logit_scale * torch.as_tensor(yes_similarities), dim=-1)
+    p = (logit_scale * _as_tensor(yes_similarities)).softmax(dim=-1)
     return (p * yes_probability(yes_similarities, no_similarities, logit_scale)).sum(dim=-1)
 
 
@@ -172,6 +176,8 @@ def group_negatives(
         int64 (G, W) column indices; -1 fills up shorter groups. With one group every label is in
         order in it.
     """
+    import torch
+
     if n_groups <= 1:
         return torch.arange(n_negatives).reshape(1, -1)
     if official:
@@ -212,14 +218,14 @@ def neglabel_score(
     Returns:
         (n,) in [0, 1].
     """
-    s = torch.as_tensor(class_similarities) * logit_scale
-    n = torch.as_tensor(negative_similarities) * logit_scale
-    positive = torch.logsumexp(s, dim=-1, keepdim=True)
+    s = _as_tensor(class_similarities) * logit_scale
+    n = _as_tensor(negative_similarities) * logit_scale
+    positive = s.logsumexp(dim=-1, keepdim=True)
     flat = n.index_select(-1, groups.clamp_min(0).flatten())
     grouped = flat.reshape(*flat.shape[:-1], *groups.shape)
     if (groups < 0).any():
         grouped = grouped.masked_fill(groups < 0, -math.inf)
-    return torch.sigmoid(positive - torch.logsumexp(grouped, dim=-1)).mean(dim=-1)
+    return (positive - grouped.logsumexp(dim=-1)).sigmoid().mean(dim=-1)
 
 
 def raw_sum_score(class_similarities: Similarities, logit_scale: float = 100.0) -> Tensor:
@@ -234,7 +240,7 @@ def raw_sum_score(class_similarities: Similarities, logit_scale: float = 100.0) 
     Returns:
         (n,), unbounded.
     """
-    return torch.as_tensor(class_similarities).sum(dim=-1) * logit_scale
+    return _as_tensor(class_similarities).sum(dim=-1) * logit_scale
 
 
 def multi_match_score(
@@ -259,11 +265,8 @@ def multi_match_score(
     Returns:
         (n,) in [0, 1].
     """
-    return torch.sigmoid(
-        multi_match_margins(pair_similarities, negative_similarities, logit_scale)
-        .flatten(1)
-        .amax(dim=-1)
-    )
+    margins = multi_match_margins(pair_similarities, negative_similarities, logit_scale)
+    return margins.flatten(1).amax(dim=-1).sigmoid()
 
 
 def multi_match_margins(
@@ -272,9 +275,22 @@ def multi_match_margins(
     logit_scale: float = 100.0,
 ) -> Tensor:
     """Return c (x.t_ij - n_j) of shape (n, I, J); the largest entry decides `multi_match_score`."""
-    t = torch.as_tensor(pair_similarities)
-    n = torch.as_tensor(negative_similarities)
+    t = _as_tensor(pair_similarities)
+    n = _as_tensor(negative_similarities)
     return logit_scale * (t - n.unsqueeze(1))
+
+
+def negrefine_score(neglabel: Part, multi_match: Part, alpha: float) -> Part:
+    """NegRefine's score: S = S_NegLabel + alpha S_MM.
+
+    NegRefine, ICCV 2025, arXiv 2507.09795.
+
+    Args:
+        neglabel: S_NegLabel, from `neglabel_score`.
+        multi_match: S_MM, from `multi_match_score`.
+        alpha: 2 as published.
+    """
+    return neglabel + alpha * multi_match
 
 
 def stable_topk(values: Tensor, k: int) -> Tensor:
@@ -284,10 +300,17 @@ def stable_topk(values: Tensor, k: int) -> Tensor:
     """
     k = min(k, values.shape[-1])
     # One value more shows a tie between the last one taken and the first one left out.
-    top, index = torch.topk(values, min(k + 1, values.shape[-1]), dim=-1)
+    top, index = values.topk(min(k + 1, values.shape[-1]), dim=-1)
     index = index[:, :k].contiguous()
     tied = (top[:, 1:] == top[:, :-1]).any(dim=-1)
     if k > 0 and tied.any():
-        order = torch.argsort(values[tied], dim=-1, descending=True, stable=True)
+        order = values[tied].argsort(dim=-1, descending=True, stable=True)
         index[tied] = order[:, :k]
     return index
+
+
+def _as_tensor(values: Any) -> Tensor:
+    # The command line lists the parameters of methods without importing torch.
+    import torch
+
+    return torch.as_tensor(values)

@@ -87,14 +87,14 @@ def equal_blocks(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
         n_held += len(features)
         if n_held < rows:
             continue
-        joined, local = _join(held)
+        joined, local = join_batches(held)
         end = n_held - n_held % rows
         for start in range(0, end, rows):
             yield _part(joined, local, start, start + rows)
             n_yielded += rows
         held, n_held = [_part(joined, local, end, n_held)], n_held - end
     if n_held or not n_yielded:
-        yield _join(held)
+        yield join_batches(held)
 
 
 def _batches(
@@ -106,7 +106,7 @@ def _batches(
     remaining = iter(images)
     while part := list(islice(remaining, _SLICE)):
         encoded, errors = _encode_readable(encoder, part, batch_size, patches)
-        features, local = _join(encoded) if encoded else _no_rows(encoder, patches)
+        features, local = join_batches(encoded) if encoded else _no_rows(encoder, patches)
         yield EncodedImages(features, errors, local)
 
 
@@ -152,7 +152,8 @@ def _no_rows(encoder: Encoder, patches: bool) -> Batch:
     return _part(features, local, 0, 0)
 
 
-def _join(batches: list[Batch]) -> Batch:
+def join_batches(batches: list[Batch]) -> Batch:
+    """Return the rows of one or more batches as one batch."""
     if len(batches) == 1:
         return batches[0]
     patches = [local for _, local in batches if local is not None]

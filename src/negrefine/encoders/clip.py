@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import CLIPModel
+from typing_extensions import Self
 
 from negrefine.encoders.base import EncodedImages, FloatArray
-from negrefine.encoders.embedding_cache import EmbeddingCache, ModelCache
+from negrefine.encoders.batches import Batch, encode_batches, join_batches
+from negrefine.encoders.embedding_cache import ModelCache, open_cache
 from negrefine.encoders.images import ImageSource, check_is_list, read_image
 from negrefine.encoders.patches import image_and_patch_features
 from negrefine.encoders.preprocessing import Preprocessing
@@ -25,36 +25,33 @@ from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import ImageError, InputError
 from negrefine.progress import progress_bar
 
-# Larger batches fall out of the processor's cache; a GPU wants far more work at a time.
-_TOKEN_BUDGET = {"cpu": 2048}
+_Pixels: TypeAlias = "FloatArray | ImageError"
+
+# Larger batches do not fit in a CPU's cache; a GPU needs far more work at a time.
+_CPU_TOKEN_BUDGET = 2048
 _GPU_TOKEN_BUDGET = 65536
-# Texts whose tokens are compared for common prefixes at a time.
+# At most this many texts are searched for common prefixes at a time.
 _TEXT_WINDOW = 65536
-# Decoding and resizing leave the interpreter's lock, so threads do as well as processes.
+# Decoding and resizing release the GIL, so threads are as fast as processes.
 _DECODE_WORKERS = min(32, max(4, os.cpu_count() or 1))
-
-
-@dataclass(frozen=True)
-class _Launched:
-    """Features of a batch on the model's device, perhaps still being computed."""
-
-    features: torch.Tensor
-    patches: torch.Tensor | None
-    errors: list[ImageError | None]
-
-    def fetch(self) -> EncodedImages:
-        patches = None if self.patches is None else _to_numpy(self.patches)
-        return EncodedImages(_to_numpy(self.features), self.errors, patches)
+# The arguments of `load_encoder` that change features or their checks.
+_OPTIONS = ("revision", "resample", "exif_orientation", "background", "truncate")
 
 
 class CLIPEncoder:
-    """Image and text features of a `transformers.CLIPModel`.
+    """Image and text features of a `transformers.CLIPModel`. Made by `load_encoder`.
 
-    Made by `load_encoder`. Features are the projected embeddings, not normalised: prompt ensembles
-    of the published methods average them before normalising.
+    Features are the projected embeddings, not normalised: prompt ensembles of the published
+    methods average them before normalising. Copies and scikit-learn clones are the encoder itself,
+    so that a model is in memory once; a pickle holds the arguments of `load_encoder`, no weights.
 
     Attributes:
-        text_cache: Where prompt ensembles of texts are kept between runs, or None.
+        preprocessing: From an RGB image to the pixels that the image tower takes.
+        name: As that of `load_encoder`, absolute if it is a directory.
+        options: Arguments of `load_encoder` that change features or their checks.
+        exif_orientation: See `load_encoder`.
+        background: See `load_encoder`.
+        text_cache: Prompt ensembles that are kept between runs, or None.
     """
 
     def __init__(
@@ -64,40 +61,68 @@ class CLIPEncoder:
         preprocessing: Preprocessing,
         *,
         name: str,
-        options: dict[str, Any],
+        settings: Mapping[str, Any],
         fingerprint: Callable[[], str],
-        exif_orientation: bool,
-        background: tuple[int, int, int] | None,
-        cache: EmbeddingCache | None = None,
-        compile_images: bool = False,
+        reload: Callable[..., CLIPEncoder] | None = None,
     ) -> None:
+        """Put an encoder together.
+
+        Args:
+            model: In evaluation mode, on its device.
+            tokenizer: Belongs to the model.
+            preprocessing: Belongs to the model.
+            name: Shown to the user.
+            settings: All keyword arguments of `load_encoder`.
+            fingerprint: Called when the fingerprint is first needed, because it reads all weights.
+            reload: A module-level function that makes an equal encoder from `name`, `settings` and
+                the fingerprint or None; without it the encoder cannot be pickled.
+        """
         self._model = model
-        # The last batch of a set is a short one: without dynamic shapes it would compile again.
+        # The last batch of a set is shorter: without dynamic shapes it would be compiled again.
         self._vision: Callable[..., Any] = (
             torch.compile(model.vision_model, dynamic=True)
-            if compile_images
+            if settings["compile_images"]
             else model.vision_model
         )
         self._tokenizer = tokenizer
+        self._settings = settings
         self._fingerprint = fingerprint
+        self._reload = reload
         self.preprocessing = preprocessing
         self.name = name
-        self.options = options
-        self.exif_orientation = exif_orientation
-        self.background = background
+        self.options = {key: settings[key] for key in _OPTIONS if settings[key] is not None}
+        self.exif_orientation = settings["exif_orientation"]
+        self.background = settings["background"]
+        if self.background is not None:
+            self.options["background"] = list(self.background)
+        cache = open_cache(settings["cache"])
         self.text_cache = None if cache is None else ModelCache(cache, self._text_identity)
 
     def _text_identity(self) -> str:
-        """Say what decides the numbers of text features."""
+        """Return what decides the numbers of text features."""
         cut = "cut" if self._tokenizer.truncate else "whole"
         return f"{self.fingerprint} {self.dtype} {self.device.type} {cut}"
 
     def __repr__(self) -> str:
         return f"CLIPEncoder({self.name!r}, dim={self.dim}, device={str(self.device)!r})"
 
-    def __sklearn_clone__(self) -> CLIPEncoder:
-        """Share the model between clones of a detector instead of copying its weights."""
+    def __copy__(self) -> Self:
         return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __sklearn_clone__(self) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._reload is None:
+            raise InputError(
+                "An encoder that was not made by load_encoder cannot be pickled: use load_encoder."
+            )
+        # Only if it is known: a fingerprint reads all weights.
+        fingerprint = self.__dict__.get("fingerprint")
+        return self._reload, (self.name, self._settings, fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -133,7 +158,7 @@ class CLIPEncoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights and of the arithmetic; features always come out as float32."""
+        """Type of the weights and of the arithmetic; features are always returned as float32."""
         dtype: torch.dtype = self._model.visual_projection.weight.dtype
         return dtype
 
@@ -147,7 +172,7 @@ class CLIPEncoder:
 
         Args:
             texts: m strings.
-            batch_size: Most texts to encode at a time.
+            batch_size: At most this many texts are encoded at a time.
             show_progress_bar: Draw a bar on a terminal.
 
         Returns:
@@ -156,42 +181,33 @@ class CLIPEncoder:
         Raises:
             InputError: A text is longer than the model's context and may not be cut.
         """
+        return self._encode_texts(self._model, texts, batch_size, show_progress_bar)
+
+    def _encode_texts(
+        self, model: CLIPModel, texts: Sequence[str], batch_size: int, show_progress_bar: bool
+    ) -> FloatArray:
         if isinstance(texts, str):
             raise InputError("encode_texts takes a list of strings, not one string: wrap it in [].")
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, not {batch_size}.")
+        budget = _CPU_TOKEN_BUDGET if self.device.type == "cpu" else _GPU_TOKEN_BUDGET
         unique = list(dict.fromkeys(texts))
         features = np.empty((len(unique), self.dim), dtype=np.float32)
-        with progress_bar("Encoding texts", len(unique), enabled=show_progress_bar) as advance:
+        with (
+            progress_bar("Encoding texts", len(unique), enabled=show_progress_bar) as advance,
+            torch.inference_mode(),
+        ):
             for start in range(0, len(unique), _TEXT_WINDOW):
-                window = features[start : start + _TEXT_WINDOW]
-
-                def store(
-                    indices: NDArray[np.intp], encoded: torch.Tensor, window: FloatArray = window
-                ) -> None:
-                    window[indices] = _to_numpy(encoded)
-                    advance(len(indices))
-
-                self._encode_window(unique[start : start + _TEXT_WINDOW], batch_size, store)
+                ids = self._tokenizer(unique[start : start + _TEXT_WINDOW])
+                for rows, encoded in encode_tokens(
+                    model, ids, batch_size=batch_size, token_budget=budget
+                ):
+                    features[start + rows] = _to_numpy(encoded)
+                    advance(len(rows))
         if len(unique) == len(texts):
             return features
         row = {text: i for i, text in enumerate(unique)}
         return features[[row[text] for text in texts]]
-
-    @torch.inference_mode()
-    def _encode_window(
-        self,
-        texts: list[str],
-        batch_size: int,
-        store: Callable[[NDArray[np.intp], torch.Tensor], None],
-    ) -> None:
-        encode_tokens(
-            self._model,
-            self._tokenizer(texts),
-            batch_size=batch_size,
-            token_budget=_TOKEN_BUDGET.get(self.device.type, _GPU_TOKEN_BUDGET),
-            store=store,
-        )
 
     def encode_images(
         self,
@@ -211,10 +227,9 @@ class CLIPEncoder:
             float32 of shape (n, d), not normalised.
 
         Raises:
-            ImageError: An image cannot be read. Use `iter_encoded_images` to carry on past it.
+            ImageError: An image cannot be read. `iter_encoded_images` carries on past it.
         """
-        batches = self._encode_all(images, batch_size, show_progress_bar, patches=False)
-        return np.concatenate([batch.features for batch in batches])
+        return self._encode_all(images, batch_size, show_progress_bar, patches=False)[0]
 
     def encode_images_and_patches(
         self,
@@ -241,9 +256,9 @@ class CLIPEncoder:
         Raises:
             ImageError: An image cannot be read.
         """
-        batches = self._encode_all(images, batch_size, show_progress_bar, patches=True)
-        patches = [batch.patches for batch in batches if batch.patches is not None]
-        return np.concatenate([batch.features for batch in batches]), np.concatenate(patches)
+        features, local = self._encode_all(images, batch_size, show_progress_bar, patches=True)
+        assert local is not None  # noqa: S101 - patches were asked for
+        return features, local
 
     def encode_patches(self, images: Sequence[ImageSource], batch_size: int = 64) -> FloatArray:
         """Return the patch features of `encode_images_and_patches`, float32 (n, p, d)."""
@@ -256,23 +271,19 @@ class CLIPEncoder:
         show_progress_bar: bool,
         *,
         patches: bool,
-    ) -> list[EncodedImages]:
-        """Encode every image or raise; the first batch is empty and gives no images a shape."""
+    ) -> Batch:
         check_is_list(images)
-        batches = [self._launch([], [], patches=patches).fetch()]
+        batches = []
         with progress_bar("Encoding images", len(images), enabled=show_progress_bar) as advance:
-            for batch in self.iter_encoded_images(images, batch_size, patches=patches):
-                for error in batch.errors:
-                    if error is not None:
-                        raise error
+            for batch in encode_batches(self, images, batch_size, patches=patches):
                 batches.append(batch)
-                advance(len(batch.errors))
-        return batches
+                advance(len(batch[0]))
+        return join_batches(batches)
 
     def iter_encoded_images(
         self, images: Sequence[ImageSource], batch_size: int = 64, *, patches: bool = False
     ) -> Iterator[EncodedImages]:
-        """Encode images batch by batch; an unreadable image becomes an error entry, not a stop.
+        """Encode images batch by batch; an unreadable image becomes an error entry.
 
         Images are decoded in threads ahead of the model, at most two batches at a time, so memory
         does not grow with the number of images.
@@ -280,25 +291,24 @@ class CLIPEncoder:
         Args:
             images: n images, as for `encode_images`.
             batch_size: Images to encode at a time.
-            patches: Also give patch features, as `encode_images_and_patches` does.
+            patches: Also return patch features, as `encode_images_and_patches` does.
+
+        Yields:
+            At least one batch; without images it has no rows.
         """
         check_is_list(images)
-        waiting: _Launched | None = None
+        # A GPU works on a batch while the one before it is fetched and used.
+        n_ahead = 0 if self.device.type == "cpu" else 1
+        started: list[Callable[[], EncodedImages]] = []
         for pixels in _read_ahead(self._read_pixels, images, batch_size):
-            good = [p for p in pixels if not isinstance(p, ImageError)]
-            errors = [p if isinstance(p, ImageError) else None for p in pixels]
-            launched = self._launch(good, errors, patches=patches)
-            # A GPU works on this batch while the one before it is fetched and used.
-            if waiting is not None:
-                yield waiting.fetch()
-            waiting = launched
-            if self.device.type == "cpu":
-                yield waiting.fetch()
-                waiting = None
-        if waiting is not None:
-            yield waiting.fetch()
+            started.append(self._start(pixels, patches))
+            if len(started) > n_ahead:
+                yield started.pop(0)()
+        for fetch in started:
+            yield fetch()
 
-    def _read_pixels(self, source: ImageSource) -> FloatArray | ImageError:
+    def _read_pixels(self, source: ImageSource) -> _Pixels:
+        name = f"{os.fspath(source)}: " if isinstance(source, (str, os.PathLike)) else ""
         try:
             image = read_image(
                 source, exif_orientation=self.exif_orientation, background=self.background
@@ -308,26 +318,30 @@ class CLIPEncoder:
         try:
             return self.preprocessing(image)
         except ImageError as error:
-            if isinstance(source, (str, os.PathLike)):
-                return ImageError(f"{os.fspath(source)}: {error}")
-            return error
+            return ImageError(f"{name}{error}")
 
     @torch.inference_mode()
-    def _launch(
-        self, pixels: list[FloatArray], errors: list[ImageError | None], *, patches: bool
-    ) -> _Launched:
-        """Start the work on a batch; on a GPU nothing here waits for it."""
-        if not pixels:
-            nothing = torch.empty(0, self.n_patches, self.dim) if patches else None
-            return _Launched(torch.empty(0, self.dim), nothing, errors)
-        batch = torch.from_numpy(np.stack(pixels))
-        if self.device.type == "cuda":
-            batch = batch.pin_memory()
-        batch = batch.to(self.device, non_blocking=True).to(self.dtype)
-        if patches:
-            return _Launched(*image_and_patch_features(self._model, batch), errors)
-        pooled = self._vision(pixel_values=batch).pooler_output
-        return _Launched(self._model.visual_projection(pooled), None, errors)
+    def _start(self, pixels: list[_Pixels], patches: bool) -> Callable[[], EncodedImages]:
+        """Start encoding a batch and return what waits for its features.
+
+        On a GPU nothing else here waits.
+        """
+        readable = [image for image in pixels if not isinstance(image, ImageError)]
+        errors = [image if isinstance(image, ImageError) else None for image in pixels]
+        features, local = torch.empty(0, self.dim), torch.empty(0, self.n_patches, self.dim)
+        if readable:
+            batch = torch.from_numpy(np.stack(readable))
+            if self.device.type == "cuda":
+                batch = batch.pin_memory()
+            batch = batch.to(self.device, non_blocking=True).to(self.dtype)
+            if patches:
+                features, local = image_and_patch_features(self._model, batch)
+            else:
+                pooled = self._vision(pixel_values=batch).pooler_output
+                features = self._model.visual_projection(pooled)
+        return lambda: EncodedImages(
+            _to_numpy(features), errors, _to_numpy(local) if patches else None
+        )
 
 
 def _to_numpy(features: torch.Tensor) -> FloatArray:
@@ -336,20 +350,21 @@ def _to_numpy(features: torch.Tensor) -> FloatArray:
 
 
 def _read_ahead(
-    read: Callable[[ImageSource], FloatArray | ImageError],
-    sources: Sequence[ImageSource],
-    batch_size: int,
-) -> Iterator[list[FloatArray | ImageError]]:
+    read: Callable[[ImageSource], _Pixels], sources: Sequence[ImageSource], batch_size: int
+) -> Iterator[list[_Pixels]]:
+    """Yield the results of `read` in batches while the next one is read; one batch at least."""
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}.")
-    waiting: list[list[Future[FloatArray | ImageError]]] = []
     remaining = iter(sources)
     with ThreadPoolExecutor(max_workers=_DECODE_WORKERS) as pool:
+
+        def submit() -> list[Future[_Pixels]]:
+            return [pool.submit(read, source) for source in islice(remaining, batch_size)]
+
+        current = submit()
         while True:
-            batch = [pool.submit(read, source) for source in islice(remaining, batch_size)]
-            if batch:
-                waiting.append(batch)
-            if not waiting:
+            following = submit()
+            yield [future.result() for future in current]
+            if not following:
                 return
-            if len(waiting) == 2 or not batch:
-                yield [future.result() for future in waiting.pop(0)]
+            current = following

@@ -7,7 +7,7 @@ the "no" tower under the names that a CLIPModel gives its text tower, and the le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,6 @@ from transformers import CLIPModel
 
 from negrefine.encoders.base import FloatArray
 from negrefine.encoders.clip import CLIPEncoder
-from negrefine.encoders.preprocessing import Preprocessing
-from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError
 
 NO_TOWER = "no_text_model.safetensors"
@@ -31,30 +29,16 @@ PROMPT_NO = "prompt_no"
 class CLIPNEncoder(CLIPEncoder):
     """A `CLIPEncoder` that also encodes texts with the "no" tower. Made by `load_encoder`."""
 
-    def __init__(
-        self,
-        model: CLIPModel,
-        tokenizer: TextTokenizer,
-        preprocessing: Preprocessing,
-        *,
-        no_model: CLIPModel,
-        fingerprint: Callable[[], str],
-        **settings: Any,
-    ) -> None:
-        super().__init__(model, tokenizer, preprocessing, fingerprint=fingerprint, **settings)
-        self._no_encoder = CLIPEncoder(
-            no_model,
-            tokenizer,
-            preprocessing,
-            fingerprint=lambda: f"{fingerprint()}-no",
-            **settings,
-        )
+    def __init__(self, *model_files: Any, no_model: CLIPModel, **settings: Any) -> None:
+        """Take what `CLIPEncoder` takes, and a CLIPModel whose text tower is the "no" tower."""
+        super().__init__(*model_files, **settings)
+        self._no_model = no_model
 
     def encode_texts_no(
         self, texts: Sequence[str], batch_size: int = 1024, *, show_progress_bar: bool = False
     ) -> FloatArray:
         """Encode texts with the "no" tower; arguments and result as `encode_texts`."""
-        return self._no_encoder.encode_texts(texts, batch_size, show_progress_bar=show_progress_bar)
+        return self._encode_texts(self._no_model, texts, batch_size, show_progress_bar)
 
 
 def load_no_tower(directory: Path, model: CLIPModel, name: str) -> CLIPModel | None:

@@ -10,8 +10,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -39,14 +38,37 @@ _BASE_FILES = (
     "preprocessor_config.json",
     "processor_config.json",
 )
-_BLOCK_PARTS = {
-    "ln_1": "layer_norm1",
-    "attn.out_proj": "self_attn.out_proj",
-    "ln_2": "layer_norm2",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
+# Tensors of open_clip and their names in a `transformers.CLIPModel`. "@" is "" in the "yes" tower
+# and "_no" in the "no" tower.
+_IMAGE_TENSORS = {
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.ln_pre.weight": "vision_model.pre_layrnorm.weight",
+    "visual.ln_pre.bias": "vision_model.pre_layrnorm.bias",
+    "visual.ln_post.weight": "vision_model.post_layernorm.weight",
+    "visual.ln_post.bias": "vision_model.post_layernorm.bias",
+    "visual.proj": "visual_projection.weight",
 }
-# Not among the tensors; open_clip's ViT-B and ViT-L, which CLIPN was trained on, all have it.
+_TEXT_TENSORS = {
+    "token_embedding@.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding@": "text_model.embeddings.position_embedding.weight",
+    "ln_final@.weight": "text_model.final_layer_norm.weight",
+    "ln_final@.bias": "text_model.final_layer_norm.bias",
+    "text_projection@": "text_projection.weight",
+}
+# Each stands before "weight" and "bias"; "*" stands for q, k and v, which open_clip stacks.
+_BLOCK_TENSORS = {
+    "ln_1.": "layer_norm1.",
+    "attn.in_proj_": "self_attn.*_proj.",
+    "attn.out_proj.": "self_attn.out_proj.",
+    "ln_2.": "layer_norm2.",
+    "mlp.c_fc.": "mlp.fc1.",
+    "mlp.c_proj.": "mlp.fc2.",
+}
+_IMAGE_BLOCKS = "visual.transformer.resblocks"
+_TEXT_BLOCKS = "transformer@.resblocks"
+# Not stored in checkpoints; the ViT-B and ViT-L of open_clip, which CLIPN was trained on, have it.
 _HEAD_WIDTH = 64
 
 
@@ -115,7 +137,7 @@ def read_checkpoint(path: Path) -> Tensors:
     """
     try:
         with warnings.catch_warnings():
-            # torch advises to loosen its checks.
+            # torch advises to relax its checks.
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -126,7 +148,7 @@ def read_checkpoint(path: Path) -> Tensors:
             "when they are loaded, and was refused: get the file from the authors again."
         ) from error
     except Exception as error:
-        # Each way in which a file can be cut short or not be a checkpoint has its own class.
+        # torch raises many classes for files that are cut short or not checkpoints.
         raise EncoderError(
             f"The checkpoint {str(path)!r} is cut short, damaged or not a PyTorch file: "
             "download it again."
@@ -148,7 +170,7 @@ def translate(
 
     Args:
         state: From `read_checkpoint`.
-        name: What error messages call the checkpoint.
+        name: Of the checkpoint, for error messages.
         quick_gelu: See `convert_clipn`.
 
     Returns:
@@ -158,82 +180,58 @@ def translate(
     Raises:
         EncoderError: Tensors are missing or have impossible shapes.
     """
-    model_rules = [*_image_rules(state), *_text_rules(state, ""), _Rule("logit_scale")]
-    no_rules = list(_text_rules(state, "_no"))
+    model = {
+        **_IMAGE_TENSORS,
+        **_block_tensors(state, _IMAGE_BLOCKS, "vision_model.encoder.layers"),
+        **_text_tensors(state, ""),
+        "logit_scale": "logit_scale",
+    }
+    no_tower = _text_tensors(state, "_no")
     if PROMPT_NO in state:
-        no_rules.append(_Rule(PROMPT_NO))
-    missing = [rule.source for rule in (*model_rules, *no_rules) if rule.source not in state]
+        no_tower[PROMPT_NO] = PROMPT_NO
+    missing = [source for source in (*model, *no_tower) if source not in state]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise EncoderError(
             f"The checkpoint {name!r} lacks {', '.join(map(repr, missing[:3]))}{more}: "
-            "it is no CLIPN checkpoint in open_clip's layout, or only a part of one."
+            "it is not a CLIPN checkpoint in open_clip's layout, or only a part of one."
         )
     try:
         config = _config(state, quick_gelu)
-        return _apply(model_rules, state), _apply(no_rules, state), config
+        return _renamed(state, model), _renamed(state, no_tower), config
     except (IndexError, ValueError) as error:
         raise EncoderError(
             f"The tensors of the checkpoint {name!r} have impossible shapes: "
-            "it is no CLIPN checkpoint in open_clip's layout."
+            "it is not a CLIPN checkpoint in open_clip's layout."
         ) from error
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """One tensor of the checkpoint and what becomes of it; several targets split its rows."""
-
-    source: str
-    targets: tuple[str, ...] = ()
-    transposed: bool = False
+def _text_tensors(state: Mapping[str, Tensor], suffix: str) -> dict[str, str]:
+    names = {source.replace("@", suffix): target for source, target in _TEXT_TENSORS.items()}
+    blocks = _TEXT_BLOCKS.replace("@", suffix)
+    return {**names, **_block_tensors(state, blocks, "text_model.encoder.layers")}
 
 
-def _apply(rules: list[_Rule], state: Mapping[str, Tensor]) -> Tensors:
+def _block_tensors(state: Mapping[str, Tensor], source: str, target: str) -> dict[str, str]:
+    return {
+        f"{source}.{layer}.{old}{kind}": f"{target}.{layer}.{new}{kind}"
+        for layer in range(max(1, _n_layers(state, source)))
+        for old, new in _BLOCK_TENSORS.items()
+        for kind in ("weight", "bias")
+    }
+
+
+def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> Tensors:
     tensors = {}
-    for rule in rules:
-        targets = rule.targets or (rule.source,)
-        tensor = state[rule.source].T if rule.transposed else state[rule.source]
-        parts = tensor.chunk(len(targets)) if len(targets) > 1 else (tensor,)
-        for target, part in zip(targets, parts, strict=True):
-            tensors[target] = part.clone(memory_format=torch.contiguous_format)
+    for source, target in names.items():
+        # open_clip multiplies by its projections from the right.
+        tensor = state[source].T if target.endswith("projection.weight") else state[source]
+        letters = "qkv" if "*" in target else "-"
+        parts = tensor.chunk(3) if "*" in target else (tensor,)
+        for letter, part in zip(letters, parts, strict=True):
+            copy = part.clone(memory_format=torch.contiguous_format)
+            tensors[target.replace("*", letter)] = copy
     return tensors
-
-
-def _weight_and_bias(source: str, target: str) -> Iterator[_Rule]:
-    for kind in ("weight", "bias"):
-        yield _Rule(f"{source}.{kind}", (f"{target}.{kind}",))
-
-
-def _block_rules(state: Mapping[str, Tensor], source: str, target: str) -> Iterator[_Rule]:
-    for layer in range(max(1, _n_layers(state, source))):
-        old, new = f"{source}.{layer}", f"{target}.{layer}"
-        for part, renamed in _BLOCK_PARTS.items():
-            yield from _weight_and_bias(f"{old}.{part}", f"{new}.{renamed}")
-        for kind in ("weight", "bias"):
-            split = tuple(f"{new}.self_attn.{letter}_proj.{kind}" for letter in "qkv")
-            yield _Rule(f"{old}.attn.in_proj_{kind}", split)
-
-
-def _image_rules(state: Mapping[str, Tensor]) -> Iterator[_Rule]:
-    embeddings = "vision_model.embeddings"
-    yield _Rule("visual.conv1.weight", (f"{embeddings}.patch_embedding.weight",))
-    yield _Rule("visual.class_embedding", (f"{embeddings}.class_embedding",))
-    yield _Rule("visual.positional_embedding", (f"{embeddings}.position_embedding.weight",))
-    # transformers spells it this way.
-    yield from _weight_and_bias("visual.ln_pre", "vision_model.pre_layrnorm")
-    yield from _weight_and_bias("visual.ln_post", "vision_model.post_layernorm")
-    yield from _block_rules(state, "visual.transformer.resblocks", "vision_model.encoder.layers")
-    yield _Rule("visual.proj", ("visual_projection.weight",), transposed=True)
-
-
-def _text_rules(state: Mapping[str, Tensor], suffix: str) -> Iterator[_Rule]:
-    """Yield the rules of the "yes" tower (suffix "") or the "no" tower (suffix "_no")."""
-    embeddings = "text_model.embeddings"
-    yield _Rule(f"token_embedding{suffix}.weight", (f"{embeddings}.token_embedding.weight",))
-    yield _Rule(f"positional_embedding{suffix}", (f"{embeddings}.position_embedding.weight",))
-    yield from _block_rules(state, f"transformer{suffix}.resblocks", "text_model.encoder.layers")
-    yield from _weight_and_bias(f"ln_final{suffix}", "text_model.final_layer_norm")
-    yield _Rule(f"text_projection{suffix}", ("text_projection.weight",), transposed=True)
 
 
 def _n_layers(state: Mapping[str, Tensor], prefix: str) -> int:
@@ -264,7 +262,7 @@ def _config(state: Mapping[str, Tensor], quick_gelu: bool) -> dict[str, Any]:
         "projection_dim": dim,
         "text_config": {
             "model_type": "clip_text_model",
-            **tower(text_width, "transformer.resblocks"),
+            **tower(text_width, _TEXT_BLOCKS.replace("@", "")),
             "vocab_size": vocabulary,
             "max_position_embeddings": state["positional_embedding"].shape[0],
             # CLIP's start and end tokens are the last two of its vocabulary.
@@ -274,7 +272,7 @@ def _config(state: Mapping[str, Tensor], quick_gelu: bool) -> dict[str, Any]:
         },
         "vision_config": {
             "model_type": "clip_vision_model",
-            **tower(vision_width, "visual.transformer.resblocks"),
+            **tower(vision_width, _IMAGE_BLOCKS),
             "num_channels": 3,
             "image_size": grid * patch,
             "patch_size": patch,

@@ -8,7 +8,9 @@ import threading
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,8 +24,7 @@ DEFAULT_MAX_BYTES = 4 << 30
 _BUSY_SECONDS = 10.0
 # Below the number of parameters that any SQLite allows in one statement.
 _TEXTS_PER_QUERY = 500
-_DAY = 86_400
-# What eviction leaves, so that it does not run at every write.
+# Eviction goes below the limit, so that it does not run at every write.
 _KEPT_SHARE = 0.8
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS spaces (
@@ -47,19 +48,19 @@ _T = TypeVar("_T")
 class EmbeddingCache:
     """Embeddings by (space, text) in one SQLite file that several processes may share.
 
-    A space is whatever else decides the numbers: the model, its precision and the prompt templates.
-    What cannot be read or written is computed instead: the first problem warns, and the file is
-    left alone from then on.
+    A space is what else decides the numbers: the model, its precision and the prompt templates.
+    After a first failure to read or write, which warns, the file is not used any more and
+    embeddings are computed.
 
     Attributes:
         path: The file.
-        max_bytes: Size at which the embeddings that were not used for longest go.
+        max_bytes: At this size the least recently used embeddings are removed.
     """
 
     def __init__(
         self, path: str | os.PathLike[str] | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES
     ) -> None:
-        """Take the file, by default "embeddings.sqlite" in `cache_directory()`; open it later."""
+        """Use a file, by default "embeddings.sqlite" in `cache_directory()`; nothing is opened."""
         self.path = cache_directory() / FILE_NAME if path is None else Path(path)
         self.max_bytes = max_bytes
         self._lock = threading.Lock()
@@ -67,13 +68,9 @@ class EmbeddingCache:
         self._owner = 0
         self._usable = True
 
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy opens the file for itself."""
-        return {"path": self.path, "max_bytes": self.max_bytes}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take up what `__getstate__` gave."""
-        self.__init__(state["path"], max_bytes=state["max_bytes"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles open the file for themselves."""
+        return partial(EmbeddingCache, self.path, max_bytes=self.max_bytes), ()
 
     def get(self, space: str, texts: Sequence[str]) -> list[FloatArray | None]:
         """Return for each text its embedding, float32 (d,), or None."""
@@ -94,13 +91,13 @@ class EmbeddingCache:
                 self._usable = False
                 warnings.warn(
                     f"The embedding cache {str(self.path)!r} cannot be used ({error}); texts are "
-                    "encoded again. Check the room on the disk and the rights, or delete the file.",
+                    "encoded again. Check disk space and permissions, or delete the file.",
                     stacklevel=4,
                 )
                 return None
 
     def _open(self) -> sqlite3.Connection:
-        # A connection must not be used in a forked process.
+        # SQLite connections must not be carried over into a forked process.
         if self._db is None or self._owner != os.getpid():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             db = sqlite3.connect(
@@ -117,32 +114,27 @@ class EmbeddingCache:
     def _get(
         self, db: sqlite3.Connection, space: str, texts: Sequence[str]
     ) -> dict[str, FloatArray]:
-        row = db.execute("SELECT id FROM spaces WHERE name = ?", (space,)).fetchone()
-        if row is None:
-            return {}
         found: dict[str, FloatArray] = {}
         today = _today()
-        stale: list[tuple[int]] = []
+        stale: list[tuple[int, int]] = []
         distinct = list(dict.fromkeys(texts))
         for start in range(0, len(distinct), _TEXTS_PER_QUERY):
-            some = distinct[start : start + _TEXTS_PER_QUERY]
-            marks = ",".join("?" * len(some))
+            batch = distinct[start : start + _TEXTS_PER_QUERY]
+            marks = ",".join("?" * len(batch))
             query = (
                 "SELECT id, text, vector, checksum, used FROM embeddings "  # noqa: S608
-                f"WHERE space = ? AND text IN ({marks})"
+                f"WHERE space = (SELECT id FROM spaces WHERE name = ?) AND text IN ({marks})"
             )
-            for key, text, vector, checksum, used in db.execute(query, (row[0], *some)):
+            for key, text, vector, checksum, used in db.execute(query, (space, *batch)):
                 # SQLite does not notice a changed byte inside a row.
                 if zlib.crc32(vector) == checksum:
                     found[text] = np.frombuffer(vector, dtype="<f4").astype(np.float32)
                     if used < today:
-                        stale.append((key,))
+                        stale.append((today, key))
         if stale:
-            # Once a day is often enough to know what is in use.
-            self._in_transaction(
-                db,
-                lambda: db.executemany(f"UPDATE embeddings SET used = {today} WHERE id = ?", stale),  # noqa: S608
-            )
+            # Eviction needs the day of the last use, no more.
+            with _transaction(db):
+                db.executemany("UPDATE embeddings SET used = ? WHERE id = ?", stale)
         return found
 
     def _put(
@@ -151,31 +143,26 @@ class EmbeddingCache:
         vectors = [row.astype("<f4").tobytes() for row in embeddings]
         if sum(map(len, vectors)) > self.max_bytes:
             return
-        today = _today()
-
-        def write() -> None:
+        with _transaction(db):
             db.execute("INSERT OR IGNORE INTO spaces (name) VALUES (?)", (space,))
             (key,) = db.execute("SELECT id FROM spaces WHERE name = ?", (space,)).fetchone()
             db.executemany(
                 "INSERT OR REPLACE INTO embeddings (space, text, vector, checksum, used) "
                 "VALUES (?, ?, ?, ?, ?)",
                 [
-                    (key, text, vector, zlib.crc32(vector), today)
+                    (key, text, vector, zlib.crc32(vector), _today())
                     for text, vector in zip(texts, vectors, strict=True)
                 ],
             )
-
-        self._in_transaction(db, write)
-        self._evict(db)
+        if _size(db) > self.max_bytes:
+            self._evict(db)
 
     def _evict(self, db: sqlite3.Connection) -> None:
-        if _size(db) <= self.max_bytes:
-            return
         while (size := _size(db)) > _KEPT_SHARE * self.max_bytes:
             (n,) = db.execute("SELECT COUNT(*) FROM embeddings").fetchone()
             if not n:
                 return
-            # Pages free up only when all rows of one are gone, so the share is a first guess.
+            # A page is freed only when all its rows are gone, so the share is a first guess.
             share = max(0.05, 1 - _KEPT_SHARE * self.max_bytes / size)
             db.execute(
                 "DELETE FROM embeddings WHERE id IN "
@@ -184,30 +171,19 @@ class EmbeddingCache:
             )
             db.execute("PRAGMA incremental_vacuum").fetchall()
 
-    @staticmethod
-    def _in_transaction(db: sqlite3.Connection, action: Callable[[], object]) -> None:
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            action()
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
-        db.execute("COMMIT")
-
 
 class ModelCache:
     """The embeddings of one model in a cache.
 
     Args:
         cache: The file.
-        model: Says which model makes the numbers, and how; called at the first use, because a
-            fingerprint reads all weights.
+        model: Returns what identifies the model and its precision; called at the first use,
+            because a fingerprint reads all weights.
     """
 
     def __init__(self, cache: EmbeddingCache, model: Callable[[], str]) -> None:
         self._cache = cache
-        self._model = model
-        self._name: str | None = None
+        self._model = lru_cache(model)
 
     def get(self, templates: str, texts: Sequence[str]) -> list[FloatArray | None]:
         """Return for each text its embedding under some templates, float32 (d,), or None."""
@@ -218,9 +194,7 @@ class ModelCache:
         self._cache.put(self._space(templates), texts, embeddings)
 
     def _space(self, templates: str) -> str:
-        if self._name is None:
-            self._name = self._model()
-        return f"{self._name} {templates}"
+        return f"{self._model()} {templates}"
 
 
 def open_cache(setting: EmbeddingCache | str | os.PathLike[str] | bool) -> EmbeddingCache | None:
@@ -232,8 +206,15 @@ def open_cache(setting: EmbeddingCache | str | os.PathLike[str] | bool) -> Embed
     return EmbeddingCache(setting)
 
 
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    with db:
+        yield
+
+
 def _today() -> int:
-    return int(time.time()) // _DAY
+    return int(time.time()) // 86_400
 
 
 def _size(db: sqlite3.Connection) -> int:

@@ -1,14 +1,15 @@
-"""Image files and arrays in, 8-bit RGB out; whatever is wrong with one becomes an `ImageError`."""
+"""Find images and read them as 8-bit RGB; any fault of an image becomes an `ImageError`."""
 
 from __future__ import annotations
 
 import glob
+import math
 import os
 import struct
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -19,10 +20,10 @@ from negrefine.errors import ImageError, InputError
 
 ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
 
-# Registered with Pillow, but data sets, films, or drawings that need an outside interpreter.
-_NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+# Pillow registers these too: data, films, and drawings that need an external interpreter.
+_NO_IMAGES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 
-# EXIF orientation -> the transposition that sets the picture upright.
+# EXIF orientation to the transposition that turns the image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,22 +46,20 @@ def read_image(
     """Return `source` as a new Pillow image in mode RGB, fully decoded.
 
     Args:
-        source: A path, a Pillow image (left as it is; of an animation its current frame), or a
-            uint8 array of shape (h, w, 3) in RGB order or (h, w) in grey. Of an animated file the
-            first frame is read.
-        exif_orientation: Turn the picture upright as its EXIF orientation says. Pillow turns TIFF
-            files by itself, whatever is given here.
-        background: Colour (red, green, blue; 0 to 255) on which transparent pixels are laid. None
+        source: A path (the first frame of an animated file), a Pillow image (its current frame; it
+            is not changed), or a uint8 array of shape (h, w, 3) in RGB order or (h, w) in grey.
+        exif_orientation: Turn the image upright by its EXIF orientation. Pillow always turns TIFF
+            files.
+        background: Composite transparent pixels over this colour (red, green, blue; 0 to 255). None
             ignores transparency, as `Image.convert("RGB")` does.
 
-    Every mode is converted as `Image.convert("RGB")` converts it, except 16-bit and 32-bit integer
-    grey, which Pillow would clip at 255: 0..65535 is scaled to 0..255 by round(v / 257). Colour
-    profiles are not applied.
+    Every mode is converted as by `Image.convert("RGB")`, except 16-bit and 32-bit integer grey,
+    which Pillow would clip at 255: 0..65535 is scaled to 0..255 by round(v / 257). Colour profiles
+    are not applied.
 
     Files of more than twice `PIL.Image.MAX_IMAGE_PIXELS` pixels (178,956,970 unless changed; None
-    means no limit) are refused from their header, before anything is decoded. Below that limit
-    nothing warns. Damaged or shortened files are refused as long as nobody in the process has set
-    `PIL.ImageFile.LOAD_TRUNCATED_IMAGES`.
+    means no limit) are refused by their header, before they are decoded; smaller ones do not warn.
+    Truncated files are refused unless `PIL.ImageFile.LOAD_TRUNCATED_IMAGES` is set.
 
     Raises:
         ImageError: The file is missing, unreadable, empty, not an image, damaged or too large, or
@@ -77,7 +76,10 @@ def read_image(
             f"An image must be a path, a Pillow image or a uint8 array, not {type(source).__name__}"
             "; convert it first."
         )
-    name = getattr(image, "filename", "") or f"the image given ({image.mode}, {_by(image.size)})"
+    name = (
+        getattr(image, "filename", "")
+        or f"the image given ({image.mode}, {_dimensions(image.size)})"
+    )
     return _decode(image, str(name), exif_orientation, background)
 
 
@@ -93,13 +95,13 @@ def check_is_list(images: Sequence[ImageSource]) -> None:
 
 
 def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Return the image files that files, folders and patterns stand for.
+    """Return the image files that are named, in folders, or match patterns.
 
-    A folder stands for all image files below it (by extension, for formats that Pillow opens),
-    sorted; hidden files and folders are skipped, links to folders followed once. A pattern (`*`,
-    `?`, `[...]`, and `**` for any depth) stands for the image files and folders that match it. A
-    file named outright is kept whatever its extension. The order is that of the arguments, sorted
-    inside each; of a file met twice the first is kept.
+    A folder gives all image files below it (by extension, for formats that Pillow opens); hidden
+    files and folders are skipped, links to folders followed once. A pattern (`*`, `?`, `[...]`, and
+    `**` for any depth) gives the image files, and those of the folders, that match it. A file that
+    is named itself is kept whatever its extension. The order is that of the arguments, sorted
+    within each; a file that is found twice is kept where it is found first.
 
     Raises:
         InputError: Nothing is given, a path is missing, a folder cannot be listed or holds no
@@ -111,7 +113,7 @@ def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
         raise InputError("No image is named; give image files, folders or patterns.")
     found: dict[str, Path] = {}
     for path in paths:
-        for file in _expand(os.fspath(path)):
+        for file in _files_of(os.fspath(path)):
             found.setdefault(os.path.abspath(file), file)  # noqa: PTH100 - resolve() follows links
     return list(found.values())
 
@@ -119,7 +121,7 @@ def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
 def _read_file(
     name: str, exif_orientation: bool, background: tuple[int, int, int] | None
 ) -> Image.Image:
-    # Asked for beforehand because Windows reports a folder as a denied permission.
+    # Checked first because Windows reports a folder as a denied permission.
     if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises where a parent is not readable
         raise ImageError(f"{name}: is a folder, not an image; name the files inside it.")
     try:
@@ -131,52 +133,39 @@ def _read_file(
             f"{name}: permission denied; make the file readable for this user."
         ) from None
     except (OSError, ValueError) as error:
-        raise ImageError(f"{name}: cannot be opened ({_said(error)}); check the path.") from error
+        raise ImageError(f"{name}: cannot be opened ({_reason(error)}); check the path.") from error
     with stream:
         image = _open(stream, name)
-        limit = Image.MAX_IMAGE_PIXELS
-        pixels = image.width * image.height
-        if limit is not None and pixels > 2 * limit:
-            raise _too_large(name, _by(image.size))
-        if limit is not None and pixels > limit:
-            with _no_size_warning():
-                return _decode(image, name, exif_orientation, background)
-        return _decode(image, name, exif_orientation, background)
+        limit = math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
+        n_pixels = image.width * image.height
+        if n_pixels > 2 * limit:
+            raise _too_large(name, _dimensions(image.size))
+        with _no_size_warning() if n_pixels > limit else nullcontext():
+            return _decode(image, name, exif_orientation, background)
 
 
 def _open(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
-    """Do what `Image.open` does, less its warning about large images.
+    """Do what `Image.open` does, without its warning about large images.
 
-    That warning could only be kept back with `warnings.catch_warnings`, which is not safe in
-    threads, and files are decoded in threads.
+    Only `warnings.catch_warnings` could suppress that warning. It is not safe in threads, and files
+    are decoded in threads.
     """
-    try:
+    with _image_errors(name):
         prefix = stream.read(16)
         if not prefix:
             raise ImageError(f"{name}: the file is empty (0 bytes); copy or download it again.")
         reasons: list[str] = []
-        tried: set[str] = set(_NO_PICTURES)
-        for load_plugins in (Image.preinit, Image.init):
-            load_plugins()
-            for kind, (factory, accept) in list(Image.OPEN.items()):
-                if kind in tried:
-                    continue
-                tried.add(kind)
-                accepted = accept(prefix) if accept else True
-                if isinstance(accepted, str):
-                    reasons.append(accepted)
-                elif accepted:
-                    stream.seek(0)
-                    try:
-                        return factory(stream, name)
-                    except (SyntaxError, IndexError, TypeError, struct.error):
-                        continue
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise _too_large(name, "its") from error
-    except Exception as error:
-        raise _damaged(name, error) from error
+        # The common formats are tried first.
+        Image.preinit()
+        Image.init()
+        for kind, (factory, accept) in list(Image.OPEN.items()):
+            accepted = kind not in _NO_IMAGES and (accept is None or accept(prefix))
+            if isinstance(accepted, str):
+                reasons.append(accepted)
+            elif accepted:
+                stream.seek(0)
+                with suppress(SyntaxError, IndexError, TypeError, struct.error):
+                    return factory(stream, name)
     why = f" ({'; '.join(reasons)})" if reasons else ""
     raise ImageError(
         f"{name}: is not an image that Pillow can read{why}; save it as PNG or JPEG, or leave it"
@@ -190,17 +179,13 @@ def _decode(
     exif_orientation: bool,
     background: tuple[int, int, int] | None,
 ) -> Image.Image:
-    try:
+    with _image_errors(name):
         image.load()
-        rgb = _to_rgb(image) if background is None else _over(image, background)
+        rgb = _to_rgb(image) if background is None else _composite(image, background)
         turn = _UPRIGHT.get(_orientation(image)) if exif_orientation else None
         if turn is not None:
             rgb = rgb.transpose(turn)
-    except Image.DecompressionBombError as error:
-        raise _too_large(name, "its") from error
-    except Exception as error:
-        raise _damaged(name, error) from error
-    # Metadata left here would turn the picture a second time if it is read again.
+    # With its metadata the image would be turned a second time if it is read again.
     rgb.info = {}
     return rgb
 
@@ -210,14 +195,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
     elif image.mode == "P" and "transparency" in image.info:
-        # The same colours, without Pillow's advice to keep the transparency.
+        # Gives the same colours without Pillow's warning about transparency.
         image = image.convert("RGBA")
     elif image.mode in ("RGBa", "La"):
         image = image.convert(image.mode.upper())
     return image.convert("RGB")
 
 
-def _over(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+def _composite(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     if not ("transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La")):
         return _to_rgb(image)
     if image.mode == "La":
@@ -230,7 +215,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:
-        # The pixels are whole; viewers, too, show a picture whose metadata cannot be parsed.
+        # The pixels can be decoded; viewers, too, show images whose metadata cannot be parsed.
         return 1
     return value if isinstance(value, int) else 1
 
@@ -247,7 +232,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 @contextmanager
 def _no_size_warning() -> Iterator[None]:
-    # catch_warnings swaps a global list, so one thread at a time, and only for images of this size.
+    # catch_warnings changes a global list: one thread at a time, and only for large images.
     with _large_image, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
@@ -261,32 +246,41 @@ def _too_large(name: str, size: str) -> ImageError:
     )
 
 
-def _damaged(name: str, error: Exception) -> ImageError:
-    return ImageError(
-        f"{name}: the image is damaged, cut short or of a kind that Pillow cannot decode"
-        f" ({_said(error)}); copy it again or save it as PNG or JPEG."
-    )
+@contextmanager
+def _image_errors(name: str) -> Iterator[None]:
+    """Turn whatever Pillow raises into an ImageError."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, "its") from error
+    except Exception as error:
+        raise ImageError(
+            f"{name}: the image is damaged, cut short or of a kind that Pillow cannot decode"
+            f" ({_reason(error)}); copy it again or save it as PNG or JPEG."
+        ) from error
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def _by(size: tuple[int, int]) -> str:
+def _dimensions(size: tuple[int, int]) -> str:
     return f"{size[0]:,} x {size[1]:,}"
 
 
-def _expand(path: str) -> list[Path]:
+def _files_of(path: str) -> list[Path]:
     if os.path.isdir(path):  # noqa: PTH112 - as in _read_file
         files = images_below(path)
         if not files:
             raise InputError(f"{path}: the folder holds no image; check the path.")
         return files
     if os.path.lexists(path):
-        if Path(path).is_symlink() and not os.path.exists(path):  # noqa: PTH110 - likewise
-            raise InputError(f"{path}: is a link to something missing; mend or remove it.")
+        if not os.path.exists(path):  # noqa: PTH110 - likewise
+            raise InputError(f"{path}: is a link to a missing file; repair or remove it.")
         return [Path(path)]
     if not glob.has_magic(path):
         raise InputError(f"{path}: there is no such file or folder; check the path.")
@@ -310,7 +304,7 @@ def images_below(folder: str | os.PathLike[str]) -> list[Path]:
 
     def refuse(error: OSError) -> None:
         raise InputError(
-            f"{error.filename}: the folder cannot be listed ({_said(error)}); make it readable or"
+            f"{error.filename}: the folder cannot be listed ({_reason(error)}); make it readable or"
             " leave it out."
         ) from error
 
@@ -323,14 +317,11 @@ def images_below(folder: str | os.PathLike[str]) -> list[Path]:
             continue
         entered.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [
-            Path(here, name)
-            for name in names
-            if not name.startswith(".") and _has_image_extension(name)
-        ]
+        visible = (name for name in names if not name.startswith("."))
+        files += [Path(here, name) for name in visible if _has_image_extension(name)]
     return sorted(files)
 
 
 def _has_image_extension(name: str) -> bool:
     kind = Image.registered_extensions().get(Path(name).suffix.lower())
-    return kind in Image.OPEN and kind not in _NO_PICTURES
+    return kind in Image.OPEN and kind not in _NO_IMAGES

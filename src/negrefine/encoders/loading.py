@@ -5,48 +5,39 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import torch
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from transformers import AutoTokenizer, CLIPModel
-from transformers.utils import logging as transformers_logging
 
+from negrefine import hub
 from negrefine.encoders.clip import CLIPEncoder
 from negrefine.encoders.clipn import CLIPNEncoder, load_no_tower
-from negrefine.encoders.embedding_cache import EmbeddingCache, open_cache
+from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError
 
 BUILTIN = "builtin"
+_CLIP = hub.ModelKind(
+    noun="CLIPModel",
+    example="openai/clip-vit-base-patch16",
+    builtin=BUILTIN,
+    advice="the files are damaged or do not belong together",
+    files=("*.json", "vocab.*", "merges.txt"),
+    error=EncoderError,
+)
 _OPENAI_CONTEXT = 77
-_WEIGHTS = "*.safetensors"
-_HUB_FILES = ["*.json", _WEIGHTS, "vocab.*", "merges.txt"]
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+# Fields of config.json that change without a change of features.
 _VOLATILE_CONFIG = {
     "_name_or_path",
     "architectures",
     "dtype",
     "torch_dtype",
     "transformers_version",
-}
-_DTYPES = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
 }
 
 
@@ -101,7 +92,10 @@ def load_encoder(
             "and only Hugging Face CLIPModel directories (model_type 'clip') can be loaded."
         )
     identity_files = _files_of_identity(directory)
-    model = _load_model(directory, name, _pick_dtype(dtype), _pick_device(device))
+    hub.check_dtype(dtype, EncoderError)
+    placement = hub.pick_device(device, EncoderError)
+    weights_dtype = "float32" if dtype == "auto" else dtype
+    model = hub.load_weights(CLIPModel, _CLIP, directory, name, weights_dtype).to(placement)
     context_length = int(model.config.text_config.max_position_embeddings)
     cut = context_length < _OPENAI_CONTEXT if truncate is None else truncate
     preprocessing = load_preprocessing(directory, name, resample)
@@ -111,18 +105,11 @@ def load_encoder(
             f"The image preprocessing of {name!r} is unusable: its images come out as "
             f"{preprocessing.output_size} and the model takes {(side, side)}; correct crop_size."
         )
-    options: dict[str, Any] = {
-        "revision": revision,
-        "resample": resample,
-        "exif_orientation": exif_orientation,
-        "background": list(background) if background is not None else None,
-        "truncate": truncate,
-    }
     identity = {
         "config": _stable_config(config),
         "preprocessing": preprocessing.as_dict(),
         "exif_orientation": exif_orientation,
-        "background": options["background"],
+        "background": None if background is None else list(background),
     }
     tokenizer = TextTokenizer(load_tokenizer(directory, name), context_length, truncate=cut)
     if tokenizer.n_ids > int(model.config.text_config.vocab_size):
@@ -130,19 +117,48 @@ def load_encoder(
             f"The tokenizer of {name!r} has {tokenizer.n_ids} tokens and the model embeds "
             f"{model.config.text_config.vocab_size}: the files do not belong together."
         )
-    settings: dict[str, Any] = {
-        "name": name,
-        "options": {key: value for key, value in options.items() if value is not None},
-        "fingerprint": lambda: _fingerprint(identity_files, identity, name),
+    settings = {
+        "device": device,
+        "dtype": dtype,
+        "revision": revision,
+        "resample": resample,
         "exif_orientation": exif_orientation,
         "background": background,
-        "cache": open_cache(cache),
+        "truncate": truncate,
+        "cache": cache,
         "compile_images": compile_images,
+    }
+    arguments: dict[str, Any] = {
+        "name": name,
+        "settings": settings,
+        "fingerprint": lambda: _fingerprint(identity_files, identity, name),
+        "reload": reload_encoder,
     }
     no_model = load_no_tower(directory, model, name)
     if no_model is not None:
-        return CLIPNEncoder(model, tokenizer, preprocessing, no_model=no_model, **settings)
-    return CLIPEncoder(model, tokenizer, preprocessing, **settings)
+        return CLIPNEncoder(model, tokenizer, preprocessing, no_model=no_model, **arguments)
+    return CLIPEncoder(model, tokenizer, preprocessing, **arguments)
+
+
+def reload_encoder(name: str, settings: Mapping[str, Any], fingerprint: str | None) -> CLIPEncoder:
+    """Load a pickled encoder.
+
+    Args:
+        name: As `name_or_path` of `load_encoder`.
+        settings: Its keyword arguments.
+        fingerprint: What the fingerprint was, or None if it was not known.
+
+    Raises:
+        EncoderError: The model cannot be loaded, or its fingerprint differs.
+    """
+    encoder = load_encoder(name, **settings)
+    if fingerprint is not None and encoder.fingerprint != fingerprint:
+        raise EncoderError(
+            f"The model {name!r} has changed since this encoder was pickled (fingerprint "
+            f"{encoder.fingerprint[:12]}, not {fingerprint[:12]}): restore its files, or load and "
+            "pickle it again."
+        )
+    return encoder
 
 
 def find_model_directory(name: str, revision: str | None, *, weights: bool = True) -> Path:
@@ -158,73 +174,7 @@ def find_model_directory(name: str, revision: str | None, *, weights: bool = Tru
     """
     if name == BUILTIN:
         return Path(str(files("negrefine.encoders") / "builtin" / "model"))
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path.resolve()
-    looks_like_a_path = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
-    if path.exists() or looks_like_a_path:
-        raise EncoderError(
-            f"{name!r} is not a directory: give the directory that holds config.json and "
-            "model.safetensors, a hub id such as 'openai/clip-vit-base-patch16', or 'builtin'."
-        )
-    return _download(name, revision, weights)
-
-
-def _download(name: str, revision: str | None, weights: bool) -> Path:
-    files = [pattern for pattern in _HUB_FILES if weights or pattern != _WEIGHTS]
-    try:
-        directory = Path(snapshot_download(name, revision=revision, allow_patterns=files))
-        if weights and revision is None and not any(directory.glob("*.safetensors")):
-            converted = _safetensors_pull_request(name)
-            if converted is not None:
-                directory = Path(
-                    snapshot_download(name, revision=converted, allow_patterns=_HUB_FILES)
-                )
-    except HFValidationError as error:
-        raise EncoderError(
-            f"{name!r} is neither a directory nor a hub id such as "
-            "'openai/clip-vit-base-patch16', nor 'builtin'."
-        ) from error
-    except GatedRepoError as error:
-        raise EncoderError(
-            f"The model {name!r} is gated on the hub: accept its terms there and log in with "
-            "'hf auth login', or give a local directory."
-        ) from error
-    except (RevisionNotFoundError, EntryNotFoundError) as error:
-        if isinstance(error, LocalEntryNotFoundError):
-            raise _unreachable(name) from error
-        raise EncoderError(f"The hub has no revision {revision!r} of {name!r}.") from error
-    except RepositoryNotFoundError as error:
-        raise EncoderError(
-            f"The hub has no public model {name!r}: check the spelling, or give a local directory."
-        ) from error
-    except Exception as error:
-        # The HTTP client's own exception classes change between releases of huggingface_hub; all
-        # that is left at this point is a connection that failed.
-        raise _unreachable(name) from error
-    return directory
-
-
-def _unreachable(name: str) -> EncoderError:
-    return EncoderError(
-        f"The model hub cannot be reached and {name!r} is not in its local cache: give a local "
-        "CLIPModel directory, point HF_HOME at a cache that holds the model, or use the encoder "
-        "'builtin', which needs no network."
-    )
-
-
-def _safetensors_pull_request(name: str) -> str | None:
-    """Find the hub's own conversion of a repository that holds only pickled weights."""
-    try:
-        for discussion in HfApi().get_repo_discussions(
-            name, author="SFconvertbot", discussion_type="pull_request"
-        ):
-            if discussion.status in {"open", "draft"}:
-                return discussion.git_reference
-    except Exception:
-        # Nothing to find offline; that weights are missing is said where they are read.
-        return None
-    return None
+    return hub.find_directory(_CLIP, name, revision, weights=weights)
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
@@ -241,87 +191,15 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _pick_device(device: str) -> torch.device:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise EncoderError(
-            f"The device {device!r} cannot be used here: use 'auto', 'cpu' or 'cuda'."
-        ) from error
-    return chosen
-
-
-def _pick_dtype(dtype: str) -> torch.dtype:
-    if dtype == "auto":
-        return torch.float32
-    if dtype not in _DTYPES:
-        raise EncoderError(f"dtype must be 'auto' or one of {sorted(_DTYPES)}, not {dtype!r}.")
-    return _DTYPES[dtype]
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep `transformers` from drawing bars and logging while a model is read."""
-    bar = transformers_logging.is_progress_bar_enabled()
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bar:
-            transformers_logging.enable_progress_bar()
-
-
-def _load_model(directory: Path, name: str, dtype: torch.dtype, device: torch.device) -> CLIPModel:
-    if not any(directory.glob("*.safetensors")):
-        raise EncoderError(
-            f"{name!r} holds no safetensors weights (*.safetensors), and pickled weights are never "
-            "loaded: convert them once with save_pretrained, or pick another revision."
-        )
-    try:
-        with quiet_transformers():
-            model, report = CLIPModel.from_pretrained(
-                directory,
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except Exception as error:
-        # Truncated weights, wrong shapes and broken configurations each raise their own class.
-        raise EncoderError(
-            f"The weights of {name!r} cannot be loaded ({_first_line(error)}): "
-            "the files are damaged or do not belong together."
-        ) from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise EncoderError(
-            f"The weights of {name!r} lack {len(missing)} tensors, {missing[0]!r} among them: "
-            "the files are damaged or do not belong together."
-        )
-    return model.to(device).eval().requires_grad_(False)
-
-
 def load_tokenizer(directory: Path, name: str) -> Any:
     """Return the `tokenizers.Tokenizer` of a model directory; EncoderError if it has none."""
-    try:
-        # Without its files transformers makes up a tokenizer that knows no words.
+    advice = "tokenizer.json, or vocab.json with merges.txt, is needed"
+    with hub.loading(f"The tokenizer of {name!r} cannot be loaded", advice, EncoderError):
+        # Without these files transformers would make up a tokenizer that knows no words.
         if not (directory / "tokenizer.json").is_file():
             for file in ("vocab.json", "merges.txt"):
                 (directory / file).stat()
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-        return tokenizer.backend_tokenizer
-    except Exception as error:
-        raise EncoderError(
-            f"The tokenizer of {name!r} cannot be loaded ({_first_line(error)}): "
-            "tokenizer.json, or vocab.json with merges.txt, is needed."
-        ) from error
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True).backend_tokenizer
 
 
 def load_preprocessing(directory: Path, name: str, resample: str | None) -> Preprocessing:
@@ -339,10 +217,6 @@ def load_preprocessing(directory: Path, name: str, resample: str | None) -> Prep
         raise EncoderError(f"The image preprocessing of {name!r} is unusable: {error}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
 def _stable_config(config: Any) -> Any:
     if isinstance(config, dict):
         return {k: _stable_config(v) for k, v in config.items() if k not in _VOLATILE_CONFIG}
@@ -352,7 +226,7 @@ def _stable_config(config: Any) -> Any:
 def _files_of_identity(directory: Path) -> dict[Path, tuple[int, int]]:
     """Return {file: (size, time of last change)} of the weights and the tokenizer."""
     files = [directory / name for name in _TOKENIZER_FILES if (directory / name).exists()]
-    files += sorted(directory.glob("*.safetensors"))
+    files += sorted(directory.glob(hub.WEIGHTS))
     return {file: _size_and_time(file) for file in files}
 
 
@@ -365,7 +239,7 @@ def _fingerprint(files: dict[Path, tuple[int, int]], identity: dict[str, Any], n
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     try:
         for file, before in files.items():
-            digest.update(file.name.encode() + _file_digest(file))
+            digest.update(file.name.encode() + hub.file_digest(file))
             if _size_and_time(file) != before:
                 raise FileNotFoundError(file)
     except OSError as error:
@@ -374,11 +248,3 @@ def _fingerprint(files: dict[Path, tuple[int, int]], identity: dict[str, Any], n
             "again."
         ) from error
     return digest.hexdigest()
-
-
-def _file_digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.digest()

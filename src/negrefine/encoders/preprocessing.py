@@ -20,27 +20,33 @@ _FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-# What each family of Hugging Face image processors assumes for a field that its file leaves out.
+# What the families of Hugging Face image processors assume for fields that a file leaves out.
 _CLIP_DEFAULTS: Mapping[str, Any] = {
+    "do_resize": True,
     "size": {"shortest_edge": 224},
+    "resample": 3,
     "do_center_crop": True,
+    "crop_size": 224,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
     "image_mean": _CLIP_MEAN,
     "image_std": _CLIP_STD,
 }
-_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "CLIP": _CLIP_DEFAULTS,
-    "ChineseCLIP": _CLIP_DEFAULTS,
-    "Siglip": {
-        "size": {"height": 224, "width": 224},
-        "do_center_crop": False,
-        "image_mean": (0.5, 0.5, 0.5),
-        "image_std": (0.5, 0.5, 0.5),
-    },
+_SIGLIP_CHANGES: Mapping[str, Any] = {
+    "size": {"height": 224, "width": 224},
+    "do_center_crop": False,
+    "image_mean": (0.5, 0.5, 0.5),
+    "image_std": (0.5, 0.5, 0.5),
 }
-_ENDINGS = ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
+_DEFAULTS = {
+    family + ending: {**_CLIP_DEFAULTS, **changes}
+    for family, changes in (("CLIP", {}), ("ChineseCLIP", {}), ("Siglip", _SIGLIP_CHANGES))
+    for ending in ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
+}
 
-# The resized image of a thread-like picture would not fit in memory: 1 x 30,000 pixels with a
-# shorter side of 224 make 1.5 thousand million.
+# Resized, a very elongated image would not fit in memory: 1 x 30,000 pixels with a shorter side of
+# 224 become 1.5 billion.
 MAX_RESIZED_PIXELS = 2**26
 
 
@@ -97,27 +103,29 @@ class Preprocessing:
                 class cannot reproduce.
         """
         inner = config.get("image_processor")
-        fields = inner if isinstance(inner, Mapping) else config
-        defaults = _defaults_of(fields)
-
-        def field(name: str, default: Any = None) -> Any:
-            value = fields.get(name)
-            return defaults.get(name, default) if value is None else value
-
+        given = inner if isinstance(inner, Mapping) else config
+        kind = given.get("image_processor_type") or given.get("feature_extractor_type")
+        defaults = _CLIP_DEFAULTS if kind is None else _DEFAULTS.get(kind)
+        if defaults is None:
+            raise InputError(
+                f"The image processor {kind!r} of the preprocessor configuration is not supported;"
+                " use a model of the family CLIP, ChineseCLIP or Siglip."
+            )
+        fields = {**defaults, **{key: v for key, v in given.items() if v is not None}}
+        for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
+            if not isinstance(fields[name], bool):
+                raise _nonsense(name, fields[name], "true or false")
         square = "height" in defaults["size"]
-        crops = _switch("do_center_crop", field("do_center_crop"))
-        normalises = _switch("do_normalize", field("do_normalize", True))
+        normalises = fields["do_normalize"]
         return cls(
-            resize=_size("size", field("size"), square)
-            if _switch("do_resize", field("do_resize", True))
-            else None,
-            crop=_crop(field("crop_size", 224)) if crops else None,
-            resample=_filter_name(field("resample", 3)),
-            rescale_factor=_number("rescale_factor", field("rescale_factor", 1 / 255))
-            if _switch("do_rescale", field("do_rescale", True))
+            resize=_size("size", fields["size"], square) if fields["do_resize"] else None,
+            crop=_crop(fields["crop_size"]) if fields["do_center_crop"] else None,
+            resample=_filter_name(fields["resample"]),
+            rescale_factor=_number("rescale_factor", fields["rescale_factor"])
+            if fields["do_rescale"]
             else 1.0,
-            mean=_triple("image_mean", field("image_mean")) if normalises else (0.0, 0.0, 0.0),
-            std=_triple("image_std", field("image_std")) if normalises else (1.0, 1.0, 1.0),
+            mean=_triple("image_mean", fields["image_mean"]) if normalises else (0.0, 0.0, 0.0),
+            std=_triple("image_std", fields["image_std"]) if normalises else (1.0, 1.0, 1.0),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -215,33 +223,21 @@ def crop_offset(length: int, crop: int) -> int:
     return round((length - crop) / 2)
 
 
-def _defaults_of(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    kind = fields.get("image_processor_type") or fields.get("feature_extractor_type")
-    if kind is None:
-        return _CLIP_DEFAULTS
-    for family, defaults in _DEFAULTS.items():
-        if kind in [family + ending for ending in _ENDINGS]:
-            return defaults
-    raise InputError(
-        f"The image processor {kind!r} of the preprocessor configuration is not supported; use a"
-        f" model with one of {', '.join(_DEFAULTS)}."
-    )
-
-
 def _size(name: str, value: Any, square: bool) -> int | tuple[int, int]:
-    if _is_side(value):
-        return (value, value) if square else int(value)
+    """Return the shorter side or (height, width); one number is both of these if `square`."""
+    size = value
     if isinstance(value, Mapping):
         given = {key: side for key, side in value.items() if side is not None}
-        if set(given) == {"shortest_edge"} and _is_side(given["shortest_edge"]):
-            return int(given["shortest_edge"])
         if set(given) == {"height", "width"}:
-            value = [given["height"], given["width"]]
-    if isinstance(value, Sequence) and len(value) == 2 and all(map(_is_side, value)):
-        return value[0], value[1]
-    raise _nonsense(
-        name, value, "a whole number, {'shortest_edge': ...} or {'height': ..., 'width': ...}"
-    )
+            size = given["height"], given["width"]
+        elif set(given) == {"shortest_edge"}:
+            size, square = given["shortest_edge"], False
+    if _is_side(size):
+        return (size, size) if square else int(size)
+    if isinstance(size, Sequence) and len(size) == 2 and all(map(_is_side, size)):
+        return size[0], size[1]
+    expected = "a whole number, {'shortest_edge': ...} or {'height': ..., 'width': ...}"
+    raise _nonsense(name, value, expected)
 
 
 def _crop(value: Any) -> tuple[int, int]:
@@ -257,12 +253,6 @@ def _filter_name(value: Any) -> str:
     if isinstance(value, str) and value.lower() in _FILTERS:
         return value.lower()
     raise _nonsense("resample", value, f"0 to 5 or one of {', '.join(_FILTERS)}")
-
-
-def _switch(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _nonsense(name, value, "true or false")
-    return value
 
 
 def _number(name: str, value: Any) -> float:

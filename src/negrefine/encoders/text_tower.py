@@ -1,4 +1,4 @@
-"""CLIP's text tower without repeated work: nothing past the end token, shared prefixes once.
+"""CLIP's text tower without repeated work: no padding past end tokens, shared prefixes once.
 
 The tower is causal and pooled at the end token, so a text's features do not depend on what follows
 that token, and the keys and values of a prefix do not depend on what follows the prefix. Thousands
@@ -8,25 +8,20 @@ of prompts that start with "a photo of the nice" pay for those tokens once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Fewer texts than this under one prefix make batches too small to gain from it.
+# Fewer texts with a common prefix make batches that are too small to gain from it.
 _MIN_SHARING = 32
 
 
-@dataclass(frozen=True)
-class _Prefixes:
-    """Keys and values of prefixes of one length P: for each layer (n, heads, P, head_dim)."""
-
-    keys: list[Tensor]
-    values: list[Tensor]
+# Keys and values of n prefixes of P tokens in one layer, each (n, heads, P, head_dim).
+_KeysValues: TypeAlias = tuple[Tensor, Tensor]
 
 
 def encode_tokens(
@@ -35,18 +30,19 @@ def encode_tokens(
     *,
     batch_size: int,
     token_budget: int,
-    store: Callable[[NDArray[np.intp], Tensor], None],
-) -> None:
+) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
     """Encode token sequences with the text tower and projection of a `transformers.CLIPModel`.
 
     Args:
         model: In evaluation mode.
         ids: One sequence each, with start and end tokens, without padding.
-        batch_size: Most sequences at a time.
-        token_budget: Most tokens at a time, shared prefixes not counted.
-        store: Called with indices into `ids` and their features, (len(indices), d).
+        batch_size: At most this many sequences are encoded at a time.
+        token_budget: At most this many tokens are, shared prefixes not counted.
+
+    Yields:
+        Indices into `ids`, and the features of these texts, (len(indices), d).
     """
-    # What follows the first end token cannot reach the pooled position.
+    # What follows the first end token has no effect on the pooled position.
     texts = [list(row[: row.index(row[-1]) + 1]) for row in ids]
     lengths, rows = share_prefixes(texts, _MIN_SHARING)
     tower = _Tower(model)
@@ -62,7 +58,7 @@ def encode_tokens(
         ):
             indices = members[batch]
             rest = [texts[i][length:] for i in indices]
-            store(indices, tower.pool(rest, cached, length, rows[indices]))
+            yield indices, tower.pool(rest, cached, length, rows[indices])
 
 
 def length_batches(
@@ -108,7 +104,7 @@ def share_prefixes(
     lengths = np.zeros(len(texts), dtype=np.intp)
     rows = np.zeros(len(texts), dtype=np.intp)
     for length in range(tokens.shape[1] - 1, 0, -1):
-        # Sorted, texts with a common prefix stand in one run.
+        # In sorted order, texts with a common prefix follow each other.
         run = np.concatenate([[0], np.cumsum(equal < length)])[: len(texts)]
         free = (lengths == 0) & (sizes > length)
         counts = np.bincount(run[free], minlength=len(texts))
@@ -129,41 +125,38 @@ class _Tower:
         self._final_norm = text.final_layer_norm
         self._projection = model.text_projection
         self._device = text.embeddings.token_embedding.weight.device
-        heads = model.config.text_config.num_attention_heads
-        self._heads = int(heads)
+        self._heads = int(model.config.text_config.num_attention_heads)
 
-    def read_prefixes(self, prefixes: list[list[int]], token_budget: int) -> _Prefixes:
-        length = len(prefixes[0])
-        step = max(1, token_budget // max(length, 1))
+    def read_prefixes(self, prefixes: list[list[int]], token_budget: int) -> list[_KeysValues]:
+        """Return for each layer the keys and values of prefixes of one length."""
+        step = max(1, token_budget // len(prefixes[0]))
         parts = [
             self._read_prefixes(prefixes[start : start + step])
             for start in range(0, len(prefixes), step)
         ]
-        layers = range(len(self._layers))
-        return _Prefixes(
-            [torch.cat([part.keys[layer] for part in parts]) for layer in layers],
-            [torch.cat([part.values[layer] for part in parts]) for layer in layers],
-        )
+        return [
+            (torch.cat([keys for keys, _ in layer]), torch.cat([values for _, values in layer]))
+            for layer in zip(*parts, strict=True)
+        ]
 
-    def _read_prefixes(self, prefixes: list[list[int]]) -> _Prefixes:
+    def _read_prefixes(self, prefixes: list[list[int]]) -> list[_KeysValues]:
         hidden = self._embed(torch.tensor(prefixes, device=self._device), 0)
         length = hidden.shape[1]
         blocked = torch.ones(length, length, dtype=torch.bool, device=self._device).triu(1)
-        keys, values = [], []
+        cached = []
         for layer in self._layers:
             x = layer.layer_norm1(hidden)
             key, value = self._keys_and_values(layer, x)
-            keys.append(key)
-            values.append(value)
+            cached.append((key, value))
             if layer is not self._layers[-1]:
                 query = self._split(layer.self_attn.q_proj(x))
                 hidden = _finish(layer, hidden, _attend(query, key, value, blocked))
-        return _Prefixes(keys, values)
+        return cached
 
     def pool(
         self,
         texts: list[list[int]],
-        cached: _Prefixes,
+        cached: list[_KeysValues],
         prefix_length: int,
         rows: NDArray[np.intp],
     ) -> Tensor:
@@ -175,11 +168,11 @@ class _Tower:
         last = torch.tensor([len(text) - 1 for text in texts], device=self._device)
         place = torch.arange(prefix_length + longest, device=self._device) - prefix_length
         blocked = place > torch.arange(longest, device=self._device).unsqueeze(1)
-        for number, layer in enumerate(self._layers):
+        for layer, (prefix_keys, prefix_values) in zip(self._layers, cached, strict=True):
             x = layer.layer_norm1(hidden)
             key, value = self._keys_and_values(layer, x)
-            key = torch.cat([cached.keys[number][row], key], dim=2)
-            value = torch.cat([cached.values[number][row], value], dim=2)
+            key = torch.cat([prefix_keys[row], key], dim=2)
+            value = torch.cat([prefix_values[row], value], dim=2)
             if layer is self._layers[-1]:
                 # Only the end token is read from the last layer.
                 each = torch.arange(len(texts), device=self._device)
@@ -196,7 +189,7 @@ class _Tower:
         embedded: Tensor = self._embeddings.token_embedding(tokens) + span
         return embedded
 
-    def _keys_and_values(self, layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _keys_and_values(self, layer: Any, x: Tensor) -> _KeysValues:
         return self._split(layer.self_attn.k_proj(x)), self._split(layer.self_attn.v_proj(x))
 
     def _split(self, x: Tensor) -> Tensor:

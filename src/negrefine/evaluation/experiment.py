@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negrefine.detectors import Detector
-from negrefine.detectors.base import encode_parameter
+from negrefine.detectors.saved_parameters import encode_parameter
 from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.errors import InputError, NotFittedError
 from negrefine.evaluation.images import ImageSet

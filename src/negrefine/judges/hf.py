@@ -127,7 +127,8 @@ class HFJudge:
             InputError: The model or its version cannot be found.
         """
         if self._identity is None:
-            from negrefine.judges.causal_lm import model_version, pick_device, pick_dtype
+            from negrefine.hub import pick_device
+            from negrefine.judges.causal_lm import model_version, pick_dtype
 
             name, version = model_version(self.model, self._revision)
             decoding = {}
@@ -187,7 +188,8 @@ class HFJudge:
         yield from self._ask_loaded(queries)
 
     def _load(self) -> Callable[[Sequence[Query]], Iterator[list[tuple[int, Answer]]]]:
-        from negrefine.judges.causal_lm import load_causal_lm, pick_device, pick_dtype
+        from negrefine.hub import pick_device
+        from negrefine.judges.causal_lm import load_causal_lm, pick_dtype
         from negrefine.judges.chat_text import chat_renderer
 
         device = pick_device(self._device)

@@ -8,45 +8,44 @@ the switches.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from negrefine.constraints import Constraint, Number, OneOf, Strings, check_all
 from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.errors import InputError
-from negrefine.labels.lexicon import Lexicon, LexiconEntry
-from negrefine.labels.prompts import SUPERCLASS_TEMPLATES, Prompts, embed
+from negrefine.labels.embedding import embed
+from negrefine.labels.negatives import NegativeLabel, Negatives
+from negrefine.labels.prompts import SUPERCLASS_TEMPLATES, Prompts, check_template
+
+if TYPE_CHECKING:
+    from negrefine.labels.lexicon import Lexicon, LexiconEntry
 
 # Rows of the candidate-by-class similarity matrix held at a time.
 _ROWS = 8192
 
 
-@dataclass(frozen=True, slots=True)
-class NegativeLabel:
-    """A mined word.
+def _check_superclasses(name: str, value: Any) -> None:
+    Strings()(name, value)
+    for template in value:
+        check_template("superclass template", template)
 
-    Attributes:
-        word: The lexicon's entry.
-        text: What stands in the prompts: the word, or an adjective phrase like "gooey landscape";
-            NegFilter strips it of digits and punctuation.
-        mined_text: The text before NegFilter.
-        pos: "noun" or "adj".
-        lexname: Lexicographer file, for example "noun.plant".
-        similarity: Statistic of the cosines with the class names, by which the word was chosen.
-        kept: Whether the filter left the label in.
-        reason: Why it was removed, or why it was kept against the filter; empty otherwise.
-    """
 
-    word: str
-    text: str
-    mined_text: str
-    pos: str
-    lexname: str
-    similarity: float
-    kept: bool = True
-    reason: str = ""
+CONSTRAINTS: Mapping[str, Constraint] = MappingProxyType(
+    {
+        "superclasses": _check_superclasses,
+        "exclude_class_names": OneOf(("exact", "casefold", "off")),
+        "quantile": Number("lie in [0, 1]", low=0, high=1, closed="both"),
+        "similarity_cap": Number("be a finite number or None", optional=True),
+        "top_fraction": Number("lie in (0, 1]", low=0, high=1, closed="high"),
+    }
+)
+"""What the fields of `MiningRule` may be."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +70,7 @@ class MiningRule:
     top_fraction: float = 0.15
 
     def __post_init__(self) -> None:
-        for template in self.superclasses:
-            if template.count("{}") != 1:
-                raise InputError(
-                    f"The superclass template {template!r} must contain '{{}}' exactly once."
-                )
-        if self.exclude_class_names not in {"exact", "casefold", "off"}:
-            raise InputError(
-                "exclude_class_names must be 'exact', 'casefold' or 'off', "
-                f"not {self.exclude_class_names!r}."
-            )
-        if not 0 <= self.quantile <= 1:
-            raise InputError(f"quantile must lie in [0, 1], not {self.quantile}.")
-        if not 0 < self.top_fraction <= 1:
-            raise InputError(f"top_fraction must lie in (0, 1], not {self.top_fraction}.")
+        check_all(self, CONSTRAINTS)
 
 
 def candidate_pool(
@@ -183,7 +169,7 @@ def mine(
     *,
     seed: int,
     progress: bool = False,
-) -> tuple[list[NegativeLabel], FloatArray]:
+) -> Negatives:
     """Mine the negative labels of a class list.
 
     Args:
@@ -197,8 +183,7 @@ def mine(
         progress: Draw progress bars on a terminal.
 
     Returns:
-        M labels, nouns then adjectives, each part by ascending similarity, and their features,
-        float32 (M, d), normalised.
+        M labels, nouns then adjectives, each part by ascending similarity, with their features.
 
     Raises:
         InputError: Nothing is left to take.
@@ -229,4 +214,4 @@ def mine(
             f"No negative label could be mined: {rule.top_fraction:.2f} of the {len(pool)} "
             "candidates in the lexicon is less than one word; use a larger lexicon or fraction."
         )
-    return labels, np.concatenate(features)
+    return Negatives(tuple(labels), np.concatenate(features))

@@ -1,25 +1,14 @@
-"""Prompt templates of the published systems, and prompt ensembles."""
+"""Prompt templates: those of the published systems, and a user's own."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from negrefine.encoders.base import Encoder, FloatArray
-from negrefine.encoders.embedding_cache import ModelCache
 from negrefine.errors import InputError
-from negrefine.progress import progress_bar
-
-# Bounds the memory for features of single prompts: 32768 x 768 x 4 bytes = 100 MB.
-_NAMES_PER_CHUNK = 4096
-_PROMPTS_PER_CHUNK = 32768
 
 
 @dataclass(frozen=True)
@@ -44,10 +33,7 @@ class Prompts:
                 raise InputError(f"Prompts.{field} must be a sequence of templates, not a string.")
             object.__setattr__(self, field, tuple(templates))
             for template in templates:
-                if template.count("{}") != 1:
-                    raise InputError(
-                        f"The prompt template {template!r} must contain '{{}}' exactly once."
-                    )
+                check_template("prompt template", template)
         if not self.class_name:
             raise InputError("Prompts need at least one template for class names.")
 
@@ -85,6 +71,12 @@ class Prompts:
                     f"In the prompts {str(path)!r}, {field!r} must be a list of templates."
                 )
         return cls.from_dict(data)
+
+
+def check_template(kind: str, template: str) -> None:
+    """Raise InputError unless "{}" occurs in a template exactly once."""
+    if template.count("{}") != 1:
+        raise InputError(f"The {kind} {template!r} must contain '{{}}' exactly once.")
 
 
 MCM_PROMPTS = Prompts(class_name=("a photo of a {}",))
@@ -136,89 +128,86 @@ SUPERCLASS_TEMPLATES = (
 """CSP's conjugated semantic pool: an adjective with one of 14 superclasses."""
 
 
-def embed(
-    encoder: Encoder,
-    names: Sequence[str],
-    templates: Sequence[str],
-    *,
-    description: str = "Encoding prompts",
-    progress: bool = False,
-) -> FloatArray:
-    """Return the prompt ensemble of each name.
-
-    The features of a name under all templates are averaged as they come, then normalised once
-    (CSP, NegRefine; with one template this is the plain normalised feature of MCM and NegLabel).
-
-    Args:
-        encoder: Encodes the texts; one with a `text_cache` only those that are not in there.
-        names: m strings.
-        templates: t strings, each with one "{}".
-        description: Caption of the progress bar.
-        progress: Draw a progress bar on a terminal.
-
-    Returns:
-        float32 of shape (m, d) with rows of length one.
-    """
-    cache: ModelCache | None = getattr(encoder, "text_cache", None)
-    if cache is None or not names:
-        return ensemble(
-            encoder.encode_texts, names, templates, description=description, progress=progress
-        )
-    space = hashlib.sha256("\n".join(templates).encode()).hexdigest()
-    known = dict(zip(names, cache.get(space, names), strict=True))
-    missing = [name for name, row in known.items() if row is None]
-    with progress_bar(description, len(known), enabled=progress) as advance:
-        advance(len(known) - len(missing))
-        for start in range(0, len(missing), _NAMES_PER_CHUNK):
-            some = missing[start : start + _NAMES_PER_CHUNK]
-            rows = ensemble(encoder.encode_texts, some, templates)
-            # Stored as it goes, so that an interrupted run does not start again.
-            cache.put(space, some, rows)
-            known.update(zip(some, rows, strict=True))
-            advance(len(some))
-    return np.stack([row for row in map(known.get, names) if row is not None])
-
-
-def ensemble(
-    encode: Callable[[Sequence[str]], FloatArray],
-    names: Sequence[str],
-    templates: Sequence[str],
-    *,
-    normalise_each: bool = False,
-    description: str = "Encoding prompts",
-    progress: bool = False,
-) -> FloatArray:
-    """Do what `embed` does, with any function from texts to features.
-
-    Args:
-        encode: Texts to float32 (m, d).
-        names: m strings.
-        templates: t strings, each with one "{}".
-        normalise_each: Give every prompt the same weight by normalising it before the average, as
-            CLIPN does; otherwise longer features weigh more.
-        description: Caption of the progress bar.
-        progress: Draw a progress bar on a terminal.
-
-    Returns:
-        float32 of shape (m, d) with rows of length one.
-    """
-    chunks = []
-    step = max(1, min(_NAMES_PER_CHUNK, _PROMPTS_PER_CHUNK // len(templates)))
-    with progress_bar(description, len(names), enabled=progress) as advance:
-        for start in range(0, len(names), step):
-            chunk = names[start : start + step]
-            texts = [template.replace("{}", name) for name in chunk for template in templates]
-            features = encode(texts)
-            if normalise_each:
-                features = normalise(features)
-            mean = features.reshape(len(chunk), len(templates), -1).mean(axis=1)
-            chunks.append(normalise(mean))
-            advance(len(chunk))
-    return np.concatenate(chunks) if chunks else encode([])
+_CLIPN_FRAMES = (
+    "a bad photo of a {}.",
+    "a photo of many {}.",
+    "a sculpture of a {}.",
+    "a low resolution photo of the {}.",
+    "a rendering of a {}.",
+    "graffiti of a {}.",
+    "a bad photo of the {}.",
+    "a cropped photo of the {}.",
+    "a tattoo of a {}.",
+    "a bright photo of a {}.",
+    "a photo of a clean {}.",
+    "a photo of a dirty {}.",
+    "a dark photo of the {}.",
+    "a drawing of a {}.",
+    "a photo of my {}.",
+    "a photo of the cool {}.",
+    "a close-up photo of a {}.",
+    "a black and white photo of the {}.",
+    "a painting of the {}.",
+    "a painting of a {}.",
+    "a pixelated photo of the {}.",
+    "a sculpture of the {}.",
+    "a bright photo of the {}.",
+    "a cropped photo of a {}.",
+    "a photo of the dirty {}.",
+    "a jpeg corrupted photo of a {}.",
+    "a blurry photo of the {}.",
+    "a photo of the {}.",
+    "a good photo of the {}.",
+    "a rendering of the {}.",
+    "a {} in a video game.",
+    "a photo of one {}.",
+    "a doodle of a {}.",
+    "a close-up photo of the {}.",
+    "a photo of a {}.",
+    "the {} in a video game.",
+    "a sketch of a {}.",
+    "a doodle of the {}.",
+    "a low resolution photo of a {}.",
+    "a rendition of the {}.",
+    "a photo of the clean {}.",
+    "a photo of a large {}.",
+    "a rendition of a {}.",
+    "a photo of a nice {}.",
+    "a photo of a weird {}.",
+    "a blurry photo of a {}.",
+    "art of a {}.",
+    "a sketch of the {}.",
+    "a pixelated photo of a {}.",
+    "itap of the {}.",
+    "a jpeg corrupted photo of the {}.",
+    "a good photo of a {}.",
+    "a photo of the nice {}.",
+    "a photo of the small {}.",
+    "a photo of the weird {}.",
+    "a drawing of the {}.",
+    "a photo of the large {}.",
+    "a black and white photo of a {}.",
+    "a dark photo of a {}.",
+    "itap of a {}.",
+    "graffiti of the {}.",
+    "a photo of a cool {}.",
+    "a photo of a small {}.",
+    "a tattoo of the {}.",
+)
 
 
-def normalise(features: FloatArray) -> FloatArray:
-    """Return features (n, d) scaled to rows of length one; a zero row stays zero."""
-    length = np.linalg.norm(features, axis=-1, keepdims=True)
-    unit: FloatArray = features / np.maximum(length, np.finfo(np.float32).tiny)
-    return unit
+def _with_frame(frame: str) -> str:
+    return frame.replace(" of ", " with ").replace(" in a video", " appearing in a video")
+
+
+def _quoted(frame: str) -> str:
+    """Quote a frame: the official file does, and its quotes are encoded with the prompt."""
+    comma = "," if frame in {"a photo of a {}.", "a photo with a {}."} else ""
+    return f"'{frame}'{comma}"
+
+
+CLIPN_PROMPTS = Prompts(
+    class_name=tuple(_quoted(frame) for frame in (*_CLIPN_FRAMES, *map(_with_frame, _CLIPN_FRAMES)))
+)
+"""CLIPN (arXiv 2308.12213): 64 frames with "of" and the same with "with", quotes and two stray
+commas as published."""

@@ -1,0 +1,30 @@
+"""Energy: the free energy of the class logits (NeurIPS 2020, arXiv 2010.03759)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from negrefine.constraints import POSITIVE
+from negrefine.detectors.base import Detector
+from negrefine.detectors.image_block import ImageBlock
+from negrefine.detectors.parameters import detector, parameter
+from negrefine.detectors.scores import energy_score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@detector
+class Energy(Detector):
+    """T logsumexp_k(s_k / T) over raw cosines s_k with the class names, as MCM's script has it."""
+
+    method: ClassVar[str] = "energy"
+    title: ClassVar[str] = "Energy"
+    paper: ClassVar[str] = "NeurIPS 2020, arXiv 2010.03759"
+    parts: ClassVar[tuple[str, ...]] = ("energy",)
+
+    temperature: float = parameter(1.0, POSITIVE, "Divides the cosines.")
+
+    def compute_part(self, name: str, images: ImageBlock) -> Tensor:  # noqa: ARG002
+        """Return the negative free energy."""
+        return energy_score(images.classes, self.temperature)

@@ -1,0 +1,80 @@
+"""A block of images as the scores see it: features and their cosines with names and labels."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from negrefine.encoders.base import FloatArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from negrefine.labels.negatives import Negatives
+
+
+class ImageBlock:
+    """Features of n images; cosines are computed when they are first asked for.
+
+    Attributes:
+        features: float64 (n, d), rows of length one.
+        patches: float32 (n, p, d), not normalised, or None.
+        class_features: float32 (K, d), rows of length one.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        patches: FloatArray | None,
+        class_features: FloatArray,
+        negatives: Negatives | None,
+    ) -> None:
+        self.features = features
+        self.patches = patches
+        self.class_features = class_features
+        self._negatives = negatives
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @cached_property
+    def classes(self) -> Tensor:
+        """Cosines with the class names, float64 (n, K)."""
+        return self.cosines(self.class_features)
+
+    @cached_property
+    def negatives(self) -> Tensor:
+        """Cosines with the kept negative labels, float64 (n, M)."""
+        if self._negatives is None:
+            raise AttributeError("this detector has no negative labels")
+        return self.features @ self._negatives.matrix
+
+    def cosines(self, features: FloatArray) -> Tensor:
+        """Return the cosines with float32 (m, d) features of length one, float64 (n, m)."""
+        return self.features @ as_double(features).T
+
+    def take(self, rows: Any) -> ImageBlock:
+        """Return the block of some images, by an index array or slice; known cosines are kept."""
+        patches = None if self.patches is None else self.patches[rows]
+        block = ImageBlock(self.features[rows], patches, self.class_features, self._negatives)
+        for name in ("classes", "negatives"):
+            if name in self.__dict__:
+                block.__dict__[name] = self.__dict__[name][rows]
+        return block
+
+
+def as_double(features: FloatArray) -> Tensor:
+    """Return a float64 tensor, so that sums over thousands of labels add no rounding noise."""
+    import torch
+
+    return torch.from_numpy(features).double()
+
+
+def unit_rows(features: FloatArray) -> Tensor:
+    """Return features (..., d) as float64 with rows of length one; a zero row stays zero."""
+    rows = as_double(np.ascontiguousarray(features))
+    tiny = float(np.finfo(np.float32).tiny)
+    lengths: Tensor = rows.norm(dim=-1, keepdim=True).clamp_min(tiny)
+    return rows / lengths

@@ -1,0 +1,222 @@
+"""What detectors on negative labels share: mining, groups, explanations, saved labels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from negrefine.constraints import POSITIVE_OR_NONE, Boolean, Whole
+from negrefine.detectors.base import Detector, best_matches
+from negrefine.detectors.explanation import Match
+from negrefine.detectors.image_block import ImageBlock
+from negrefine.detectors.parameters import detector, fitted, parameter
+from negrefine.detectors.saved_parameters import Unsaved
+from negrefine.detectors.scores import group_negatives, neglabel_score
+from negrefine.encoders.base import FloatArray
+from negrefine.errors import InputError
+from negrefine.labels.mining import CONSTRAINTS, MiningRule, mine
+from negrefine.labels.negatives import NegativeLabel, Negatives
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from negrefine.detectors.bundle import Arrays, Tables
+    from negrefine.labels.lexicon import Lexicon
+
+
+def _check_lexicon(name: str, value: Any) -> None:
+    if isinstance(value, Unsaved):
+        raise value.error()
+    if value is not None and not hasattr(value, "select"):
+        raise InputError(f"{name} must be a Lexicon or None, not {value!r}.")
+
+
+def _check_files(name: str, value: Any) -> None:
+    if not isinstance(value, str) and not all(isinstance(file, str) for file in value):
+        raise InputError(f"{name} must be a preset or a list of lexicographer files.")
+
+
+@detector
+class NegativeLabelDetector(Detector):
+    """A detector whose score compares the class names with mined negative labels.
+
+    Attributes:
+        negatives_: The mined labels, nouns then adjectives, least similar first.
+    """
+
+    parts: ClassVar[tuple[str, ...]] = ("neglabel",)
+    official_files: ClassVar[str]
+    clean_underscores: ClassVar[bool] = True
+
+    lexicon: Lexicon | Unsaved | None = parameter(
+        None,
+        _check_lexicon,
+        "Words to mine; None is the shipped WordNet 3.1.",
+        on_command_line=False,
+    )
+    lexicon_files: str | Sequence[str] = parameter(
+        "official",
+        _check_files,
+        "'official' (the files of the published method: no animals, no food), another preset of "
+        "Lexicon.select ('full', 'official-neglabel', 'official-csp'), or lexicographer files.",
+    )
+    top_fraction: float = parameter(
+        0.15, CONSTRAINTS["top_fraction"], "Fraction of nouns, and of adjectives, to mine."
+    )
+    quantile: float = parameter(
+        0.95, CONSTRAINTS["quantile"], "Quantile over the classes by which words are ranked."
+    )
+    exclude_class_names: str = parameter(
+        "off",
+        CONSTRAINTS["exclude_class_names"],
+        "Keep class names out of the negative labels: 'exact', 'casefold' or 'off'.",
+    )
+    similarity_cap: float | None = parameter(
+        None,
+        CONSTRAINTS["similarity_cap"],
+        "Rank a word with a cosine above this last; None for no cap.",
+    )
+    n_groups: int = parameter(
+        100, Whole(1), "Groups of negative labels over which the softmax is averaged."
+    )
+    group_fuse_num: int | None = parameter(
+        None,
+        Whole(1, optional=True),
+        "Average only the first groups; the official code averages one fewer than this.",
+    )
+    seed: int = parameter(0, Whole(0), "Seed of the method's random draws.")
+    logit_scale: float | None = parameter(
+        None,
+        POSITIVE_OR_NONE,
+        "Factor on cosines; None is the encoder's own (100 for OpenAI's CLIP).",
+    )
+    official: bool = parameter(
+        True,
+        Boolean(),
+        "Follow the released code, where the last labels that fill no group take no part; False "
+        "follows the paper's formula with every label.",
+        flag="--all-labels",
+    )
+    negatives_: Negatives = fitted()
+
+    @property
+    def negative_labels_(self) -> list[NegativeLabel]:
+        """All mined labels, kept and removed, nouns then adjectives, least similar first."""
+        return list(self.negatives_.labels)
+
+    @property
+    def kept_negative_labels_(self) -> list[NegativeLabel]:
+        """The M labels that take part in scores, one for each row of `negative_features_`."""
+        return list(self.negatives_.kept)
+
+    @property
+    def negative_features_(self) -> FloatArray:
+        """float32 (M, d), prompt ensembles of the kept labels."""
+        return self.negatives_.kept_features
+
+    @property
+    def groups_(self) -> Tensor:
+        """int64 (G, W), the rows of `negative_features_` in each group; -1 fills up."""
+        groups = group_negatives(
+            len(self.negatives_.kept),
+            self.n_groups,
+            seed=int(getattr(self, str(self.seed_parameter))),
+            official=self.official,
+        )
+        if self.group_fuse_num is None or self.n_groups == 1:
+            return groups
+        return groups[: self.group_fuse_num - 1 if self.official else self.group_fuse_num]
+
+    def check_parameters(self, names: Any = None) -> None:
+        """Check the parameters; see `Parametrised.check_parameters`."""
+        super().check_parameters(names)
+        if self.official and self.group_fuse_num is not None:
+            Whole(2)("group_fuse_num", self.group_fuse_num)
+
+    def _fit(self, class_names: list[str], class_features: FloatArray, *, progress: bool) -> None:
+        self._hold(self._negatives(class_names, class_features, progress=progress), class_names)
+        if self.groups_.numel() == 0:
+            warnings.warn(
+                f"{len(self.negatives_.kept)} negative labels cannot fill {self.n_groups} groups "
+                "and the official rule leaves them all out: every NegLabel score is 1; lower "
+                "n_groups or set official=False.",
+                stacklevel=4,
+            )
+
+    def _negatives(
+        self, class_names: list[str], class_features: FloatArray, *, progress: bool
+    ) -> Negatives:
+        """Return the negative labels of a class list."""
+        from negrefine.labels.lexicon import Lexicon
+
+        lexicon = self.lexicon
+        if not isinstance(lexicon, Lexicon):
+            lexicon = Lexicon.wordnet()
+        files = self.lexicon_files
+        if isinstance(files, str) and files == "official":
+            files = self.official_files
+        rule = MiningRule(
+            superclasses=tuple(getattr(self, "superclasses", ())),
+            clean_underscores=self.clean_underscores,
+            exclude_class_names=self.exclude_class_names,
+            quantile=self.quantile,
+            similarity_cap=self.similarity_cap,
+            top_fraction=self.top_fraction,
+        )
+        return mine(
+            self.encoder,
+            lexicon.select(files),
+            class_names,
+            class_features,
+            self.prompts_,
+            rule,
+            seed=int(self.seed),
+            progress=progress,
+        )
+
+    def _hold(self, negatives: Negatives, class_names: list[str]) -> None:
+        """Take negative labels, and make what scoring needs of them and the class names."""
+        del class_names
+        self.negatives_ = negatives
+
+    def compute_part(self, name: str, images: ImageBlock) -> Tensor:  # noqa: ARG002
+        """Return S_NegLabel, the mass on the classes averaged over groups."""
+        return neglabel_score(images.classes, images.negatives, self.groups_, self.logit_scale_)
+
+    def _explain(self, image: ImageBlock, parts: dict[str, float], top: int) -> dict[str, Any]:
+        del parts
+        return {"negatives": label_matches(self.negatives_.kept, image.negatives[0], top)}
+
+    def _saved_arrays(self) -> Arrays:
+        return {**super()._saved_arrays(), "negative_features": self.negatives_.features}
+
+    def _saved_tables(self) -> Tables:
+        return {
+            **super()._saved_tables(),
+            "negative_labels": [label.as_row() for label in self.negatives_.labels],
+        }
+
+    def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
+        super()._restore(class_names, arrays, tables)
+        labels = tuple(NegativeLabel.from_row(row) for row in tables["negative_labels"])
+        self._hold(Negatives(labels, arrays["negative_features"]), class_names)
+
+
+def label_matches(labels: Sequence[NegativeLabel], similarity: Tensor, top: int) -> list[Match]:
+    """Return the labels with the largest cosines (m,), with their definitions."""
+    return best_matches(
+        similarity,
+        top,
+        lambda i, value: Match(labels[i].text, value, labels[i].lexname, _definition(labels[i])),
+    )
+
+
+def _definition(label: NegativeLabel) -> str:
+    """Return the commonest meaning of the label's word in its lexicographer file, or ""."""
+    from negrefine.labels.wordnet import WordNet
+
+    for synset in WordNet.load().synsets(label.word, pos=label.pos):
+        if synset.lexname == label.lexname:
+            return synset.definition
+    return ""

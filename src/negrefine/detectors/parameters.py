@@ -1,0 +1,201 @@
+"""Parameters of detectors, each declared once: default, constraint, help, command-line option.
+
+A detector is a dataclass whose fields are made by `parameter`:
+
+    temperature: float = parameter(1.0, POSITIVE, "Divides the cosines.")
+
+The constructor, the check before `fit`, the options of the command line and the tables of the
+documentation are made from these declarations. Neither this module nor what a method's file imports
+at its head needs torch, so that `negrefine fit --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeVar
+
+from typing_extensions import Self, dataclass_transform
+
+from negrefine.constraints import Boolean, Constraint, Number, OneOf, Whole, check_all
+from negrefine.errors import InputError
+
+_KEY = "negrefine"
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """The declaration of one parameter.
+
+    Attributes:
+        name: Of the constructor's argument.
+        default: Its default, None where there is no single one.
+        constraint: Checked before `fit` does any work.
+        help: One sentence or two, for the documentation and the command line.
+        flag: For a switch, the option that gives the parameter the other value than its default;
+            None derives it from the name.
+        on_command_line: Simple values have an option; objects have none.
+    """
+
+    name: str
+    default: Any
+    constraint: Constraint
+    help: str
+    flag: str | None
+    on_command_line: bool
+
+    @property
+    def option(self) -> str:
+        """The command-line option: "--n-groups" for `n_groups`."""
+        return self.flag or f"--{self.name.replace('_', '-')}"
+
+    @property
+    def option_type(self) -> type:
+        """What the option's text is read as."""
+        return next((kind for c, kind in _TYPES if isinstance(self.constraint, c)), str)
+
+
+_TYPES: tuple[tuple[type, type], ...] = (
+    (Whole, int),
+    (Number, float),
+    (Boolean, bool),
+    (OneOf, str),
+)
+
+
+def parameter(
+    default: Any,
+    constraint: Constraint,
+    help: str,  # noqa: A002 - the word of the command line
+    *,
+    flag: str | None = None,
+    on_command_line: bool = True,
+) -> Any:
+    """Declare a parameter as the field of a detector; arguments as `Parameter` describes them."""
+    declared = Parameter("", default, constraint, help, flag, on_command_line)
+    return field(default=default, metadata={_KEY: declared})
+
+
+def redeclared(base: type, name: str, default: Any, help: str | None = None) -> Any:  # noqa: A002
+    """Declare a parameter of another detector again, with another default and perhaps help."""
+    declared = _fields(base)[name].metadata[_KEY]
+    again = replace(declared, default=default, help=declared.help if help is None else help)
+    return field(default=default, metadata={_KEY: again})
+
+
+def fitted(default: Any = MISSING) -> Any:
+    """Declare an attribute that `fit` sets; it is no argument of the constructor."""
+    return field(default=default, init=False)
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+def detector(cls: type[_T]) -> type[_T]:
+    """Make a detector class a dataclass and list its parameters in its docstring."""
+    cls = dataclass(eq=False, repr=False, kw_only=True)(cls)
+    lines = [
+        f"{name}: {declared.help} Default: {declared.default!r}."
+        for name, declared in declared_parameters(cls).items()
+    ]
+    if lines:
+        cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\n    Parameters:\n" + "\n".join(
+            f"        {line}" for line in lines
+        )
+    return cls
+
+
+def declared_parameters(cls: type) -> dict[str, Parameter]:
+    """Return the declarations of a detector class by name, in the order of its constructor."""
+    return {
+        name: replace(each.metadata[_KEY], name=name)
+        for name, each in _fields(cls).items()
+        if _KEY in each.metadata
+    }
+
+
+def _fields(cls: type) -> dict[str, Field[Any]]:
+    return {each.name: each for each in fields(cls)} if is_dataclass(cls) else {}
+
+
+class Parametrised:
+    """Parameters by name, as scikit-learn's estimators have them: `clone` and `set_params` work.
+
+    The constructor only assigns. A class of one's own may be a dataclass with `parameter` fields or
+    have a plain constructor; then `parameter_constraints` can hold its constraints by name.
+    """
+
+    parameter_constraints: ClassVar[Mapping[str, Constraint]] = MappingProxyType({})
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        arguments = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        return sorted(argument.name for argument in arguments if argument.kind not in kinds)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's parameters by name.
+
+        Args:
+            deep: Accepted for scikit-learn; there are no nested estimators.
+        """
+        del deep
+        return {name: getattr(self, name) for name in self._get_param_names()}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Set parameters by name and return the detector.
+
+        Raises:
+            InputError: A name that is not a parameter.
+        """
+        known = self._get_param_names()
+        for name, value in parameters.items():
+            if name not in known:
+                raise InputError(
+                    f"Invalid parameter {name!r} for {type(self).__name__}: "
+                    f"it has {', '.join(known)}."
+                )
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        """Show the parameters that differ from their defaults."""
+        arguments = inspect.signature(type(self).__init__).parameters
+        changed = [
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if not _is_default(value, arguments[name].default)
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags of an outlier detector."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="outlier_detector",
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(two_d_array=False, string=True),
+        )
+
+    def check_parameters(self, names: Iterable[str] | None = None) -> None:
+        """Check the parameters that have a constraint, before anything is encoded.
+
+        Args:
+            names: Check these only; None checks all.
+
+        Raises:
+            InputError: A value that its constraint refuses.
+        """
+        declared = {name: p.constraint for name, p in declared_parameters(type(self)).items()}
+        table = {**declared, **self.parameter_constraints}
+        wanted = table if names is None else set(names)
+        check_all(self, {name: each for name, each in table.items() if name in wanted})
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    try:
+        return value is default or bool(value == default)
+    except (TypeError, ValueError):
+        return False

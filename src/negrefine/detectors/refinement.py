@@ -1,0 +1,145 @@
+"""Refining mined negative labels with NegFilter."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+
+from negrefine.detectors.negfilter import (
+    FILTERS,
+    Question,
+    apply_user_lists,
+    clean_labels,
+    filter_labels,
+)
+from negrefine.detectors.saved_parameters import Unsaved
+from negrefine.encoders.base import Encoder
+from negrefine.errors import InputError
+from negrefine.judges.base import Judge
+from negrefine.labels.embedding import embed
+from negrefine.labels.negatives import NegativeLabel, Negatives
+from negrefine.labels.prompts import Prompts
+
+
+def refine(
+    mined: Negatives,
+    class_names: Sequence[str],
+    judge: Judge | None,
+    *,
+    encoder: Encoder,
+    prompts: Prompts,
+    filters: Collection[str] = FILTERS,
+    keep: Iterable[str] = (),
+    drop: Iterable[str] = (),
+    n_candidates: int = 10,
+    wordnet_candidates: bool = False,
+    names_per_question: int = 1,
+    progress: bool = False,
+) -> tuple[Negatives, list[Question]]:
+    """Clean mined labels and remove those that a judge calls proper nouns or kinds of a class.
+
+    Args:
+        mined: From `mine`.
+        class_names: K names.
+        judge: None asks nothing: only the user's lists apply, and texts stay as mined.
+        encoder: Finds the nearest class names, and encodes the texts that cleaning changed.
+        prompts: Templates of nouns and adjectives.
+        filters: As for `filter_labels`.
+        keep: As for `filter_labels`.
+        drop: As for `filter_labels`.
+        n_candidates: Class names, the nearest ones, about which each label is asked.
+        wordnet_candidates: Also ask about class names among a label's hypernyms or in its gloss.
+        names_per_question: As for `filter_labels`.
+        progress: Draw progress bars on a terminal.
+
+    Returns:
+        The negatives with `removed_by` set, and the audit trail.
+
+    Raises:
+        InputError: As `filter_labels`, or nothing is left.
+    """
+    trail: list[Question] = []
+    if judge is None:
+        labels = apply_user_lists(mined.labels, keep, drop)
+    else:
+        cleaned = clean_labels(mined.labels)
+        texts = [label.text for label in cleaned]
+        candidates = nearest_class_names(
+            encoder, texts, class_names, n_candidates, progress=progress
+        )
+        if wordnet_candidates:
+            from negrefine.judges.wordnet_candidates import with_wordnet_candidates
+
+            candidates = with_wordnet_candidates(texts, candidates, class_names)
+        labels, trail = filter_labels(
+            cleaned,
+            candidates,
+            judge,
+            filters=filters,
+            keep=keep,
+            drop=drop,
+            names_per_question=names_per_question,
+            progress=progress,
+        )
+    if not any(label.kept for label in labels):
+        raise InputError(
+            f"The filter removed all {len(labels)} negative labels: check the judge, "
+            "or use judge='none'."
+        )
+    features = mined.features.copy()
+    for pos, templates in (("noun", prompts.noun), ("adj", prompts.adjective)):
+        changed = [i for i in changed_texts(labels) if labels[i].pos == pos]
+        if changed:
+            features[changed] = embed(encoder, [labels[i].text for i in changed], templates)
+    return Negatives(tuple(labels), features), trail
+
+
+def changed_texts(labels: Sequence[NegativeLabel]) -> list[int]:
+    """Return the indices of the labels whose text is no longer the mined one."""
+    return [i for i, label in enumerate(labels) if label.text != label.mined_text]
+
+
+def nearest_class_names(
+    encoder: Encoder,
+    texts: Sequence[str],
+    class_names: Sequence[str],
+    n_candidates: int,
+    *,
+    progress: bool = False,
+) -> list[list[str]]:
+    """Return for each text the min(n_candidates, K) most similar class names, best first.
+
+    Both sides are encoded as bare strings, without a template, as published. Ties keep the order
+    of the class names.
+    """
+    label_features = embed(
+        encoder, texts, ("{}",), description="Finding nearest classes", progress=progress
+    )
+    class_features = embed(encoder, class_names, ("{}",)).astype(np.float64)
+    cosines = label_features.astype(np.float64) @ class_features.T
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :n_candidates]
+    return [[class_names[k] for k in row] for row in order]
+
+
+def resolve_judge(judge: Judge | Unsaved | str | None) -> Judge | None:
+    """Return the judge that the parameter of `NegRefine` means, or None for no filter.
+
+    Raises:
+        InputError: Neither a judge nor the name of one.
+    """
+    from negrefine.judges.wordnet import WordNetJudge
+
+    if judge is None or judge == "wordnet":
+        return WordNetJudge()
+    if isinstance(judge, str) and judge == "none":
+        return None
+    if isinstance(judge, Unsaved):
+        raise judge.error()
+    methods = (getattr(judge, name, None) for name in ("is_proper_noun", "is_subcategory"))
+    if isinstance(judge, (str, type)) or not all(map(callable, methods)):
+        raise InputError(
+            f"judge must be 'wordnet', 'none' or an object with the methods is_proper_noun and "
+            f"is_subcategory, not {judge!r}."
+        )
+    return judge

@@ -1,0 +1,43 @@
+"""The methods by name. A new one is a file with its class and one line here."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from negrefine.detectors.base import Detector
+from negrefine.detectors.clipn import CLIPN
+from negrefine.detectors.csp import CSP
+from negrefine.detectors.energy import Energy
+from negrefine.detectors.glmcm import GLMCM
+from negrefine.detectors.max_logit import MaxLogit
+from negrefine.detectors.mcm import MCM
+from negrefine.detectors.neglabel import NegLabel
+from negrefine.detectors.negrefine import NegRefine
+from negrefine.errors import InputError
+
+DETECTORS: dict[str, type[Detector]] = {}
+"""Method name to detector class, in the order of tables."""
+
+_T = TypeVar("_T", bound=type[Detector])
+
+
+def register(cls: _T) -> _T:
+    """Make a detector class known by its `method`, so that `load_detector` finds it.
+
+    Raises:
+        InputError: Another class has this name.
+    """
+    known = DETECTORS.setdefault(cls.method, cls)
+    if known is not cls:
+        raise InputError(f"The method {cls.method!r} is {known.__name__} already: rename it.")
+    return cls
+
+
+register(MaxLogit)
+register(Energy)
+register(MCM)
+register(GLMCM)
+register(CLIPN)
+register(NegLabel)
+register(CSP)
+register(NegRefine)

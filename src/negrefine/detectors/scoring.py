@@ -1,0 +1,225 @@
+"""Scores of images and of image features, part by part and block by block."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from negrefine.detectors.image_block import ImageBlock, unit_rows
+from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.errors import InputError, NotFittedError
+from negrefine.labels.negatives import Negatives
+from negrefine.progress import progress_bar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from negrefine.encoders.images import ImageSource
+
+# Rows scored at a time: bounds the (rows x negatives) matrices.
+_SCORE_ROWS = 256
+
+
+class Scored(ABC):
+    """The scoring half of a detector: what `compute_part` needs and what is made of its results.
+
+    Attributes:
+        parts: Names of the components of the score, in order.
+        uses_patches: The score needs patch features beside image features.
+        title: The method's name in messages.
+    """
+
+    parts: ClassVar[tuple[str, ...]] = ()
+    uses_patches: ClassVar[bool] = False
+    title: ClassVar[str] = ""
+
+    encoder: Encoder
+    class_names_: list[str]
+    class_features_: FloatArray
+    negatives_: Negatives | None
+
+    @abstractmethod
+    def compute_part(self, name: str, images: ImageBlock) -> Tensor:
+        """Return one component of the score, float64 (n,), for a block of n images."""
+
+    def combine(self, parts: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Return the score of the components; methods with one component return it."""
+        (score,) = parts.values()
+        return score
+
+    @property
+    def part_names_(self) -> list[str]:
+        """Names of the components of the score with these parameters, in order."""
+        self._check_fitted()
+        return self._part_names()
+
+    def _part_names(self) -> list[str]:
+        return list(self.parts)
+
+    def score_feature_parts(
+        self,
+        features: ArrayLike,
+        patches: ArrayLike | None = None,
+        *,
+        only: Iterable[str] | None = None,
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the components of the score for image features.
+
+        Args:
+            features: (n, d) from `encoder.encode_images`; normalised or not.
+            patches: (n, p, d) from `encoder.encode_images_and_patches`, for detectors with
+                `uses_patches`.
+            only: Compute these components alone; None computes all.
+
+        Returns:
+            Component name to float64 (n,).
+
+        Raises:
+            NotFittedError: `fit` has not run.
+            InputError: An array has the wrong shape, patches are missing or not wanted, a component
+                does not exist or is NaN.
+        """
+        self._check_fitted()
+        names = self.part_names_ if only is None else list(only)
+        unknown = [name for name in names if name not in self.part_names_]
+        if unknown:
+            raise InputError(
+                f"{type(self).__name__} has no component {unknown[0]!r}: it has "
+                f"{', '.join(self.part_names_)}."
+            )
+        array = self._check_features(features)
+        local = self._check_patches(patches, len(array))
+        blocks = [
+            self._score_block(names, array[rows], None if local is None else local[rows])
+            for rows in _slices(len(array))
+        ]
+        return {name: np.concatenate([block[name] for block in blocks]) for name in names}
+
+    def _score_block(
+        self, names: Sequence[str], features: FloatArray, patches: FloatArray | None
+    ) -> dict[str, NDArray[np.float64]]:
+        images = self._block(features, patches)
+        parts = {name: self.compute_part(name, images).numpy() for name in names}
+        for name, values in parts.items():
+            if np.isnan(values).any():
+                raise InputError(
+                    f"The component {name!r} of {type(self).__name__} is NaN: check its parameters."
+                )
+        return parts
+
+    def _block(self, features: FloatArray, patches: FloatArray | None = None) -> ImageBlock:
+        return ImageBlock(
+            unit_rows(features),
+            patches,
+            self.class_features_,
+            self.negatives_,
+        )
+
+    def score_features(
+        self, features: ArrayLike, patches: ArrayLike | None = None
+    ) -> NDArray[np.float64]:
+        """Return float64 (n,) scores of image features; larger is more in-distribution.
+
+        Args and Raises as `score_feature_parts`.
+        """
+        return self.combine(self.score_feature_parts(features, patches))
+
+    def score_parts(
+        self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the components of the score for images, each float64 (n,).
+
+        Features are dropped as soon as they are scored, so memory does not grow with the number of
+        images.
+        """
+        self._check_fitted()
+        blocks = [
+            self.score_feature_parts(features, patches)
+            for features, patches in self._encode_blocks(images, batch_size, progress=progress)
+        ]
+        return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+    def score_samples(
+        self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
+    ) -> NDArray[np.float64]:
+        """Score images; larger is more in-distribution.
+
+        Args:
+            images: n paths, Pillow images or uint8 arrays.
+            batch_size: Images to encode at a time; it does not change the scores.
+            progress: Draw a progress bar on a terminal.
+
+        Returns:
+            float64 (n,).
+
+        Raises:
+            ImageError: An image cannot be read.
+            NotFittedError: `fit` has not run.
+        """
+        return self.combine(self.score_parts(images, batch_size=batch_size, progress=progress))
+
+    def _encode_blocks(
+        self, images: Sequence[ImageSource], batch_size: int, *, progress: bool
+    ) -> Iterator[tuple[FloatArray, FloatArray | None]]:
+        """Yield the features and patch features that `score_feature_parts` takes, at least once.
+
+        Blocks have `_SCORE_ROWS` rows whatever the batch size, so that sums over labels are made
+        in the same order.
+        """
+        from negrefine.encoders.batches import encode_batches, equal_blocks
+
+        total = len(images) if isinstance(images, Sized) else 0
+        with progress_bar("Scoring images", total, enabled=progress) as advance:
+            encoded = encode_batches(self.encoder, images, batch_size, patches=self.uses_patches)
+            for features, patches in equal_blocks(encoded, _SCORE_ROWS):
+                yield features, patches
+                advance(len(features))
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "class_names_"):
+            raise NotFittedError(
+                f"This {type(self).__name__} is not fitted: call fit(class_names) first."
+            )
+
+    def _check_features(self, features: ArrayLike) -> FloatArray:
+        array = np.asarray(features, dtype=np.float32)
+        dim = self.class_features_.shape[1]
+        if array.ndim != 2 or array.shape[1] != dim:
+            raise InputError(
+                f"Image features must have shape (n, {dim}) for this encoder, not {array.shape}."
+            )
+        if not np.isfinite(array).all():
+            raise InputError("Image features hold NaN or infinity: encode the images again.")
+        return array
+
+    def _check_patches(self, patches: ArrayLike | None, n_images: int) -> FloatArray | None:
+        if not self.uses_patches:
+            if patches is not None:
+                raise InputError(
+                    f"{type(self).__name__} does not use patch features: leave them out."
+                )
+            return None
+        if patches is None:
+            raise InputError(
+                f"{self.title or type(self).__name__} scores image features together with patch "
+                "features: give both arrays of encoder.encode_images_and_patches."
+            )
+        array = np.asarray(patches, dtype=np.float32)
+        dim = self.class_features_.shape[1]
+        if array.ndim != 3 or array.shape[::2] != (n_images, dim) or not array.shape[1]:
+            raise InputError(
+                f"Patch features must have shape ({n_images}, p, {dim}) for these image features, "
+                f"not {array.shape}."
+            )
+        if not np.isfinite(array).all():
+            raise InputError("Patch features hold NaN or infinity: encode the images again.")
+        return array
+
+
+def _slices(n: int) -> list[slice]:
+    """Return slices of `_SCORE_ROWS` rows, at least one."""
+    return [slice(start, start + _SCORE_ROWS) for start in range(0, max(n, 1), _SCORE_ROWS)]

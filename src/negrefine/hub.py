@@ -1,0 +1,220 @@
+"""Find and load pretrained models: local directories and Hugging Face hub ids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from negrefine.errors import InputError, NegrefineError
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS = "*.safetensors"
+_DTYPES = ("bfloat16", "float16", "float32")
+
+
+@dataclass(frozen=True)
+class ModelKind:
+    """A kind of model: its files, and what errors say about it.
+
+    Attributes:
+        noun: For example "causal language model".
+        example: A hub id.
+        builtin: Empty, or the name of a model that comes with the package.
+        advice: What to do about weights that cannot be loaded.
+        files: Patterns of all files to download but the weights.
+        error: Class of all errors.
+    """
+
+    noun: str
+    example: str
+    builtin: str
+    advice: str
+    files: tuple[str, ...]
+    error: type[NegrefineError]
+
+
+def find_directory(
+    kind: ModelKind, name: str, revision: str | None, *, weights: bool = True
+) -> Path:
+    """Return the directory of a model, downloaded if `name` is a hub id.
+
+    Of a repository that holds only pickled weights, the hub's own conversion is used: a pull
+    request by its bot.
+
+    Args:
+        kind: What is looked for.
+        name: A directory or a hub id.
+        revision: Branch, tag or commit on the hub.
+        weights: Download the weights too.
+
+    Raises:
+        kind.error: There is no such model, or the hub cannot be reached.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise kind.error(f"{name!r} is not a directory: give {_wanted(kind)}.")
+    from huggingface_hub import snapshot_download
+
+    files = [*kind.files, *([WEIGHTS] if weights else [])]
+    try:
+        directory = Path(snapshot_download(name, revision=revision, allow_patterns=files))
+        if weights and revision is None and not any(directory.glob(WEIGHTS)):
+            converted = _safetensors_pull_request(name)
+            if converted is not None:
+                directory = Path(snapshot_download(name, revision=converted, allow_patterns=files))
+    except Exception as error:
+        raise kind.error(_download_error(error, kind, name, revision)) from error
+    return directory
+
+
+def _wanted(kind: ModelKind) -> str:
+    directory = f"the directory of a {kind.noun} (config.json, {WEIGHTS}, tokenizer files)"
+    builtin = f", or {kind.builtin!r}" if kind.builtin else ""
+    return f"{directory}, or a hub id such as {kind.example!r}{builtin}"
+
+
+def _safetensors_pull_request(name: str) -> str | None:
+    from huggingface_hub import HfApi
+
+    try:
+        for discussion in HfApi().get_repo_discussions(
+            name, author="SFconvertbot", discussion_type="pull_request"
+        ):
+            if discussion.status in {"open", "draft"}:
+                return discussion.git_reference
+    except Exception:
+        # There is none offline; `load_weights` reports that weights are missing.
+        return None
+    return None
+
+
+def _download_error(error: Exception, kind: ModelKind, name: str, revision: str | None) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.HFValidationError):
+        return f"{name!r} is neither a directory nor a hub id: give {_wanted(kind)}."
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"The model {name!r} is gated on the hub: accept its terms there and log in with "
+            "'hf auth login', or give a local directory."
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"The hub has no public model {name!r}: check the spelling, or give a local directory."
+        )
+    missing = (errors.RevisionNotFoundError, errors.EntryNotFoundError)
+    if isinstance(error, missing) and not isinstance(error, errors.LocalEntryNotFoundError):
+        return f"The hub has no revision {revision!r} of {name!r}: check the spelling."
+    # The HTTP client's exception classes change between releases of huggingface_hub; what is left
+    # at this point is a failed connection.
+    builtin = f", or use {kind.builtin!r}, which needs no network" if kind.builtin else ""
+    return (
+        f"The model hub cannot be reached and {name!r} is not in its local cache: give a local "
+        f"{kind.noun} directory, or point HF_HOME at a cache that holds the model{builtin}."
+    )
+
+
+def load_weights(model_class: Any, kind: ModelKind, directory: Path, name: str, dtype: str) -> Any:
+    """Load a model for inference, on the CPU; pickled weights and remote code are refused.
+
+    Args:
+        model_class: A class of `transformers` with `from_pretrained`.
+        kind: What is loaded.
+        directory: From `find_directory`.
+        name: What errors call the model.
+        dtype: "float32", "float16", "bfloat16", or "auto" for that of the checkpoint.
+
+    Raises:
+        kind.error: There are no safetensors weights, or they are damaged, incomplete or of another
+            kind of model.
+    """
+    if not any(directory.glob(WEIGHTS)):
+        raise kind.error(
+            f"{name!r} holds no safetensors weights ({WEIGHTS}), and pickled weights are never "
+            "loaded: convert them once with save_pretrained, or pick another revision."
+        )
+    failure = f"The weights of {name!r} cannot be loaded as a {kind.noun}"
+    with loading(failure, kind.advice, kind.error):
+        model, report = model_class.from_pretrained(
+            directory,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise kind.error(
+            f"The weights of {name!r} lack {len(missing)} tensors, {missing[0]!r} among them: "
+            f"{kind.advice}."
+        )
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def loading(failure: str, advice: str, error_class: type[NegrefineError]) -> Iterator[None]:
+    """Turn whatever `transformers` raises into one sentence, and keep it from logging.
+
+    Args:
+        failure: How the sentence begins.
+        advice: How it ends: what to do.
+        error_class: Class of the error.
+    """
+    from transformers.utils import logging
+
+    bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    except Exception as error:
+        # Files that are missing, cut short or do not fit each raise a class of their own.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".:")
+        raise error_class(f"{failure} ({reason}): {advice}.") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def pick_device(device: str, error_class: type[NegrefineError] = InputError) -> torch.device:
+    """Return a torch device; "auto" is a GPU if there is one, otherwise the CPU.
+
+    Raises:
+        error_class: The device cannot be used.
+    """
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise error_class(
+            f"The device {device!r} cannot be used here: use 'auto', 'cpu' or 'cuda'."
+        ) from error
+    return chosen
+
+
+def check_dtype(dtype: str, error_class: type[NegrefineError] = InputError) -> None:
+    """Raise `error_class` if `dtype` is neither "auto" nor the name of a dtype for weights."""
+    if dtype not in ("auto", *_DTYPES):
+        raise error_class(f"dtype must be 'auto' or one of {list(_DTYPES)}, not {dtype!r}.")
+
+
+def file_digest(path: Path) -> bytes:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.digest()
