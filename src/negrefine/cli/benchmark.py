@@ -247,7 +247,7 @@ def run(
     detectors = fit_detectors(
         loaded, class_names, listed, {m: published[m] | parameters.get(m, {}) for m in listed}
     )
-    finished = run_benchmark(
+    evaluation, means = run_benchmark(
         ready,
         detectors,
         out=out,
@@ -257,9 +257,9 @@ def run(
         batch_size=batch_size,
         progress=True,
     )
-    if finished.group_means:
-        Console(highlight=False).print(_group_table(finished.group_means))
-    write_results(finished.evaluation, loaded, report=with_report)
+    if means:
+        Console(highlight=False).print(_group_table(means))
+    write_results(evaluation, loaded, report=with_report)
 
 
 def warn(warnings: list[str]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def demo(
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where to write the detector and the results.")
+        Path, typer.Option(metavar="DIR", help="Folder for the detector and the results.")
     ] = Path("demo-results"),
     full: Annotated[
         bool,
@@ -50,27 +50,27 @@ def demo(
             f"{explanation.summary()}"
         )
     typer.echo(f"\n{CAVEAT}")
-    typer.echo(f"Results: {out / 'results.csv'}, {out / 'scores'}; detector: {out / 'detector'}")
+    results = ", ".join(str(out / name) for name in ("results.csv", "examples.json", "scores"))
+    typer.echo(f"Results: {results}; detector: {out / 'detector'}")
     # "make demo" installs into an environment that is not on the search path.
     command = "negrefine" if shutil.which("negrefine") else sys.argv[0]
     typer.echo(f"Next: {command} explain {out / 'detector'} YOUR_PICTURE.png")
 
 
 def _table(evaluation: Evaluation) -> Table:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    n_id, *n_ood = (len(image_set.paths) for image_set in evaluation.sets)
-    table = Table(
-        title=f"AUROC/FPR95 in percent, {n_id} animals against {sum(n_ood)} others",
-        caption="NegFilter + S_MM is NegRefine; no filter, no S_MM is CSP's score.",
-    )
     rows: dict[str, dict[str, str]] = {}
     for result in [*evaluation.results, *evaluation.ablation]:
         cell = f"{100 * result.auroc.value:.1f}/{100 * result.fpr95.value:.0f}"
         rows.setdefault(evaluation.title_of(result.method), {})[result.ood_set] = cell
-    table.add_column("method", no_wrap=True)
-    for name in next(iter(rows.values())):
-        table.add_column(name, justify="right", no_wrap=True)
+    n_id, *n_ood = (len(image_set.paths) for image_set in evaluation.sets)
+    table = Table(
+        Column("method", no_wrap=True),
+        *(Column(name, justify="right", no_wrap=True) for name in next(iter(rows.values()))),
+        title=f"AUROC/FPR95 in percent, {n_id} animals against {sum(n_ood)} others",
+        caption="NegFilter + S_MM is NegRefine; no filter, no S_MM is CSP's score.",
+    )
     for method, cells in rows.items():
         table.add_row(method, *cells.values())
     return table

@@ -153,7 +153,7 @@ def reproduce(
     )
     class_names = benchmark_class_names(ready.benchmark, "official")
     detectors = fit_detectors(loaded, class_names, listed, parameters)
-    finished = run_benchmark(
+    evaluation, _ = run_benchmark(
         ready,
         detectors,
         out=out,
@@ -163,9 +163,9 @@ def reproduce(
         batch_size=batch_size,
         progress=True,
     )
-    write_results(finished.evaluation, loaded, report=with_report)
-    cells = compare_with_published(finished.evaluation, facts, tables)
-    settings = finished.evaluation.settings
+    write_results(evaluation, loaded, report=with_report)
+    cells = compare_with_published(evaluation, facts, tables)
+    settings = evaluation.settings
     write_text(out / "reproduce.json", as_json(cells, warnings, settings))
     write_text(out / "reproduce.md", as_markdown(cells, warnings))
     console = Console(highlight=False)
