@@ -13,8 +13,8 @@ from negrefine.benchmarks.class_lists import Names, class_list
 from negrefine.benchmarks.data_check import Finding, Folders, check, locate
 from negrefine.benchmarks.group_means import GroupMean, group_means
 from negrefine.detectors import Detector
-from negrefine.detectors.registry import DETECTORS
 from negrefine.detectors.negrefine import NegRefine
+from negrefine.detectors.registry import DETECTORS
 from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
 from negrefine.evaluation.results import Evaluation
