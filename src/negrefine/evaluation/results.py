@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
 from negrefine.errors import InputError
-from negrefine.files import write_rows, write_text
+from negrefine.files import write_atomically, write_text
 
 Scores = NDArray[np.float64]
 
@@ -23,13 +24,6 @@ ID, MEAN = "ID", "mean"
 """Names of the in-distribution set, and of the mean over the OOD sets, in tables."""
 MANIFEST = "evaluation.json"
 _FORMAT = 1
-_FACTS = {
-    "path": "string",
-    "group": "string",
-    "label": "int64",
-    "prediction": "int64",
-    "error": "string",
-}
 
 
 @dataclass(frozen=True)
@@ -261,21 +255,19 @@ def _scores_file(directory: Path, number: int, name: str) -> Path:
 
 
 def _write_set(path: Path, image_set: SetScores) -> None:
-    columns: dict[str, list[Any]] = {
-        "path": image_set.paths,
-        "group": image_set.groups,
-        "label": image_set.labels.tolist(),
-        "prediction": image_set.predictions.tolist(),
-        "error": list(image_set.errors),
+    columns = {
+        "path": pa.array(image_set.paths, pa.string()),
+        "group": pa.array(image_set.groups, pa.string()),
+        "label": pa.array(image_set.labels, pa.int64()),
+        "prediction": pa.array(image_set.predictions, pa.int64()),
+        "error": pa.array(image_set.errors, pa.string()),
     }
     for method, seeds in image_set.scores.items():
-        for seed, values in seeds.items():
-            columns[f"score/{method}/{seed}"] = values.tolist()
+        columns |= {f"score/{method}/{seed}": pa.array(v) for seed, v in seeds.items()}
     for method, parts in image_set.parts.items():
-        for part, values in parts.items():
-            columns[f"part/{method}/{part}"] = values.tolist()
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    write_rows(path, rows, {name: _FACTS.get(name, "double") for name in columns})
+        columns |= {f"part/{method}/{part}": pa.array(v) for part, v in parts.items()}
+    table = pa.table(columns)
+    write_atomically(path, lambda temporary: pyarrow.parquet.write_table(table, temporary))
 
 
 def _read_set(path: Path, name: str) -> SetScores:

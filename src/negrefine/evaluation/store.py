@@ -62,9 +62,10 @@ class Scorer:
     @cached_property
     def identity(self) -> str:
         """SHA-256 (hex) over everything but the features that decides the components."""
-        # The threshold does not.
-        scores = self.detector.with_params().identity()
-        return _digest([scores, *self.part_names])
+        # The threshold does not, but the code of a class that shares its method's name does.
+        cls = type(self.detector)
+        without_threshold = self.detector.with_params().identity()
+        return _digest([cls.__module__, cls.__qualname__, without_threshold, *self.part_names])
 
     def score(self, features: FloatArray, patches: FloatArray | None = None) -> Parts:
         """Return the components, each float64 (n,), of features (n, d)."""
