@@ -162,7 +162,7 @@ def test_an_encoder_of_ones_own(folders: Path, own_encoder: Any, tmp_path: Path)
     )
     assert int((~found.id_set.readable).sum()) == 1
     assert "broken.png" in next(error for error in found.id_set.errors if error is not None)
-    assert found.settings["encoder"]["dtype"] is None
+    assert found.settings["encoder"]["dtype"] == ""
     readable = [
         Path(p) for p, e in zip(found.id_set.paths, found.id_set.errors, strict=True) if not e
     ]

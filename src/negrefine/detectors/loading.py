@@ -12,6 +12,7 @@ from negrefine.detectors.registry import DETECTORS
 from negrefine.detectors.saved_parameters import decode_parameters
 from negrefine.encoders.base import Encoder
 from negrefine.errors import BundleError, EncoderError
+from negrefine.labels.negatives import NegativeLabel
 
 
 def load_detector(
@@ -56,6 +57,25 @@ def load_detector(
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(directory, f"its parts do not fit together: {error}") from error
     return detector
+
+
+def load_labels(path: str | os.PathLike[str]) -> list[NegativeLabel] | None:
+    """Read the negative labels of a saved detector without its encoder.
+
+    Returns:
+        All mined labels, kept and removed; None if the method has none.
+
+    Raises:
+        BundleError: As `load_detector`.
+    """
+    directory = Path(path)
+    _, _, tables = read_bundle(directory)
+    if "negative_labels" not in tables:
+        return None
+    try:
+        return [NegativeLabel.from_row(row) for row in tables["negative_labels"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(directory, f"its labels cannot be read: {error}") from error
 
 
 def _detector_class(method: str, directory: Path) -> type[Detector]:

@@ -100,15 +100,6 @@ class Result:
     aupr_in: Measured
     aupr_out: Measured
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Result:
-        """Return the result that `dataclasses.asdict` made a dictionary of."""
-        cells: dict[str, Any] = {
-            name: Measured(**value) if isinstance(value, dict) else value
-            for name, value in content.items()
-        }
-        return cls(**cells)
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -219,8 +210,8 @@ def load_evaluation(directory: Path) -> Evaluation:
             content["methods"],
             sets[0],
             sets[1:],
-            [Result.from_dict(row) for row in content["results"]],
-            [Result.from_dict(row) for row in content["ablation"]],
+            [_result(row) for row in content["results"]],
+            [_result(row) for row in content["ablation"]],
             None if accuracy is None else Measured(**accuracy),
             content["settings"],
             {name: directory / path for name, path in content["detectors"].items()},
@@ -230,6 +221,11 @@ def load_evaluation(directory: Path) -> Evaluation:
         raise InputError(
             f"The evaluation in {str(directory)!r} is damaged ({error}): run it again."
         ) from error
+
+
+def _result(row: dict[str, Any]) -> Result:
+    cells: Any = {k: Measured(**v) if isinstance(v, dict) else v for k, v in row.items()}
+    return Result(**cells)
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negrefine.detectors.base import Detector
-from negrefine.detectors.bundle import read_bundle
-from negrefine.detectors.loading import load_detector
+from negrefine.detectors.loading import load_detector, load_labels
 from negrefine.encoders.base import Encoder
 from negrefine.errors import BundleError, EncoderError
 from negrefine.evaluation.results import MEAN, Evaluation, Result, Scores, SetScores
@@ -156,10 +155,9 @@ def main_method(evaluation: Evaluation) -> str:
 def _labels(directory: Path) -> list[NegativeLabel] | str:
     """Return the mined labels of a saved detector, or why they cannot be read."""
     try:
-        _, _, tables = read_bundle(directory)
+        return load_labels(directory) or []
     except BundleError as error:
         return str(error)
-    return [NegativeLabel.from_row(row) for row in tables.get("negative_labels", [])]
 
 
 def _class_table(
