@@ -1,13 +1,14 @@
 """Questions per second of HFJudge against the published way of asking, on random models.
 
 The published way is one whole prompt at a time, generated greedily with at most 512 new tokens.
-Random models never end a reply, so the main comparison makes every reply "No" and the end token:
-one pass over the prompt and one over the "No". What happens without that is timed on few questions.
+Random models never end a reply, so the main comparison forces every reply to be "No" and the end
+token: one pass over the prompt and one over the "No". Replies of full length are timed on few
+questions.
 
     python benchmarks/judge.py [--quick] [--sweep] [--reference DIR] [--out FILE]
 
-Both sides see the same words, class names and prompts, in one process. Weights are random and the
-tokenizer is trained on the questions here; speed depends on neither, tokens per question a little.
+Both sides get the same words, class names and prompts, in one process. Weights are random, and the
+tokenizer is trained on these questions; speed depends on neither, tokens per question slightly.
 """
 
 from __future__ import annotations
@@ -63,9 +64,9 @@ SIZES: dict[str, dict[str, int]] = {
 }
 VOCABULARY = 151_936
 REPLIES = ("Yes", "yes", "YES", "No", "no", "NO")
-# The tokenizer learns from so many words, whatever number of them is asked about.
+# The tokenizer is trained on this number of words, however many are asked about.
 N_TRAINING_WORDS = 2000
-# How Qwen2's tokenizer splits text before it merges bytes.
+# The pattern by which Qwen2's tokenizer splits text before it merges bytes.
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -77,7 +78,7 @@ TEMPLATE = (
 
 
 def read_questions(reference: Path, n_words: int) -> tuple[list[tuple[str, list[str]]], str]:
-    """Return (word, its class names) and where they come from."""
+    """Return pairs of a word and its class names, and their source."""
     logs = sorted(reference.glob("llm_process_noun.txt*"))
     if logs:
         recorded = ReplayJudge.from_logs(logs).candidates
@@ -99,7 +100,7 @@ def questions(words: Sequence[tuple[str, list[str]]]) -> list[Query]:
 
 
 def train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE of Qwen's kind whose tokens cover common words."""
+    """Train a byte-level BPE tokenizer like Qwen's, whose tokens cover common words."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -127,7 +128,7 @@ def train_tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:
 
 
 def save_model(directory: Path, sizes: dict[str, int], tokenizer: Any) -> int:
-    """Write a random model in bfloat16, as Qwen's are stored; return its number of parameters."""
+    """Write a random model in bfloat16, as for Qwen; return its number of parameters."""
     torch.manual_seed(0)
     config = Qwen2Config(
         **sizes,
@@ -146,14 +147,14 @@ def save_model(directory: Path, sizes: dict[str, int], tokenizer: Any) -> int:
 
 
 class SaysNo(LogitsProcessor):
-    """Makes every reply "No" and the end token."""
+    """Forces every reply to be "No" and the end token."""
 
     def __init__(self, no: int, end: int) -> None:
         self._reply = (no, end)
         self._step = 0
 
     def __call__(self, _ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Leave only the next token of the reply possible."""
+        """Allow only the next token of the reply."""
         forced = torch.full_like(scores, float("-inf"))
         forced[:, self._reply[self._step]] = 0
         self._step += 1
@@ -163,7 +164,7 @@ class SaysNo(LogitsProcessor):
 def time_official(
     directory: Path, queries: Sequence[Query], dtype: torch.dtype, *, ends: bool
 ) -> dict[str, Any]:
-    """Ask one whole prompt at a time, as published."""
+    """Ask with one whole prompt at a time, as published."""
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
     tokenizer = AutoTokenizer.from_pretrained(directory)
     no = tokenizer.encode("No")[0]
@@ -209,7 +210,7 @@ def time_judge(
 ) -> dict[str, Any]:
     """Ask all questions about words through HFJudge, `ranks` class names of a word at a time."""
     judge = HFJudge(directory, device="cpu", store=None, **options)
-    # Loads the model and proves that prefixes may be shared.
+    # Loads the model, and checks that prefixes can be shared.
     answer_all(judge, [Query(word, (names[0],)) for word, names in words[:2]])
     rounds = [[Query(word) for word, _ in words]] + [
         [Query(word, (name,)) for word, names in words for name in names[start : start + ranks]]
@@ -232,7 +233,7 @@ def time_judge(
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """Let torch use so many threads."""
+    """Set the number of threads of torch."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
@@ -242,7 +243,7 @@ def threads(n: int) -> Iterator[None]:
 
 
 def machine() -> dict[str, Any]:
-    """Describe what this runs on."""
+    """Describe the machine."""
     info = Path("/proc/cpuinfo")
     names = [
         line.split(":", 1)[1].strip()
@@ -262,7 +263,7 @@ def machine() -> dict[str, Any]:
 
 
 def report(results: list[dict[str, Any]], **facts: Any) -> None:
-    """Keep a result and print it as one line."""
+    """Add a result and print it as one line."""
     results.append(facts)
     print(
         f"{facts['model']:5} {facts['way']:34} {facts['questions']:5d} questions "
@@ -285,7 +286,7 @@ def run(kind: str, args: argparse.Namespace, root: Path, results: list[dict[str,
         directory, SIZES[kind], train_tokenizer([*texts, *["system user assistant"] * 9])
     )
     facts = {"model": kind, "parameters": n_parameters, "words_from": source}
-    # Whole words, so that both kinds of question have their usual shares.
+    # All questions of a word, so that both kinds of question have their usual shares.
     n_sample = n_official // (N_NAMES + 1)
     sample = questions(words[:: len(words) // n_sample][:n_sample])
     official = time_official(directory, sample, torch.float32, ends=True)

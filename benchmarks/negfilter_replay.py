@@ -3,8 +3,8 @@
 Every row runs the whole filter over the 8,425 cleaned labels with the recorded candidates and
 answers, and compares what is kept with the published 6,370 labels. The recorded answers are those
 of Qwen2.5-14B-Instruct-1M. The log of a word ends at its first yes, so asking ten ranks at once
-shows no more questions here than asking rank by rank. A question that was not recorded counts as
-undecided, which keeps the label, so rows that ask other questions than the published run state a
+costs no more questions here than asking rank by rank. A question that was not recorded counts as
+undecided, which keeps the label, so rows with other questions than the published run give a
 lower bound on removals.
 """
 
@@ -26,7 +26,7 @@ DEFAULT_REFERENCE = Path("../shared/reference/negrefine_imagenet_seed0")
 
 
 class Counted:
-    """Counts the questions that reach a judge; one about several names is one."""
+    """Counts the questions to a judge; a question about several names is one."""
 
     def __init__(self, judge: Judge, ranks_per_round: int = 1) -> None:
         self._judge = judge
@@ -54,7 +54,7 @@ def main() -> None:
     class_names = sorted({name for names in recorded.candidates.values() for name in names})
     words = list(recorded.recorded)
     labels = [NegativeLabel(w, w, w, "noun", "", 0.0) for w in words]
-    # A proper noun was dropped before its candidates were written down.
+    # A proper noun was removed before its candidates were recorded.
     ten = [list(dict.fromkeys(recorded.candidates[word])) for word in words]
 
     def run(

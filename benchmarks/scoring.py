@@ -6,17 +6,17 @@
 Prints a Markdown table. The cases:
 
 a  throughput of NegRefine as a share of the image encoder's, new and known pair texts
-b  against one image at a time, 200 padded texts an image and a loop over the groups
+b  against one image at a time, 200 padded texts per image and a loop over the groups
 c  encoding lexicon prompts against plain batches padded to the context
-d  the second fit against the first, each in a process of its own
+d  the second fit against the first, each in its own process
 e  peak memory of `score_samples` as the number of images grows
 f  bfloat16 against float32
 g  where the time goes
 
-The built-in encoder is small, so on it everything beside the encoder weighs more than on a real
-one. ViT-B/16 has random weights here: its speed is that of the real model, its scores mean nothing.
-The labels are those of the published ImageNet run where --reference holds them, otherwise words of
-WordNet.
+The built-in encoder is small, so everything else takes a larger share of the time than with a real
+one. ViT-B/16 has random weights here: its speed is that of the real model, its scores are
+meaningless. The labels are those of the published ImageNet run if they are in the folder of
+--reference, otherwise words of WordNet.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ CASES = "abcdefg"
 N_CLASSES = 1000
 N_GROUPS = 100
 K = 5
-# The plain side gets batches that stay in the processor's cache.
+# The plain side gets batches that fit into the CPU cache.
 PLAIN_BATCH = 40
 MAX_MEMORY_SECONDS = 240
 
@@ -83,7 +83,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Labels:
-    """Class names and negative labels, and where they come from."""
+    """Class names and negative labels, and their source."""
 
     names: list[str]
     entries: list[LexiconEntry]
@@ -99,7 +99,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Setting:
-    """What every case needs."""
+    """The inputs of all cases."""
 
     quick: bool
     labels: Labels
@@ -212,7 +212,7 @@ def builtin_directory() -> Path:
 
 
 class quiet(warnings.catch_warnings):  # noqa: N801
-    """Silence warnings, such as the built-in encoder's about a text that it cuts."""
+    """Silence warnings, such as that of the built-in encoder about a truncated text."""
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -278,7 +278,7 @@ def seconds(action: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def pair_codes(detector: NegRefine, features: FloatArray) -> set[tuple[int, int]]:
-    """Return the pairs that S_MM reads for these image features."""
+    """Return the pairs that S_MM uses for these image features."""
     x = features / np.linalg.norm(features, axis=1, keepdims=True)
     best = np.argsort(-(x @ detector.class_features_.T), axis=1)[:, :K]
     worst = np.argsort(-(x @ detector.negative_features_.T), axis=1)[:, :K]
@@ -348,7 +348,7 @@ def throughput(setting: Setting, wanted: set[str]) -> list[Row]:
                 "verdicts only (`predict` at 5 % false alarms), no pair known yet",
                 alone_1 / verdicts,
                 f"{alone_1 / verdicts:.2f}",
-                note=f"{count / verdicts:.0f} images/s; {spared:.0%} of the pairs were not needed",
+                note=f"{count / verdicts:.0f} images/s; {spared:.0%} of the pairs were skipped",
             ),
             Row(
                 "a",
@@ -364,7 +364,7 @@ def throughput(setting: Setting, wanted: set[str]) -> list[Row]:
 
 
 def profile(encoder: CLIPEncoder, detector: NegRefine, paths: Sequence[Path]) -> list[Row]:
-    """Case g, on images that the detector, which has seen others, has not seen."""
+    """Case g, on images that are new to a detector that has scored others."""
     read, pixels = seconds(lambda: [encoder.preprocessing(read_image(path)) for path in paths])
     batches = [torch.from_numpy(np.stack(pixels[i : i + 64])) for i in range(0, len(pixels), 64)]
     plain = PlainCLIP(builtin_directory())
@@ -384,7 +384,7 @@ def profile(encoder: CLIPEncoder, detector: NegRefine, paths: Sequence[Path]) ->
     total = sum(parts.values())
     notes = {
         "reading and preprocessing images": "one thread here; `encode_images` reads ahead in "
-        "threads beside the tower",
+        "threads in parallel with the tower",
         "S_MM": "after two passes over other jitters of the same pictures",
     }
     return [
@@ -394,7 +394,7 @@ def profile(encoder: CLIPEncoder, detector: NegRefine, paths: Sequence[Path]) ->
             value / total,
             f"{value / total:.0%}",
             note="; ".join(
-                filter(None, [f"{1e3 * value / len(paths):.2f} ms an image", notes.get(name)])
+                filter(None, [f"{1e3 * value / len(paths):.2f} ms per image", notes.get(name)])
             ),
         )
         for name, value in parts.items()
@@ -422,7 +422,7 @@ def against_plain(setting: Setting, _: set[str]) -> list[Row]:
         detector = given_negatives(encoder, names, lexicon)
         plain = PlainCLIP(directory)
         paths = write_jittered(setting.folder / f"plain-{directory.name}-{title[0]}", n_own, 7)
-        # Spread over the pictures, for the demo's order is that of its sets.
+        # Spread over the pictures, because the demo's order is that of its sets.
         paths = [paths[i] for i in np.random.default_rng(0).permutation(n_own)]
 
         def official(
@@ -441,7 +441,8 @@ def against_plain(setting: Setting, _: set[str]) -> list[Row]:
         n_pairs = len(pair_codes(detector, encoder.encode_images(paths)))
         about = (
             f"{title}, texts padded to {plain.context} tokens, {len(names)} class names, "
-            f"{len(lexicon)} negatives; plain {plain_s / n_plain:.2f} s an image ({n_plain} images)"
+            f"{len(lexicon)} negatives; plain {plain_s / n_plain:.2f} s per image "
+            f"({n_plain} images)"
         )
         per_image = plain_s / n_plain * n_own
         coincide = "; with random weights images share their top labels" if "V" in title else ""
@@ -451,14 +452,15 @@ def against_plain(setting: Setting, _: set[str]) -> list[Row]:
                 f"{title}: against one image at a time, no pair known yet",
                 per_image / cold_s,
                 30,
-                f"{about}; {n_own} images, {n_pairs / n_own:.1f} distinct pairs an image{coincide}",
+                f"{about}; {n_own} images, {n_pairs / n_own:.1f} distinct pairs per image"
+                f"{coincide}",
             ),
             times_row(
                 "b",
                 f"{title}: the same, every pair known",
                 per_image / warm_s,
                 30,
-                f"{1e3 * warm_s / n_own:.1f} ms an image",
+                f"{1e3 * warm_s / n_own:.1f} ms per image",
             ),
             small_row(
                 "b",
@@ -483,12 +485,12 @@ def worst_case(
     """
     n_plain, n_own = 1, setting.pick(48, 4)
     rng = np.random.default_rng(1)
-    # Text features of random weights lie in a narrow cone, so directions are drawn around it.
+    # Text features of random weights are in a narrow cone, so directions are drawn around it.
     centre = detector.class_features_.mean(axis=0)
     spread = rng.standard_normal((n_own, encoder.dim)) / np.sqrt(encoder.dim)
     features = (centre + spread).astype(np.float32)
     n_pairs = len(pair_codes(detector, features))
-    # `fit` forgets the pairs, and a larger number of groups or labels plays no part in the time.
+    # `fit` clears the pairs, and the time does not depend on the number of groups or labels.
     detector.fit(detector.class_names_)
     plain_s, plain_scores = seconds(
         lambda: [
@@ -503,7 +505,7 @@ def worst_case(
     return [
         share_row(
             "a",
-            "NegRefine / image encoder alone, ViT-B/16 sizes, every image with pairs of its own",
+            "NegRefine / image encoder alone, ViT-B/16 sizes, every image with its own pairs",
             image_s / (image_s + cold_s / n_own),
             0.25,
             f"{1e3 * image_s:.0f} ms for the image, {1e3 * cold_s / n_own:.0f} ms for the score",
@@ -520,7 +522,7 @@ def worst_case(
             f"{title}: no pair known yet",
             per_image / cold_s,
             f"{per_image / cold_s:.1f} x",
-            note=f"scoring stage only, {n_pairs / n_own:.1f} distinct pairs an image of "
+            note=f"scoring stage only, {n_pairs / n_own:.1f} distinct pairs per image of "
             f"{K * K}: images that share no labels; {n_own} rows",
         ),
         Row(
@@ -632,7 +634,7 @@ def child_fit(encoder: str, min_frequency: int, n_words: int | None) -> dict[str
 
 
 class Generated(Sequence[Image.Image]):
-    """Images of two random colours, made when they are asked for."""
+    """Images of two random colours, made on access."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -708,7 +710,7 @@ CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {"fit": child_fit, "memory"
 
 
 def child(task: str, arguments: dict[str, Any], env: dict[str, str] | None = None) -> Any:
-    """Run one of `CHILDREN` in a process of its own."""
+    """Run one of `CHILDREN` in its own process."""
     command = [sys.executable, __file__, "--child", task]
     done = subprocess.run(
         command,
@@ -806,7 +808,7 @@ def main() -> None:
         return
     wanted = {case.strip() for case in options.only.split(",")}
     if unknown := sorted(wanted - set(CASES)):
-        parser.error(f"--only names no case {unknown[0]!r}: choose from {', '.join(CASES)}.")
+        parser.error(f"--only has an unknown case {unknown[0]!r}: choose from {', '.join(CASES)}.")
     rows: list[Row] = []
     took: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, quiet():

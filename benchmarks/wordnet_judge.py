@@ -1,6 +1,6 @@
 """Compares WordNetJudge with the recorded answers of the published NegRefine run.
 
-The recorded answers are those of Qwen2.5-14B-Instruct-1M, with its errors: the numbers state
+The recorded answers are those of Qwen2.5-14B-Instruct-1M, with its errors: the numbers measure
 agreement, not truth. Words are split into two halves by the parity of the last byte of their
 SHA-256; the rules were designed on the development half only. The classes are the same in both.
 """
@@ -24,7 +24,7 @@ HALVES = ("development", "held out")
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How one judge's yes and no agree with the recorded ones; undecided counts as no."""
+    """Agreement of a judge's yes and no with the recorded ones; undecided counts as no."""
 
     n: int
     recorded_yes: int
@@ -33,12 +33,12 @@ class Agreement:
 
     @property
     def precision(self) -> float:
-        """Share of the given yes that are recorded as yes."""
+        """Share of the judge's yes that are recorded as yes."""
         return self.both_yes / self.given_yes if self.given_yes else float("nan")
 
     @property
     def recall(self) -> float:
-        """Share of the recorded yes that were given."""
+        """Share of the recorded yes to which the judge says yes."""
         return self.both_yes / self.recorded_yes if self.recorded_yes else float("nan")
 
     @property
@@ -48,7 +48,7 @@ class Agreement:
 
 
 class InstanceFlag:
-    """Baselines: the instance flag of the commonest sense, and bare hypernym closure."""
+    """Baselines: the instance flag of the most frequent sense, and bare hypernym closure."""
 
     name = "baseline"
 
@@ -56,12 +56,12 @@ class InstanceFlag:
         self._wordnet = WordNet.load()
 
     def is_proper_noun(self, words: list[str]) -> list[bool]:
-        """Does WordNet flag the commonest sense as an instance?"""
+        """Return whether WordNet marks the most frequent sense as an instance."""
         rows = [self._wordnet.rows(word, pos="noun") for word in words]
         return [bool(found) and self._wordnet.is_instance(found[0]) for found in rows]
 
     def is_subcategory(self, pairs: list[tuple[str, str]]) -> list[bool]:
-        """Is a sense of the class name, found verbatim, above a sense of the word?"""
+        """Return whether a sense of the exact class name is a hypernym of a sense of the word."""
         return [
             any(
                 self._wordnet.chains(row).keys() & set(self._wordnet.rows(name, pos="noun"))
@@ -77,7 +77,7 @@ def half(word: str) -> str:
 
 
 def compare(recorded: list[Answer], given: list[Answer]) -> Agreement:
-    """Count one list of answers against the other."""
+    """Count the agreements of two lists of answers."""
     yes = [(bool(r.yes), bool(g.yes)) for r, g in zip(recorded, given, strict=True)]
     return Agreement(
         n=len(yes),
@@ -141,14 +141,16 @@ def main() -> None:
                     f"{question:<14}{part:<13}{name:<14}{a.n:>7}{a.recorded_yes:>6}"
                     f"{a.precision:>8.3f}{a.recall:>8.3f}{a.accuracy:>10.4f}"
                 )
-    print("baseline = instance flag of the commonest sense; hypernym closure of the exact names")
+    print(
+        "baseline = instance flag of the most frequent sense; hypernym closure of the exact names"
+    )
     for path in logs(reference):
         replay = ReplayJudge(path)
         ours, theirs = set(kept(judges[0][1], replay)), set(kept(replay, replay))
         same = len(replay.recorded) - len(ours ^ theirs)
         print(
             f"{path.name}: kept by WordNetJudge {len(ours)}, recorded {len(theirs)}, "
-            f"same fate {same} of {len(replay.recorded)}"
+            f"same decision for {same} of {len(replay.recorded)}"
         )
 
 

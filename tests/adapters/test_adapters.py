@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from negrefine.adapters.feature_detector import FeatureDetector
 from negrefine.adapters.frames import to_arrow, to_pandas, to_polars
 from negrefine.adapters.images_from import images_from
 from negrefine.benchmarks.bundled import demo_images
-from negrefine.encoders import CLIPEncoder
+from negrefine.encoders import CLIPEncoder, ImageSource, read_image
+from negrefine.encoders.base import FloatArray
 from negrefine.errors import ImageError, InputError, NotFittedError
 from negrefine.evaluation.image_scores import score_files
 
@@ -116,7 +118,7 @@ def test_checks_of_scikit_learn(mcm: MCM, check: str) -> None:
 
 def test_patches_are_refused(builtin_encoder: CLIPEncoder) -> None:
     glmcm = GLMCM(builtin_encoder).fit(["dog", "cat"])
-    with pytest.raises(InputError, match="scores patch features too"):
+    with pytest.raises(InputError, match="also scores patch features"):
         FeatureDetector(glmcm).fit(np.ones((30, 256)))
 
 
@@ -171,7 +173,7 @@ def test_forms_of_images(mcm: MCM, pictures: list[Path]) -> None:
     for item, error, said in (
         ({"picture": path}, InputError, "no 'image' or 'img', only 'picture'"),
         ({"image": None}, ImageError, "has no image"),
-        ({"image": b"nothing"}, ImageError, "holds no picture"),
+        ({"image": b"nothing"}, ImageError, "is not an image"),
         (torch.full((3, 4, 4), 1.5), InputError, "outside 0 to 1"),
         (torch.zeros(5, 4, 4), InputError, r"shape \(5, 4, 4\)"),
     ):
@@ -277,3 +279,36 @@ def test_tables(
     assert frame["error"].iloc[3].startswith(str(paths[3]))
     pytest.importorskip("polars")
     assert to_polars(score_files(detector, paths))["score"].to_list() == table["score"].to_pylist()
+
+
+# ----------------------------------------------------------------------- encoders of one's own
+
+
+class MeanColour:
+    """The least that an encoder needs: an image is its mean colour, a text the colours it names."""
+
+    name = "mean-colour"
+    options: dict[str, Any] = {}  # noqa: RUF012
+    fingerprint = "0" * 64
+    logit_scale = 10.0
+
+    def encode_images(self, images: Sequence[ImageSource], batch_size: int = 64) -> FloatArray:  # noqa: ARG002
+        return np.stack([np.asarray(read_image(i), np.float32).mean((0, 1)) for i in images])
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> FloatArray:  # noqa: ARG002
+        return np.array([[c in text for c in ("red", "green", "blue")] for text in texts], "f4")
+
+
+def test_adapters_take_any_encoder(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (30, 3))
+    pictures = [np.full((8, 8, 3), colour, np.uint8) for colour in colours]
+    detector = MCM(MeanColour()).fit(["red", "green"])
+    similarity = colours[:, :2] / np.linalg.norm(colours, axis=1, keepdims=True)
+    expected = np.exp(similarity).max(1) / np.exp(similarity).sum(1)
+    scores = detector.score_samples(images_from(pictures))
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    outlier = FeatureDetector(detector, fpr=0.2).fit(colours)
+    np.testing.assert_allclose(outlier.score_samples(colours), expected, rtol=1e-6)
+    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
+    (table,) = to_arrow(score_files(detector, [tmp_path / "a.png"])).to_pylist()
+    assert table["score"] == pytest.approx(expected[0])

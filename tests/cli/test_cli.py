@@ -26,6 +26,7 @@ from commands import NEGREFINE, Commands, Done, run
 from conftest import CLASS_NAMES
 from negrefine import load_detector
 from negrefine.encoders import CLIPEncoder
+from negrefine.evaluation.results import load_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -647,20 +648,27 @@ def test_demo(tmp_path: Path) -> None:
         assert method in done.out
     assert "no evidence for or against any method" in done.out
     results = tmp_path / "demo-results"
-    content = json.loads((results / "results.json").read_text(encoding="utf-8"))
-    rows = content["results"]
+    rows = json.loads((results / "results.json").read_text(encoding="utf-8"))["results"]
+    methods[0] = "mcm"
     assert list(dict.fromkeys(row["method"] for row in rows)) == methods
     sets = ["food", "vehicles", "objects", "plants", "mean"]
     assert [row["ood_set"] for row in rows[:5]] == sets
     for row in rows:
-        assert 0.5 < row["auroc"] <= 1
-        assert 0 <= row["fpr95"] <= 1
+        assert 0.5 < row["auroc"]["value"] <= 1
+        assert 0 <= row["fpr95"]["value"] <= 1
     with (results / "results.csv").open(encoding="utf-8", newline="") as stream:
         table = list(csv.DictReader(stream))
-    assert [float(row["auroc"]) for row in table] == pytest.approx([r["auroc"] for r in rows])
-    with (results / "scores.csv").open(encoding="utf-8", newline="") as stream:
-        scores = list(csv.DictReader(stream))
-    assert {row["set"] for row in scores} == {"animals", *sets[:4]}
-    assert all(np.isfinite(float(row[method])) for row in scores for method in methods)
+    assert [float(row["auroc"]) for row in table] == pytest.approx(
+        [row["auroc"]["value"] for row in rows]
+    )
+    evaluation = load_evaluation(results)
+    assert [scores.name for scores in evaluation.sets] == ["ID", *sets[:4]]
+    assert all(
+        np.isfinite(scores.scores[method][0]).all()
+        for scores in evaluation.sets
+        for method in methods
+    )
+    content = json.loads((results / "examples.json").read_text(encoding="utf-8"))
+    assert "no evidence for or against any method" in content["caveat"]
     assert len(content["examples"]) >= 5
     assert load_detector(results / "detector").offset_ is not None

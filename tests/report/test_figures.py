@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from negrefine import metrics
-from negrefine.report.curves import class_aurocs, group_aurocs, mean_rank, roc_points
+from negrefine.report.curves import (
+    class_aurocs,
+    group_aurocs,
+    mean_rank,
+    roc_points,
+    shared_bins,
+    shares,
+)
+from negrefine.report.figures import histogram_plot, roc_plot
 
 scores = st.lists(st.integers(0, 9).map(float), min_size=1, max_size=30).map(np.array)
 
@@ -48,3 +56,44 @@ def test_a_thinned_curve_stays_near_the_whole_one() -> None:
     assert len(fpr) <= 500
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
     assert np.trapezoid(tpr, fpr) == pytest.approx(metrics.auroc(inside, outside), abs=2e-3)
+
+
+def points(path: str) -> np.ndarray:
+    """Return the points of a path that consists of straight lines, float64 (n, 2)."""
+    return np.array([point.split() for point in path[1:].split("L")], dtype=np.float64)
+
+
+def test_curves_are_drawn_to_scale() -> None:
+    inside, outside = np.array([0.9, 0.8, 0.4]), np.array([0.5, 0.3])
+    plot = roc_plot()
+    drawn = points(plot.roc_path(inside, outside))
+    fpr, tpr = roc_points(inside, outside)
+    corner, opposite = points(plot.path((0, 0), (1, 1)))
+    scaled = (drawn - corner) / (opposite - corner)
+    np.testing.assert_allclose(scaled, np.stack([fpr, tpr], axis=1), atol=1e-4)
+    assert 0 < corner[0] < opposite[0] < plot.width
+    assert 0 < opposite[1] < corner[1] < plot.height
+
+
+@settings(max_examples=50, deadline=None)
+@given(inside=scores, outside=scores, scale=st.sampled_from([1e-6, 1.0, 3e5]))
+def test_histograms_fill_their_axes(inside: np.ndarray, outside: np.ndarray, scale: float) -> None:
+    inside, outside = inside * scale, outside * scale
+    edges = shared_bins([inside, outside])
+    plot = histogram_plot(edges, (inside, outside))
+    tops = []
+    for side in (inside, outside):
+        drawn = points(plot.histogram_path(side, edges))
+        assert drawn[0, 1] == drawn[-1, 1] == plot.y(0)
+        assert (drawn[0, 0], drawn[-1, 0]) == (plot.x(edges[0]), plot.x(edges[-1]))
+        tops.append(drawn[:, 1].min())
+    assert min(tops) == plot.y(100 * max(shares(inside, edges).max(), shares(outside, edges).max()))
+    for ticks, low, high in (
+        (plot.x_ticks(), plot.x_low, plot.x_high),
+        (plot.y_ticks(), 0.0, plot.y_high),
+    ):
+        assert 2 <= len(ticks) <= 8
+        assert all(low <= value <= high for value, _ in ticks)
+        assert len({label for _, label in ticks}) == len(ticks)
+        spacing = abs(ticks[1][0] - ticks[0][0])
+        assert all(abs(float(label) - value) <= 1e-6 * spacing for value, label in ticks)

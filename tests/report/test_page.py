@@ -26,7 +26,6 @@ from negrefine.evaluation.images import ImageSet
 from negrefine.evaluation.results import Evaluation
 from negrefine.labels.lexicon import Lexicon
 
-pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from negrefine.report.content import main_method

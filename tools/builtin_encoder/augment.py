@@ -1,4 +1,4 @@
-"""Drawings on backgrounds: random places, sizes, colours and outlines, a batch at a time."""
+"""Augment batches of drawings: random positions, sizes, colours, outlines and backgrounds."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ STD = torch.tensor(OPENAI_CLIP_STD).view(3, 1, 1)
 
 @dataclass(frozen=True)
 class Strength:
-    """How far images are changed.
+    """Strength of the random changes to images.
 
     Attributes:
-        hue: Largest turn of the hue, in full turns, and the share of images that get one.
+        hue: Largest rotation of the hue, in full turns, and the share of images rotated.
         grey: Share of images without colour.
         tones: Largest change of the logarithm of gamma, of all channels and of each.
-        smallest: Smallest size, of 1.
-        turn: Largest turn in radians, and the share of images that get one.
-        mirrored: Share of images.
+        smallest: Smallest size, as a fraction.
+        turn: Largest rotation in radians, and the share of images rotated.
+        mirrored: Share of images that are mirrored.
         stretch: Largest change of the logarithm of width over height, halved.
-        slant: Largest slant, as a tangent; half of the images get one.
-        bend: Size of a bend as of a sheet of rubber, in half images; 60 % of the images get one.
+        slant: Largest shear, as a tangent; half of the images are sheared.
+        bend: Size of a smooth deformation, in half images; 60 % of the images are deformed.
         covered: Share of images with a rectangle of one colour on them.
-        mixed: Share of images laid over another one of the batch (mixup).
+        mixed: Share of images blended with another one of the batch (mixup).
     """
 
     hue: tuple[float, float]
@@ -50,7 +50,7 @@ STRONG = Strength((0.1, 0.5), 0.1, (0.4, 0.2), 0.64, (0.3, 0.5), 0.4, 0.18, 0.2,
 
 
 class _Draws:
-    """Random numbers for a batch. Drawn on the processor, so that every device gets the same."""
+    """Random numbers for a batch, drawn on the CPU, so that they are the same on every device."""
 
     def __init__(self, n: int, generator: torch.Generator, device: torch.device) -> None:
         self.n, self.generator, self.device = n, generator, device
@@ -61,11 +61,11 @@ class _Draws:
         return (drawn * (high - low) + low).to(self.device)
 
     def around(self, largest: float, share: float = 1.0) -> Tensor:
-        """Return (n,) numbers around zero, for a share of the rows, else zero."""
+        """Return (n,) numbers around zero for a share of the rows, and zero for the others."""
         return self.uniform(-largest, largest) * self.chance(share)
 
     def chance(self, share: float) -> Tensor:
-        """Return (n,) booleans, of which a share is true."""
+        """Return (n,) booleans, true for a share of the rows."""
         return self.uniform(0, 1) < share
 
 
@@ -77,14 +77,14 @@ def augment(
     Args:
         squares: uint8 (n, 64, 64, 4), RGBA.
         plain: bool (n,), drawn without added outlines.
-        generator: Draws everything; of the processor.
-        strength: How far images are changed.
+        generator: Source of all random numbers; on the CPU.
+        strength: Strength of the changes.
     """
     draws = _Draws(len(squares), generator, squares.device)
     colours = squares.permute(0, 3, 1, 2).float() / 255
     alpha = colours[:, 3:]
     layers = torch.cat([_recolour(colours[:, :3], draws, strength) * alpha, alpha], 1)
-    # Outlines around some of those drawn without.
+    # Outlines around some of the drawings that have none.
     ringed = (plain & draws.chance(0.12)).nonzero().flatten()
     layers[ringed, 3:] = F.max_pool2d(alpha[ringed], 3, 1, 1)
     layers = _move(layers, draws, strength)
@@ -103,7 +103,7 @@ def augment(
 
 
 def on_white(squares: Tensor, scale: float = 0.92) -> Tensor:
-    """Return pixels of drawings on white with a margin, nothing random."""
+    """Return pixels of drawings on white with a margin, without random changes."""
     colours = squares.permute(0, 3, 1, 2).float() / 255
     layers = torch.cat([colours[:, :3] * colours[:, 3:], colours[:, 3:]], 1)
     matrix = torch.tensor([[[1 / scale, 0, 0], [0, 1 / scale, 0]]], device=squares.device)
@@ -135,7 +135,7 @@ def _recolour(rgb: Tensor, draws: _Draws, strength: Strength) -> Tensor:
 
 
 def _hue_turn(turn: Tensor) -> Tensor:
-    """Return matrices (n, 3, 3) that turn colours about the grey axis; 1 is a full turn."""
+    """Return matrices (n, 3, 3) that rotate colours about the grey axis; 1 is a full turn."""
     cosine, sine = torch.cos(2 * math.pi * turn), torch.sin(2 * math.pi * turn)
     third, root = (1 - cosine) / 3, sine / math.sqrt(3)
     same = cosine + third
@@ -148,8 +148,8 @@ def _hue_turn(turn: Tensor) -> Tensor:
 
 
 def _move(layers: Tensor, draws: _Draws, strength: Strength) -> Tensor:
-    """Shrink, turn, mirror, stretch, shift, slant and bend."""
-    # An affine grid looks the source up: a larger factor makes the drawing smaller.
+    """Shrink, rotate, mirror, stretch, shift, shear and deform."""
+    # An affine grid maps target to source: a larger factor makes the drawing smaller.
     factor = 1 / draws.uniform(strength.smallest, 1.02)
     turn = draws.around(*strength.turn)
     mirror = torch.where(draws.chance(strength.mirrored), -1.0, 1.0)
@@ -176,7 +176,7 @@ def _looked_up(layers: Tensor, matrix: Tensor, bend: Tensor | None = None) -> Te
 
 
 def _cover(pixels: Tensor, draws: _Draws, strength: Strength) -> None:
-    """Lay a rectangle, white or of one colour, over some images."""
+    """Cover a part of some images with a rectangle, white or of one colour."""
     some = draws.chance(strength.covered).nonzero().flatten()
     n = len(some)
     centre, half = draws.uniform(0, 64, 2, n=n), draws.uniform(5, 14, 2, n=n)

@@ -1,4 +1,4 @@
-"""Rebuild the built-in encoder: `python build.py STEP --work DIR`, STEP by STEP or `all`."""
+"""Rebuild the built-in encoder: `python build.py STEP --work DIR`, one step or `all`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = (
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks up to 32 MB: zeroing them anew took a third of the time."""
+    """Let glibc keep freed blocks up to 32 MB: zeroing them again took a third of the time."""
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
@@ -35,7 +35,7 @@ def keep_freed_memory() -> None:
 
 
 def main() -> None:
-    """Run one step, or all of them."""
+    """Run one step or all steps."""
     keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("step", choices=("all", *STEPS))

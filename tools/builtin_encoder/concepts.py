@@ -23,7 +23,7 @@ GROUPS = (
     "symbols",
     "flags",
 )
-"""emojibase's groups 0 to 9; icons that are no emoji have -1."""
+"""emojibase's groups 0 to 9; icons that are not emoji have -1."""
 
 _TONE = re.compile(r"skin-tone|-tone\d|medium-|1f3f[b-f]", re.IGNORECASE)
 _DROPPED = re.compile(
@@ -33,11 +33,11 @@ _DROPPED = re.compile(
 
 @dataclass(frozen=True)
 class Concept:
-    """What an image is called.
+    """The caption of an image.
 
     Attributes:
-        name: Its caption.
-        tags: Other words for it.
+        name: The caption.
+        tags: Other words for the same thing.
         group: Index into `GROUPS`, -1 for icons.
     """
 
@@ -47,7 +47,7 @@ class Concept:
 
 
 class Names:
-    """Finds concepts by code points or by names that are written in several ways."""
+    """Finds concepts by code points, or by names whatever their spelling."""
 
     def __init__(self, work: Path) -> None:
         source = next(s for s in read_sources() if s["package"] == "emojibase-data")
@@ -84,7 +84,7 @@ class Names:
         )
 
     def is_thing(self, text: str) -> bool:
-        """Tell whether a text is the name of an emoji or a noun of WordNet."""
+        """Return whether a text is the name of an emoji or a noun of WordNet."""
         return text in self._things
 
 
@@ -106,7 +106,7 @@ def plain_code(code: str) -> str:
 
 
 def words_of(name: str) -> str:
-    """Return an icon's name as words, without what only says how it is drawn."""
+    """Return an icon's name as words, without those that describe its style only."""
     while (shorter := _DROPPED.sub("", name)) != name:
         name = shorter
     return " ".join(name.replace("-", " ").split())
@@ -143,7 +143,7 @@ def images_of(
         found = found or (names.by_name(name) if emoji else None)
         if found is None:
             text = words_of(name)
-            # "cat", not "arrow left circle": most icons show no thing that one could name.
+            # "cat", not "arrow left circle": most icons do not show an object with a name.
             if len(text) < 3 or (emoji and name in codes) or not names.is_thing(text):
                 continue
             found = Concept(text, (), -1)

@@ -8,9 +8,9 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def fast_arithmetic() -> torch.autocast:
-    """Return a context with matrix products in bfloat16, where the hardware has them.
+    """Return a context with matrix products in bfloat16 if the hardware supports them.
 
-    On a processor without them bfloat16 is emulated and several times slower than float32.
+    A CPU without support emulates bfloat16, several times slower than float32.
     """
     fast = DEVICE.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=fast)

@@ -1,4 +1,4 @@
-"""Measure a model on the styles that were held out, and write WORK/evaluation.json.
+"""Measure a model on the held-out styles, and write WORK/evaluation.json.
 
 `python evaluate.py --work DIR --model DIR` measures another model of the same format.
 """
@@ -26,7 +26,7 @@ from words import read_words
 import negrefine
 from negrefine.benchmarks import load_benchmark, locate
 from negrefine.benchmarks.bundled import demo_class_names, demo_images
-from negrefine.benchmarks.run import fit_detectors, negrefine_ablation
+from negrefine.cli.run_detectors import fit_ablation, fit_detectors
 from negrefine.encoders import CLIPEncoder
 from negrefine.evaluation.experiment import evaluate
 from negrefine.evaluation.measure import metrics_of_scores, resampled_metrics
@@ -34,13 +34,13 @@ from negrefine.labels.embedding import normalise
 
 METHODS = ("mcm", "glmcm", "neglabel", "csp", "negrefine")
 STYLES = ("openmoji", "fxemoji", "noto-v1")
-"""The first two are held out; the last one serves for validation."""
+"""The first two are held out; the last one is for validation."""
 _ANIMALS = range(6)
 """emojibase's subgroups of animals, after the first of group 3."""
 
 
 def main(work: Path, model: Path | None = None, target: Path | None = None) -> None:
-    """Measure WORK/model, or another one."""
+    """Measure WORK/model or another model."""
     encoder = negrefine.load_encoder(model or work / "model", device="cpu")
     lines = (work / "images.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
@@ -69,7 +69,7 @@ def pictures(squares: NDArray[np.uint8], some: Sequence[int]) -> list[Image.Imag
 def zero_shot(
     encoder: CLIPEncoder, rows: list[dict[str, Any]], squares: NDArray[np.uint8], style: str
 ) -> dict[str, float]:
-    """Return top-1 and top-5 over all names of a style, and of the nearest pixels in training."""
+    """Return top-1 and top-5 over all names of a style, and top-1 of nearest training pixels."""
     some = [i for i, r in enumerate(rows) if r["style"] == style and r["group"] in EVALUATED_GROUPS]
     training = {s["style"] for s in read_sources() if s["role"] == "train"}
     names = sorted({rows[i]["name"] for i in some})
@@ -142,7 +142,7 @@ def near_ood(
 
 
 def text_cosines(work: Path, encoder: CLIPEncoder) -> dict[str, float]:
-    """Return mean cosines to the teacher, of nouns that were never seen."""
+    """Return mean cosines to the teacher for nouns that were not in training."""
     words = [word for word in read_words(work) if word.held_out]
     embeddings = embed(work, [w.text for w in words]) + 0.5 * embed(work, [w.gloss for w in words])
     reduction = np.load(work / "reduction.npz")
@@ -159,7 +159,7 @@ def far_ood(encoder: CLIPEncoder, out: Path) -> list[dict[str, Any]]:
     id_images, ood_images = locate(load_benchmark("demo"))
     detectors = fit_detectors(encoder, demo_class_names(), METHODS, {})
     evaluation = evaluate(
-        detectors, id_images, ood_images, out=out, ablation=negrefine_ablation(detectors)
+        detectors, id_images, ood_images, out=out, ablation=fit_ablation(detectors)
     )
     accuracy = evaluation.accuracy
     rows: list[dict[str, Any]] = [{"accuracy": accuracy.value if accuracy else None}]

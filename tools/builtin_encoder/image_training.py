@@ -20,21 +20,21 @@ from torch.nn import functional as F  # noqa: N812
 from words import read_words
 
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Pixels to features of length one, and to what the model knows of each place."""
+"""Pixels to features of length one, and to features of each position."""
 VALIDATION = "noto-v1"
 GUESSES, FEATURES, PLACES = 0.7, 4.0, 3.0
-"""How much a shape teacher's guesses, features and places count."""
+"""Weights of a shape teacher's predictions, features and positions in the loss."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, and how fast.
+    """Length, learning rates and augmentation of a training.
 
     Attributes:
-        steps: Steps of `batch` images; the rates fall to zero over the last 80 %.
-        muon_rate: For the matrices and filters inside.
-        adam_rate: For everything else.
-        strengths: How far images are changed; the steps take turns.
+        steps: Steps of `batch` images; the learning rates fall to zero over the last 80 %.
+        muon_rate: Learning rate of the matrices and filters inside the model.
+        adam_rate: Learning rate of all other parameters.
+        strengths: Of the augmentation; consecutive steps take them in turn.
     """
 
     steps: int
@@ -50,8 +50,8 @@ class Bank:
 
     Attributes:
         features: A tensor (captions, 256) for each template.
-        shares: (captions, captions), rows that sum to one: captions that the text teacher hardly
-            tells apart share the label.
+        shares: (captions, captions), rows that sum to one: captions whose features of the text
+            teacher are nearly the same share the label.
     """
 
     def __init__(self, work: Path, images: Images, templates: tuple[str, ...]) -> None:
@@ -71,12 +71,12 @@ class Bank:
 
 @dataclass(frozen=True)
 class ShapeTeacher:
-    """What is imitated.
+    """A trained model to imitate.
 
     Attributes:
         encode: Pixels to features and to a map (n, channels, height, width).
         scale: Its logit scale.
-        channels: Of the map.
+        channels: Number of channels of the map.
     """
 
     encode: Encode
@@ -93,7 +93,7 @@ def train(
     plan: Plan,
     teacher: ShapeTeacher | None = None,
 ) -> float:
-    """Train a model in place; return its logit scale. Continues from the checkpoint, if any."""
+    """Train a model in place; return its logit scale. Continues from a checkpoint."""
     scale = torch.nn.Parameter(torch.tensor(10.0, device=DEVICE).log())
     matrices, others = split_parameters(model)
     muon = Muon(matrices, lr=plan.muon_rate)
@@ -163,7 +163,7 @@ def _mixed(batch: Batch, rows: Tensor) -> Tensor:
 
 
 def _distance_of_places(places: Tensor, shapes: Tensor) -> Tensor:
-    """Return one less the mean cosine of (n, places, channels) to a map on the same grid."""
+    """Return one minus the mean cosine of (n, positions, channels) to a map of the same grid."""
     side = round(places.shape[1] ** 0.5)
     spread = shapes.std((0, 2, 3), keepdim=True) + 1e-4
     shapes = (shapes - shapes.mean((0, 2, 3), keepdim=True)) / spread
@@ -173,7 +173,7 @@ def _distance_of_places(places: Tensor, shapes: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _accuracy(model: torch.nn.Module, encode: Encode, images: Images, features: Tensor) -> float:
-    """Return zero-shot top-1 of the validation style over its names that training knows."""
+    """Return zero-shot top-1 of the validation style over its names that occur in training."""
     model.eval()
     pixels, labels = images.shown(VALIDATION)
     names = labels.unique()
@@ -191,7 +191,7 @@ def _save(checkpoint: Path, state: dict[str, Any], scale: Tensor, step: int) -> 
 
 
 def _continue(checkpoint: Path, state: dict[str, Any], scale: Tensor) -> int:
-    """Load the checkpoint, if there is one; return the step it stands at."""
+    """Load the checkpoint, if there is one; return its step."""
     if not checkpoint.exists():
         return 0
     content = torch.load(checkpoint, weights_only=True, map_location=DEVICE)

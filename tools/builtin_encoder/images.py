@@ -1,4 +1,4 @@
-"""The rendered images, how often each is drawn in training, and batches of them."""
+"""The rendered images, their sampling weights in training, and batches of them."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from fetch import read_sources
 from torch import Tensor
 
 VARIANT_SHARES = {"plain": 0.4, "thin": 0.2, "thick": 0.25, "line": 0.15}
-# people, components, symbols and flags count less: there are many, and nobody asks for them
+# people, components, symbols and flags: lower weights, for they are many and of little use
 GROUP_SHARES = {0: 0.7, 1: 0.15, 2: 0.1, 8: 0.5, 9: 0.1}
 EVALUATED_GROUPS = (0, 3, 4, 5, 6, 7, 8)
 """All but people, components and flags."""
 TAG_SHARE = 0.15
-"""Of the images, called by one of their tags instead of their name."""
+"""Share of images whose caption is one of their tags instead of their name."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step of training sees.
+    """The batch of one training step.
 
     Attributes:
         pixels: float32 (n, 3, 64, 64), augmented.
-        labels: int64 (n,), numbers of captions.
-        second_labels: int64 (n,), of the images that shine through.
-        weights: float32 (n,), from 0.5 to 1: how much of an image is not the second.
-        others: int64 (m,), captions to choose from: those of the batch and some more.
-        generator: For whatever else the step draws.
+        labels: int64 (n,), indices of captions.
+        second_labels: int64 (n,), of the images blended in (mixup).
+        weights: float32 (n,), from 0.5 to 1: share of the first image.
+        others: int64 (m,), candidate captions: those of the batch and more.
+        generator: For all other random numbers of the step.
     """
 
     pixels: Tensor
@@ -45,7 +45,7 @@ class Batch:
 
 
 class Images:
-    """All rendered images with the captions that training knows."""
+    """All rendered images with captions that occur in training."""
 
     def __init__(self, work: Path) -> None:
         lines = (work / "images.jsonl").read_text(encoding="utf-8").splitlines()
@@ -68,7 +68,7 @@ class Images:
         self.number = {name: i for i, name in enumerate(self.captions)}
 
     def batch(self, seed: int, step: int, size: int, strength: Strength) -> Batch:
-        """Return the batch of a step: seed and step decide everything."""
+        """Return the batch of a step, which depends on seed and step only."""
         rng = np.random.default_rng([seed, step])
         generator = torch.Generator().manual_seed(1_000_003 * seed + step)
         chosen = np.searchsorted(self._cumulated, rng.random(size) * self._cumulated[-1])
@@ -93,7 +93,7 @@ class Images:
         return self.number[row["name"]]
 
     def shown(self, style: str) -> tuple[Tensor, Tensor]:
-        """Return pixels and captions of a style's plain images with names that training knows."""
+        """Return pixels and captions of a style's plain images whose names occur in training."""
         some = [
             i
             for i, row in enumerate(self.rows)

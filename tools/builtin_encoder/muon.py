@@ -1,4 +1,4 @@
-"""Muon: torch's own always works in bfloat16, which most processors emulate slowly."""
+"""Muon: that of torch always computes in bfloat16, which most CPUs emulate slowly."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 class Muon(torch.optim.Optimizer):
     """Momentum whose steps are orthogonalised by five Newton-Schulz iterations.
 
-    Keller Jordan's optimizer (2024), scaled so that a step's root mean square is 0.2 times the rate
-    (Moonshot's variant), as AdamW's is. Filters of convolutions count as one row each. Matrices of
-    one shape are worked on together.
+    Keller Jordan's optimizer (2024), scaled so that the root mean square of a step is 0.2 times the
+    learning rate (Moonshot's variant), as for AdamW. Each filter of a convolution is one row.
+    Matrices of equal shape are processed together.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 def split_parameters(model: torch.nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the matrices and filters inside, which Muon takes, and all other parameters."""
+    """Return the inner matrices and filters, which Muon optimizes, and all other parameters."""
     inner, others = [], []
     for name, parameter in model.named_parameters():
         outer = any(word in name for word in ("embed", "projection", "stem"))

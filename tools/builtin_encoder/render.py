@@ -1,7 +1,7 @@
 """Render all images to 64 x 64 RGBA: images.npy, with a row each in images.jsonl.
 
 Coloured styles of the training set are also drawn with black outlines of two widths, and as line
-drawings, by giving every shape a stroke: a style that is drawn so is then no surprise.
+drawings, by giving every shape a stroke, so that the model learns such styles.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OPEN = re.compile(r'<svg[^>]*viewBox="([^"]*)"[^>]*>')
 
 
 def main(work: Path) -> None:
-    """Render every style that is not there yet, then join them."""
+    """Render every style that is missing, then join them."""
     names = Names(work)
     sources = [source for source in read_sources() if "style" in source]
     with ThreadPoolExecutor(2) as pool:
@@ -75,7 +75,7 @@ def _render_style(work: Path, source: dict[str, Any], names: Names) -> None:
 
 
 def drawn_as(svg: str, variant: str) -> str:
-    """Return the drawing with black outlines, and white inside them as a line drawing."""
+    """Return the drawing with black outlines; as a line drawing, filled with white."""
     if variant == "plain":
         return svg
     found = _OPEN.search(svg)
@@ -105,7 +105,7 @@ def _render(folder: Path, drawings: list[str]) -> list[NDArray[np.uint8] | None]
         )
         written = [int(line) for line in process.stdout.split()]
         done += written
-        # The one after the last that was written ended the process.
+        # The drawing after the last one written has ended the process.
         last = written[-1] if written else first - 1
         first = last + 2 if process.returncode else len(drawings)
     raw = np.fromfile(target, np.uint8).reshape(-1, RENDERED, RENDERED, 4)
@@ -132,7 +132,7 @@ def _keep(
     image = image.crop(box)
     scale = SIDE / max(image.size)
     size = tuple(max(1, round(scale * side)) for side in image.size)
-    # Premultiplied, so that the colour below transparent pixels does not shine through.
+    # Premultiplied, so that the colour of transparent pixels does not bleed into others.
     small = image.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
     square = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 0))
     square.paste(small, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))

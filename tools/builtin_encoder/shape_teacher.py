@@ -1,8 +1,8 @@
 """Train two small convolutional networks, which learn drawings with far fewer samples than a ViT.
 
-They only teach: the image tower imitates the mean of their features. Nothing of them is shipped.
-One sees lightly, one strongly changed images. Their mean names more drawings of a new style than
-either.
+They are teachers only: the image tower imitates the mean of their features, and they are not
+shipped. One is trained on lightly and one on strongly augmented images. Their mean classifies more
+drawings of a new style correctly than either.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLANS = {
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions around a short cut (a residual block)."""
+    """Two 3 x 3 convolutions with a skip connection (a residual block)."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class _Block(nn.Module):
 
 
 class ShapeNetwork(nn.Module):
-    """A residual network of 1.3 M parameters: 16 x 16, 8 x 8 and 4 x 4 places."""
+    """A residual network of 1.3 M parameters: 16 x 16, 8 x 8 and 4 x 4 positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class ShapeNetwork(nn.Module):
         self.projection = nn.Linear(4 * WIDTH, 256, bias=False)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features (n, 256) of length one, and the map (n, 256, 4, 4) they are a mean of."""
+        """Return features (n, 256) of length one, and the map (n, 256, 4, 4) they are means of."""
         pixels = pixels.to(memory_format=torch.channels_last)
         shapes = self.blocks(F.relu(self.stem_norm(self.stem(pixels))))
         return F.normalize(self.projection(shapes.mean((2, 3))).float(), dim=-1), shapes

@@ -1,4 +1,4 @@
-"""Write WORK/sources.md: the table of sources that stands in the card and in NOTICE."""
+"""Write WORK/sources.md: the table of sources for the card and for NOTICE."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fetch import read_sources
 
 
 def main(work: Path) -> None:
-    """Count the drawings of each style, added outlines not counted."""
+    """Count the drawings of each style without those with added outlines."""
     lines = (work / "images.jsonl").read_text(encoding="utf-8").splitlines()
     counts = Counter(row["style"] for row in map(json.loads, lines) if row["variant"] == "plain")
     table = ["| package | version | by | licence | role | drawings |", "|---|---|---|---|---|---|"]

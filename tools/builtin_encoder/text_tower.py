@@ -54,7 +54,7 @@ def main(work: Path) -> None:
     targets = torch.from_numpy(np.load(work / "targets.npy")).to(DEVICE)
     tokenizer = CLIPTokenizer.from_pretrained(work / "model")
     known = np.array([i for i, word in enumerate(words) if not word.held_out])
-    # Captions are a twelfth of the texts and what the images are called.
+    # Captions are only a twelfth of the texts, but the names of the images.
     captions = np.array([i for i in known if words[i].caption])
     torch.manual_seed(SEED)
     model = CLIPTextModelWithProjection(CONFIG)
@@ -74,7 +74,7 @@ def main(work: Path) -> None:
             features = encode(model, tokenizer, texts)
         cosines = (features * wanted).sum(-1)
         logits = features @ wanted.T / 0.05
-        # Texts with nearly the same target are no negatives of each other.
+        # Texts with nearly the same target are not negatives of each other.
         same = (wanted @ wanted.T > 0.95) & ~torch.eye(len(wanted), dtype=torch.bool, device=DEVICE)
         loss = 4 * (1 - cosines).mean() + torch.nn.functional.cross_entropy(
             logits.masked_fill(same, -1e4), torch.arange(len(wanted), device=DEVICE)
@@ -111,7 +111,7 @@ def _batch(
     some = np.concatenate([some, rng.choice(captions, BATCH - len(some))])
     texts = [words[i].text for i in some]
     wanted = targets[some].clone()
-    # Two names in one text, as the pairs of NegRefine: between both.
+    # Two names in one text, as in the pairs of NegRefine: the target is between both.
     for j in np.flatnonzero(rng.random(BATCH) < 0.12):
         other = int(rng.choice(known if rng.random() < 0.5 else captions))
         texts[j] = f"{texts[j]} and {words[other].text}"
@@ -124,7 +124,7 @@ def _batch(
 def _start_from_teacher(
     work: Path, model: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer
 ) -> None:
-    """Start the token embeddings from the teacher's embeddings of the tokens as words."""
+    """Initialise token embeddings with the teacher's embeddings of the tokens as words."""
     texts = [tokenizer.decode([i]).strip() or "." for i in range(len(tokenizer))]
     embeddings = embed(work, texts)
     embeddings -= embeddings.mean(axis=0)
@@ -154,7 +154,7 @@ def encode(
 def encode_all(
     model: CLIPTextModelWithProjection, tokenizer: CLIPTokenizer, texts: list[str]
 ) -> Tensor:
-    """Return features of many texts."""
+    """Return features of any number of texts."""
     model.eval()
     blocks = [texts[i : i + 2048] for i in range(0, len(texts), 2048)]
     return torch.cat([encode(model, tokenizer, block) for block in blocks])

@@ -1,4 +1,4 @@
-"""Train the byte-level BPE tokenizer: the layout of CLIP's, 8,189 tokens, a context of 32."""
+"""Train the byte-level BPE tokenizer: CLIP's format, 8,189 tokens, a context of 32."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def main(work: Path) -> None:
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    # Captions three times: these are what the images are called.
+    # Captions three times, because they are the names of the images.
     captions = [word.text for word in words if word.caption]
     texts = [word.text for word in words] + 2 * captions + [w.gloss for w in words][::2]
     trained.train_from_iterator(texts, trainer)
     merges = [tuple(merge) for merge in _merges(trained)]
-    # Every byte bare and at the end of a word, as in CLIP's vocabulary, seen or not.
+    # Every byte, inside and at the end of a word, as in CLIP's vocabulary, seen or not.
     tokens = alphabet + [f"{symbol}</w>" for symbol in alphabet]
     known = set(tokens)
     kept = []

@@ -34,11 +34,11 @@ _GRID = CONFIG.image_size // CONFIG.patch_size
 _WAVES = 4
 """Frequencies of the position code, for each of the two coordinates."""
 _SHARPNESS = 0.5
-"""Of the attention at the start: nine tenths of it go to the neighbour."""
+"""Of the initial attention, of which nine tenths go to the neighbour."""
 
 
 class ImageTower(nn.Module):
-    """CLIP's image tower, and what its patches know, for the shape teacher to compare."""
+    """CLIP's image tower with the features of its patches, to compare with the shape teacher's."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -87,12 +87,13 @@ def _some_pixels(images: Images) -> Tensor:
 def start_as_convolution(
     model: CLIPVisionModelWithProjection, pixels: Tensor, generator: torch.Generator
 ) -> None:
-    """Let every head start by looking at one neighbour, as a tap of a 3 x 3 filter does.
+    """Initialise every head to attend to one neighbour, like one weight of a 3 x 3 filter.
 
-    The first dimensions of the hidden states hold waves of the patch's row and column. Turning a
-    wave is a linear map, so a query can be the code of the neighbour's place and the keys the codes
-    of their own. Patch filters start as whitened principal components of patches of `pixels`. A ViT
-    that starts so learns from small sets far faster than one with random attention.
+    The first dimensions of the hidden states are sines and cosines of the patch's row and column. A
+    phase shift is a linear map, so a query can be the code of the neighbour's position and each key
+    the code of its own. Patch filters start as whitened principal components of patches of
+    `pixels`. A ViT with this start learns far faster from small data sets than one with random
+    attention.
     """
     width, heads = CONFIG.hidden_size, CONFIG.num_attention_heads
     size, coded = width // heads, 4 * _WAVES

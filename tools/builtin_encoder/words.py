@@ -15,7 +15,7 @@ _WORD = re.compile(r"[a-z][a-z' -]*[a-z]")
 
 @dataclass(frozen=True)
 class Word:
-    """A text and what the teacher reads beside it.
+    """A text, and the gloss that the teacher also embeds.
 
     Attributes:
         text: A lemma or a caption.
@@ -47,7 +47,7 @@ def read_words(work: Path) -> list[Word]:
             fields = line.split()
             text = fields[0].replace("_", " ")
             gloss = glosses[fields[6 + int(fields[3]) :][0]]
-            # The Latin names of the genera and families would be a sixth of all nouns.
+            # The Latin names of genera and families would be a sixth of all nouns.
             latin = re.match(
                 r"(type |a |an |large |small |the )?(genus|family|order|phylum)\b", gloss
             )
@@ -60,7 +60,7 @@ def read_words(work: Path) -> list[Word]:
 
 
 def _captions(work: Path) -> dict[str, str]:
-    """Return names and tags of the images that may be trained on, with their glosses."""
+    """Return names and tags of the images of the training styles, with their glosses."""
     training = {s["style"] for s in read_sources() if s["role"] == "train"}
     captions: dict[str, str] = {}
     tags: dict[str, None] = {}

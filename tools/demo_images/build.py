@@ -67,7 +67,7 @@ def render(work: Path, emoji: Path, hexcodes: list[str]) -> None:
 
 
 def save(rendered: Path, target: Path) -> None:
-    """Save again as small as Pillow can without losing anything."""
+    """Save as the smallest PNG that Pillow writes, without loss."""
     with Image.open(rendered) as image:
         if image.size != (SIDE, SIDE):
             raise SystemExit(f"{rendered} is {image.size}, not {SIDE} x {SIDE}.")

@@ -37,7 +37,7 @@ LEX_FILES = words(
 )
 
 # The order in which the published NegRefine run read its word lists, then the two files those
-# lists lack. One random draw is spent per adjective, so this order decides labels.
+# lists lack. One random draw is spent per adjective, so the labels depend on this order.
 FILE_ORDER = words(
     "adj.ppl noun.Tops noun.artifact noun.attribute noun.cognition noun.communication "
     "noun.event noun.feeling noun.location noun.phenomenon noun.plant noun.possession "
@@ -99,7 +99,7 @@ def parse_line(line: str, pos: str) -> Synset:
         hypernyms=targets("@"),
         instance_hypernyms=targets("@i"),
         member_of=targets("#m"),
-        # In the source of adj.all a pair of antonyms is a cluster whose first line opens with "[";
+        # In the source of adj.all a pair of antonyms is a cluster whose first line starts with "[";
         # the other adjective files have no clusters.
         opens_pair=fields[1] == "00" and kind == "a" and min(antonyms, default=0) > offset,
         gloss=" ".join(gloss.split()),
@@ -128,7 +128,7 @@ def read_senses(dict_dir: Path) -> dict[tuple[str, int, str], tuple[int, int]]:
 
 
 def entry_key(synset: Synset) -> tuple[str, str]:
-    """What a lexicon entry is unique by: its word and its lexicographer file."""
+    """The key of a lexicon entry: its word and its lexicographer file."""
     return synset.lemmas[0].lower(), synset.lexname
 
 
@@ -142,7 +142,7 @@ def build_table(dict_dir: Path) -> pa.Table:
     def senses(synset: Synset) -> list[tuple[int, int]]:
         return [index[synset.pos, synset.offset, w.lower()] for w in synset.lemmas]
 
-    # A lexicon entry is the first lemma of a synset, once per file: the first row carries it.
+    # A lexicon entry is the first lemma of a synset, once per file: it is on the first row.
     frequency: dict[tuple[str, str], int] = {}
     listed: dict[tuple[str, str], bool] = {}
     first_row: dict[tuple[str, str], int] = {}
@@ -171,7 +171,7 @@ def build_table(dict_dir: Path) -> pa.Table:
 
 
 def licence_text(dict_dir: Path) -> str:
-    """The licence that opens every database file, without its line numbers."""
+    """The licence at the start of every database file, without its line numbers."""
     lines: list[str] = []
     with (dict_dir / "data.noun").open(encoding="utf-8") as source:
         for line in source:

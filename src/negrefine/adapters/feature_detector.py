@@ -1,4 +1,4 @@
-"""A detector on precomputed image features, in scikit-learn's outlier-detection API."""
+"""A detector on precomputed image features, with scikit-learn's API for outlier detection."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from negrefine.errors import InputError, NotFittedError
 class FeatureDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Takes arrays (n, d) of image features where a `Detector` takes images.
 
-    `fit` calibrates: what was fitted on class names stays as it is, so cloning (which scikit-learn
-    does in cross-validation and grid searches) keeps the class names and forgets the threshold.
+    `fit` calibrates the threshold only. Cloning, which scikit-learn does in cross-validation and
+    grid searches, keeps what was fitted on class names and drops the threshold.
 
     Args:
         detector: Fitted on class names; it is copied, never changed. Not one with `uses_patches`.
-        fpr: False-alarm rate of the threshold, guaranteed as `Detector.calibrate` says.
+        fpr: False-alarm rate of the threshold, guaranteed as `Detector.calibrate` describes.
         delta: See `Detector.calibrate`.
 
     Attributes:
@@ -29,10 +29,6 @@ class FeatureDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         offset_: Its threshold: `decision_function` is `score_samples` minus `offset_`.
         n_features_in_: d.
     """
-
-    detector_: Detector
-    offset_: float
-    n_features_in_: int
 
     def __init__(
         self, detector: Detector, *, fpr: float = 0.05, delta: float | None = None
@@ -51,12 +47,13 @@ class FeatureDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             NotFittedError: The detector is not fitted on class names.
-            InputError: Too few rows for the guarantee, rows of the wrong length, a bad rate.
+            InputError: Too few rows for the guarantee, rows of the wrong length, or a rate
+                outside (0, 1).
         """
         if self.detector.uses_patches:
             raise InputError(
-                f"{type(self.detector).__name__} scores patch features too, which one array does "
-                "not hold: use its own calibrate_features and score_features."
+                f"{type(self.detector).__name__} also scores patch features, which are not part of "
+                "the array: use its own calibrate_features and score_features."
             )
         self.detector_ = copy(self.detector).calibrate_features(X, self.fpr, delta=self.delta)
         assert self.detector_.offset_ is not None  # noqa: S101 - set just above
@@ -69,7 +66,7 @@ class FeatureDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self._fitted().score_features(X)
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
-        """Return score minus threshold, float64 (n,): negative means out-of-distribution."""
+        """Return score minus threshold, float64 (n,); negative means out-of-distribution."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:  # noqa: N803
@@ -77,7 +74,7 @@ class FeatureDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def p_values(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
-        """Return conformal p-values, float64 (n,): small means out-of-distribution."""
+        """Return conformal p-values, float64 (n,); small means out-of-distribution."""
         return self._fitted().p_values_features(X)
 
     def _fitted(self) -> Detector:

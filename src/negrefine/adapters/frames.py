@@ -21,9 +21,9 @@ def to_arrow(scored: Sequence[ScoredImage]) -> pa.Table:
     parts = list(dict.fromkeys(name for row in scored for name in row.parts))
     with_p = any(row.p_value is not None for row in scored)
     rows = [row.as_row(parts, p_value=with_p) for row in scored]
+    columns = ScoredImage("", None).as_row(parts, p_value=with_p)
     text = {"path", "verdict", "error"}
-    names = ["path", "score", *parts, *(["p_value"] if with_p else []), "verdict", "error"]
-    schema = pa.schema([(name, pa.string() if name in text else pa.float64()) for name in names])
+    schema = pa.schema({name: pa.string() if name in text else pa.float64() for name in columns})
     return pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -33,10 +33,8 @@ def to_pandas(scored: Sequence[ScoredImage]) -> Any:
     Raises:
         InputError: pandas is not installed.
     """
-    try:
-        import pandas  # noqa: F401 - pyarrow's own message would not say how to get it
-    except ImportError as error:
-        raise InputError("to_pandas needs pandas: pip install 'negrefine[frames]'.") from error
+    # pyarrow would import pandas itself, but without saying how to install it.
+    _import("pandas")
     return to_arrow(scored).to_pandas()
 
 
@@ -46,8 +44,11 @@ def to_polars(scored: Sequence[ScoredImage]) -> Any:
     Raises:
         InputError: polars is not installed.
     """
+    return _import("polars").from_arrow(to_arrow(scored))
+
+
+def _import(name: str) -> Any:
     try:
-        polars: Any = import_module("polars")
+        return import_module(name)
     except ImportError as error:
-        raise InputError("to_polars needs polars: pip install 'negrefine[frames]'.") from error
-    return polars.from_arrow(to_arrow(scored))
+        raise InputError(f"to_{name} needs {name}: pip install 'negrefine[frames]'.") from error

@@ -1,4 +1,4 @@
-"""Data sets of other libraries as the sequence of images that detectors take."""
+"""Data sets of other libraries as a sequence of images for detectors."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from negrefine.errors import ImageError, InputError
 
 
 class ImageColumn(Sequence[ImageSource]):
-    """The images of an indexed data set, read when they are asked for, none of them kept.
+    """The images of an indexed data set, read on access and not kept; slices are views.
 
-    Made by `images_from`. Slices are views.
+    Made by `images_from`.
     """
 
     def __init__(self, dataset: Any, column: str | int | None, rows: range) -> None:
@@ -35,33 +35,33 @@ class ImageColumn(Sequence[ImageSource]):
     def __getitem__(self, index: slice) -> ImageColumn: ...
 
     def __getitem__(self, index: int | slice) -> ImageSource | ImageColumn:
-        """Read one image, or return a view of several."""
+        """Return one image, or a view for a slice."""
         if isinstance(index, slice):
             return ImageColumn(self._dataset, self._column, self._rows[index])
         row = self._rows[index]
         return _as_source(_pick(self._dataset[row], self._column, row), row)
 
     def __iter__(self) -> Iterator[ImageSource]:
-        """Read the images one after another."""
+        """Read the images one after another; an IndexError of the data set is not the end."""
         return (self[i] for i in range(len(self)))
 
 
 def images_from(dataset: Any, column: str | int | None = None) -> ImageColumn:
-    """Return the images of a data set, for `score_samples`, `calibrate`, `predict` and the like.
+    """Return the images of a data set as the sequence that `score_samples` and the like take.
 
     Args:
         dataset: A Hugging Face `datasets.Dataset`, a map-style `torch.utils.data.Dataset`, or
             anything with `len()` and `[i]`, whose items are images, tuples that start with an
             image, or mappings with an image.
-        column: Where the image is in an item: the key of a mapping, the position in a tuple. None
-            is "image", or "img" if there is no such key, and position 0.
+        column: Where the image is in an item: the key of a mapping, or the position in a tuple.
+            None means "image", or "img" if there is no such key, and position 0.
 
-    The image may be a Pillow image, a path, encoded bytes, {"bytes": ..., "path": ...} as datasets
-    keeps undecoded images, a uint8 array (h, w, 3) or (h, w), or a tensor (3, h, w) that is uint8
-    or floating point from 0 to 1, which is rounded to 8 bits.
+    The image may be a Pillow image, a path, encoded bytes, {"bytes": ..., "path": ...} as
+    `datasets` represents undecoded images, a uint8 array (h, w, 3) or (h, w), or a tensor (3, h, w)
+    that is uint8 or floating point from 0 to 1, which is rounded to 8 bits.
 
     Raises:
-        InputError: The data set cannot be indexed (it streams), or has no such column.
+        InputError: The data set cannot be indexed (a stream), or has no such column.
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise InputError(
@@ -106,7 +106,7 @@ def _as_source(value: Any, row: int) -> ImageSource:
         try:
             return Image.open(io.BytesIO(value))
         except (OSError, ValueError) as error:
-            raise ImageError(f"Item {row} of the data set holds no picture: {error}.") from error
+            raise ImageError(f"Item {row} of the data set is not an image: {error}.") from error
     if hasattr(value, "detach"):
         return tensor_as_array(value.detach().cpu().numpy(), f"Item {row} of the data set")
     if value is None:
@@ -116,7 +116,7 @@ def _as_source(value: Any, row: int) -> ImageSource:
 
 
 def tensor_as_array(values: Any, what: str) -> np.ndarray:
-    """Return a picture (3, h, w), (1, h, w) or (h, w) as uint8 with the channels last.
+    """Return an image (3, h, w), (1, h, w) or (h, w) as uint8 with the channels last.
 
     Raises:
         InputError: Another shape, or floating-point numbers outside 0 to 1.
@@ -130,7 +130,7 @@ def tensor_as_array(values: Any, what: str) -> np.ndarray:
         if not ((array >= 0) & (array <= 1)).all():
             raise InputError(
                 f"{what} is a tensor with values outside 0 to 1: leave normalisation to the "
-                "encoder and give the picture as it is."
+                "encoder and pass the image without it."
             )
         array = np.rint(array * 255).astype(np.uint8)
     return np.ascontiguousarray(array)

@@ -1,4 +1,4 @@
-"""A detector in pytorch-ood's API, where larger scores mean out-of-distribution."""
+"""A detector with the API of pytorch-ood, where larger scores mean out-of-distribution."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ except ImportError as error:
 
 
 class OutlierScores(_Base):  # type: ignore[misc]
-    """Minus the scores of a fitted `negrefine` detector.
+    """The negated scores of a fitted `negrefine` detector.
 
-    `pytorch_ood.metrics.OODMetrics` then gives the AUROC of `negrefine.metrics.auroc`. Its FPR95TPR
-    is `negrefine.metrics.fpr95_ood_positive`, not the `fpr95` of the papers.
+    `pytorch_ood.metrics.OODMetrics` then returns the AUROC of `negrefine.metrics.auroc`. Its
+    FPR95TPR is `negrefine.metrics.fpr95_ood_positive`, not the `fpr95` of the papers.
 
     Args:
         detector: Fitted on class names.
@@ -39,19 +39,17 @@ class OutlierScores(_Base):  # type: ignore[misc]
         self.detector = detector
 
     def fit(self, *_: Any, **__: Any) -> Self:
-        """Do nothing: zero-shot detectors are fitted on class names."""
+        """Do nothing: the detector has been fitted on class names."""
         return self
 
-    def fit_features(self, *_: Any, **__: Any) -> Self:
-        """Do nothing: zero-shot detectors are fitted on class names."""
-        return self
+    fit_features = fit
 
     def predict(self, x: Tensor) -> Tensor:
         """Return outlier scores of images, float64 (B,), on the device of `x`.
 
         Args:
-            x: (B, 3, H, W), uint8 or floating point from 0 to 1 as torchvision's ToTensor gives
-                it, not normalised: the encoder resizes, crops and normalises.
+            x: (B, 3, H, W), uint8 or floating point from 0 to 1 (torchvision's ToTensor), not
+                normalised: the encoder resizes, crops and normalises.
 
         Raises:
             InputError: Another shape, or floating-point numbers outside 0 to 1.
@@ -62,12 +60,9 @@ class OutlierScores(_Base):  # type: ignore[misc]
             tensor_as_array(image, f"Image {i} of the batch")
             for i, image in enumerate(x.detach().cpu().numpy())
         ]
-        return _outlier(self.detector.score_samples(images), x)
+        return -torch.from_numpy(self.detector.score_samples(images)).to(x.device)
 
     def predict_features(self, x: Tensor) -> Tensor:
         """Return outlier scores of image features (B, d), float64 (B,), on the device of `x`."""
-        return _outlier(self.detector.score_features(x.detach().cpu().numpy()), x)
-
-
-def _outlier(scores: Any, x: Tensor) -> Tensor:
-    return -torch.from_numpy(scores).to(x.device)
+        scores = self.detector.score_features(x.detach().cpu().numpy())
+        return -torch.from_numpy(scores).to(x.device)

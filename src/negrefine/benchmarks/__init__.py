@@ -1,21 +1,22 @@
-"""Published benchmarks: their class names, where their images lie, and what is missing."""
+"""Published benchmarks: their class names, their image sets, and what is missing of the images."""
 
 from negrefine.benchmarks.catalogue import (
     Benchmark,
-    ImageSet,
+    Dataset,
     Layout,
+    class_list,
     list_benchmarks,
+    list_class_lists,
     list_sets,
     load_benchmark,
     load_set,
 )
-from negrefine.benchmarks.class_lists import class_list, list_class_lists
 from negrefine.benchmarks.data_check import Finding, check, locate
 
 __all__ = [
     "Benchmark",
+    "Dataset",
     "Finding",
-    "ImageSet",
     "Layout",
     "check",
     "class_list",

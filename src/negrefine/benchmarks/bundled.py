@@ -20,7 +20,7 @@ class DemoImage:
         path: The PNG file.
         set_name: "animals" (in-distribution), "food", "vehicles", "objects" or "plants".
         class_name: The true class of an in-distribution image, otherwise None.
-        annotation: What OpenMoji calls it.
+        annotation: Its name in OpenMoji.
     """
 
     path: Path

@@ -1,31 +1,36 @@
-"""Benchmarks as data: which images are in-distribution, which are not, where they come from."""
+"""The catalogue of benchmarks, their image sets and class names, as data."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from negrefine.benchmarks.bundled import demo_class_names
 from negrefine.errors import InputError
+from negrefine.labels.prompts import CSP_SKETCH_PROMPTS
+
+Names = Literal["correct", "official"]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One way in which the files of a set are known to lie below a data root.
+    """One known way in which the files of a data set are arranged below a data root.
 
     Attributes:
         path: Folder of the images, relative to the root.
         labels: Where true classes come from: "wnid" (sub-folders named by WordNet id), "index"
-            (by class number), "names" (by class name), "prefix" (file names that begin with the
-            class name), "list" (lines "file number" in a text file; images it does not name are
-            left out), "metadata" (columns img_filename and y of a CSV file) or "none".
+            (sub-folders named by class number), "names" (sub-folders named by class), "prefix"
+            (file names that begin with the class name), "list" (lines "file number" in a text
+            file; images that it does not list are left out), "metadata" (columns img_filename and
+            y of a CSV file) or "none".
         list: The text or CSV file, relative to the root.
-        images: Number of images in this layout if it is not the set's.
+        images: Number of images in this layout if it differs from that of the data set.
     """
 
     path: str
@@ -34,34 +39,34 @@ class Layout:
     images: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSet:
-    """A set of images.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A data set of images.
 
     Attributes:
         name: Key in the catalogue.
         title: Its name in papers.
         classes: Name of its class list if it can be in-distribution.
-        images: Number of images, None where it is not known.
-        other_counts: Numbers that are right as well; `notes` say why.
-        paper: Where it was published.
-        source: Where it is to be had.
-        get: What to do with what one gets there.
-        license: Licence or terms, "unknown" where the sources used do not say.
+        images: Number of images, None if it is not known.
+        other_counts: Other numbers of images that are correct too; `notes` say why.
+        paper: The publication that introduced it.
+        source: Where to download it.
+        get: How to arrange the downloaded files.
+        license: Licence or terms, "unknown" if the sources used do not say.
         notes: What a reader of results must know.
-        layouts: Tried in this order.
-        contamination: How many images show an in-distribution class of ImageNet-1K, None if
-            nobody says so.
-        contaminated_percent: The same as a number, None where the share is not known.
+        layouts: Known arrangements of the files, tried in this order.
+        contamination: How many images show an in-distribution class of ImageNet-1K, None if no
+            source reports any.
+        contaminated_percent: The same as a number, None if the share is not known.
         groups: Number of sub-folders over which the authors average.
-        bundled: Folder of the package's own drawings that holds the set.
+        bundled: Folder of the package's own drawings that holds the data set.
     """
 
     name: str
     title: str
-    classes: str | None
+    classes: str | None = None
     images: int | None
-    other_counts: tuple[int, ...]
+    other_counts: tuple[int, ...] = ()
     paper: str
     source: str
     get: str
@@ -76,34 +81,34 @@ class ImageSet:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """An in-distribution set and the sets to tell it from.
+    """An in-distribution set and the out-of-distribution sets it is compared with.
 
     Attributes:
         name: Key in the catalogue.
         title: One line for people.
         id_set: The in-distribution images.
-        ood_sets: The others, in table order.
+        ood_sets: The out-of-distribution (OOD) sets, in table order.
         notes: What a reader of results must know.
-        sketches: CSP and NegRefine were published with prompts for sketches.
+        sketches: Whether the images are sketches; see `parameters`.
     """
 
     name: str
     title: str
-    id_set: ImageSet
-    ood_sets: tuple[ImageSet, ...]
+    id_set: Dataset
+    ood_sets: tuple[Dataset, ...]
     notes: tuple[str, ...]
     sketches: bool = False
 
     @property
-    def sets(self) -> tuple[ImageSet, ...]:
-        """All sets, the in-distribution one first."""
+    def sets(self) -> tuple[Dataset, ...]:
+        """All data sets, the in-distribution one first."""
         return (self.id_set, *self.ood_sets)
 
     def with_ood(self, names: Sequence[str]) -> Benchmark:
         """Return the benchmark with other OOD sets.
 
         Raises:
-            InputError: No names, an unknown one, or the in-distribution set itself.
+            InputError: There are no names, or one is unknown or that of the in-distribution set.
         """
         chosen = tuple(load_set(name) for name in dict.fromkeys(names))
         if not chosen:
@@ -112,26 +117,39 @@ class Benchmark:
             raise InputError(f"{self.id_set.name!r} is in-distribution here: leave it out.")
         return replace(self, ood_sets=chosen)
 
+    def parameters(self, method: str) -> dict[str, Any]:
+        """Return the parameters with which a method was published for this benchmark.
+
+        They differ from the detector's defaults for sketches only, where CSP and NegRefine use ten
+        prompts for sketches.
+        """
+        if self.sketches and method in {"csp", "negrefine"}:
+            return {"prompts": CSP_SKETCH_PROMPTS}
+        return {}
+
 
 def list_benchmarks() -> list[str]:
     """Return the names of all benchmarks."""
-    return list(_read("benchmarks.json"))
+    return list(read_data("benchmarks.json"))
 
 
 def list_sets() -> list[str]:
-    """Return the names of all image sets."""
-    return list(_read("sets.json"))
+    """Return the names of all data sets."""
+    return list(read_data("sets.json"))
+
+
+def list_class_lists() -> list[str]:
+    """Return the names of all class lists."""
+    return list(read_data("class_lists.json"))
 
 
 def load_benchmark(name: str) -> Benchmark:
     """Return a benchmark; case, spaces, "-" and "_" in its name do not matter.
 
     Raises:
-        InputError: There is none of that name.
+        InputError: There is no benchmark of that name.
     """
-    entries = _read("benchmarks.json")
-    key = find_name(name, entries, "benchmark")
-    entry = entries[key]
+    key, entry = _find("benchmarks.json", name, "benchmark")
     return Benchmark(
         name=key,
         title=entry["title"],
@@ -142,32 +160,66 @@ def load_benchmark(name: str) -> Benchmark:
     )
 
 
-def load_set(name: str) -> ImageSet:
-    """Return an image set; case, spaces, "-" and "_" in its name do not matter.
+def load_set(name: str) -> Dataset:
+    """Return a data set; case, spaces, "-" and "_" in its name do not matter.
 
     Raises:
-        InputError: There is none of that name.
+        InputError: There is no data set of that name.
     """
-    entries = _read("sets.json")
-    key = find_name(name, entries, "image set")
-    entry = entries[key]
-    return ImageSet(
-        name=key,
-        title=entry["title"],
-        classes=entry.get("classes"),
-        images=entry["images"],
-        other_counts=tuple(entry.get("other_counts", ())),
-        paper=entry["paper"],
-        source=entry["source"],
-        get=entry["get"],
-        license=entry["license"],
-        notes=tuple(entry["notes"]),
-        layouts=tuple(Layout(**layout) for layout in entry["layouts"]),
-        contamination=entry.get("contamination"),
-        contaminated_percent=entry.get("contaminated_percent"),
-        groups=entry.get("groups"),
-        bundled=entry.get("bundled"),
-    )
+    key, entry = _find("sets.json", name, "image set")
+    tuples = {
+        "other_counts": tuple(entry.get("other_counts", ())),
+        "notes": tuple(entry["notes"]),
+        "layouts": tuple(Layout(**layout) for layout in entry["layouts"]),
+    }
+    return Dataset(name=key, **(entry | tuples))
+
+
+def class_list(name: str, names: Names = "correct") -> list[str]:
+    """Return class names in the order of the data set's class numbers.
+
+    ImageNet-1K's names are OpenAI's, the same in the repositories of all six methods. They contain
+    "missile" and "sunglasses" twice, and each copy counts in the scores.
+
+    Args:
+        name: Such as "imagenet-1k"; case, spaces, "-" and "_" do not matter.
+        names: "official" returns the list of the CSP and NegRefine repositories if it is known
+            exactly, so that published numbers can be reproduced: CUB-200-2011 with underscores.
+
+    Raises:
+        InputError: There is no such list, or its official version cannot be rebuilt.
+    """
+    if names not in {"correct", "official"}:
+        raise InputError(f"names must be 'correct' or 'official', not {names!r}.")
+    _, entry = _find("class_lists.json", name, "class list")
+    if names == "official" and "official" not in entry:
+        raise InputError(
+            f"{entry['official_missing']}: use names='correct', or give the list itself in a text "
+            "file (--classes FILE)."
+        )
+    if entry.get("bundled"):
+        return demo_class_names()
+    ids = wordnet_ids(name)
+    if ids is not None:
+        return [_imagenet()[wnid] for wnid in ids]
+    lines = _lines(entry["file"])
+    if entry.get("underscores") and names == "correct":
+        return [line.replace("_", " ") for line in lines]
+    return list(lines)
+
+
+def wordnet_ids(name: str) -> list[str] | None:
+    """Return the WordNet id of each class, None for lists that are not of ImageNet.
+
+    Raises:
+        InputError: There is no such list.
+    """
+    _, entry = _find("class_lists.json", name, "class list")
+    if "of" in entry:
+        return list(_lines(entry["file"]))
+    if entry.get("file", "").endswith(".tsv"):
+        return list(_imagenet())
+    return None
 
 
 def data_directory() -> Path:
@@ -175,30 +227,41 @@ def data_directory() -> Path:
     return Path(str(files("negrefine.benchmarks") / "data"))
 
 
-def find_name(name: str, known: Iterable[str], what: str) -> str:
-    """Return the known name that is meant.
-
-    Raises:
-        InputError: None is; the sentence lists near ones.
-    """
-    keys = {_plain(key): key for key in known}
-    if not isinstance(name, str):
-        raise InputError(f"The name of a {what} must be a string, not {type(name).__name__}.")
-    found = keys.get(_plain(name))
-    if found is not None:
-        return found
-    near = [keys[key] for key in difflib.get_close_matches(_plain(name), keys, n=5, cutoff=0.5)]
-    hint = (
-        f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(keys.values())}."
-    )
-    raise InputError(f"There is no {what} {name!r}: {hint}")
+@cache
+def read_data(file: str) -> dict[str, Any]:
+    """Return the content of one of the catalogue's JSON files."""
+    content: dict[str, Any] = json.loads((data_directory() / file).read_text(encoding="utf-8"))
+    return content
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return the letters and digits of a name in lower case, for comparisons."""
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
+def _find(file: str, name: str, kind: str) -> tuple[str, dict[str, Any]]:
+    """Return the key and the entry that a name means, or raise InputError with similar names."""
+    if not isinstance(name, str):
+        raise InputError(f"The name of a {kind} must be a string, not {type(name).__name__}.")
+    entries = read_data(file)
+    keys = {plain_name(key): key for key in entries}
+    plain = plain_name(name)
+    if plain in keys:
+        return keys[plain], entries[keys[plain]]
+    similar = [keys[key] for key in difflib.get_close_matches(plain, keys, n=5, cutoff=0.5)]
+    hint = (
+        f"did you mean {' or '.join(similar)}?" if similar else f"choose from {', '.join(entries)}."
+    )
+    raise InputError(f"There is no {kind} {name!r}: {hint}")
+
+
 @cache
-def _read(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((data_directory() / name).read_text(encoding="utf-8"))
-    return content
+def _lines(file: str) -> tuple[str, ...]:
+    text = (data_directory() / "classes" / file).read_text(encoding="utf-8")
+    return tuple(text.splitlines())
+
+
+@cache
+def _imagenet() -> dict[str, str]:
+    """Return WordNet id to class name, in the order of the class numbers."""
+    return dict(line.split("\t") for line in _lines("imagenet-1k.tsv"))

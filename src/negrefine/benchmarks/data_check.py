@@ -1,79 +1,102 @@
-"""What is missing of a benchmark's images, and how to get it; nothing is decoded."""
+"""What is missing of a benchmark's images, and how to get it; no image is decoded."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
-from negrefine.benchmarks.catalogue import Benchmark, ImageSet, load_set
-from negrefine.benchmarks.class_lists import class_list, wordnet_ids
+from negrefine.benchmarks.catalogue import Benchmark, Dataset, class_list, load_set, wordnet_ids
 from negrefine.benchmarks.image_files import FoundImages, NotFound, find_set
 from negrefine.errors import InputError
-
-if TYPE_CHECKING:
-    from negrefine.evaluation.images import ImageSet as LocatedSet
+from negrefine.evaluation.images import ImageSet
 
 Folders = Mapping[str, Path]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The state of one set.
+    """The state of one data set.
 
     Attributes:
         set_name: Its name in the catalogue.
         status: "ok", "missing" (no folder), "layout" (a folder, but no image where one should be)
             or "incomplete" (another number of images, classes or groups than published).
-        folder: Where it was found, None if it was not.
-        found: Number of images.
-        expected: Number of images, None where it is not known.
+        images: Its images, None if it was not found.
+        expected: Number of images, None if it is not known.
         problem: One sentence, "" if all is well.
         remedy: What to do, "" if all is well.
     """
 
     set_name: str
     status: Literal["ok", "missing", "layout", "incomplete"]
-    folder: Path | None
-    found: int
+    images: FoundImages | None
     expected: int | None
     problem: str = ""
     remedy: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether the set is there as published."""
+        """Whether the data set is there as published."""
         return self.status == "ok"
+
+    @property
+    def found(self) -> int:
+        """Number of images found."""
+        return 0 if self.images is None else len(self.images.paths)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the images were found, None if they were not."""
+        return None if self.images is None else self.images.folder
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the state as plain JSON, without the paths of the images."""
+        return {
+            "set_name": self.set_name,
+            "status": self.status,
+            "folder": None if self.folder is None else str(self.folder),
+            "found": self.found,
+            "expected": self.expected,
+            "problem": self.problem,
+            "remedy": self.remedy,
+        }
 
 
 def check(
     benchmark: Benchmark, root: Path | None = None, folders: Folders | None = None
 ) -> list[Finding]:
-    """Say for each set whether it is there, in-distribution first.
+    """Report for each data set whether it is there, the in-distribution one first.
 
     Args:
         benchmark: From `load_benchmark`.
         root: Folder that holds the data sets; not needed if all are in `folders` or bundled.
-        folders: Set name to its folder, for sets that lie elsewhere.
+        folders: Name of a data set to its folder, for those that are not below the root.
 
     Raises:
         InputError: The root is not a folder, or a folder or label file cannot be read.
     """
-    places = _places(benchmark, root, folders)
-    findings = [_finding(s, places[s.name], _find(s, root, places[s.name])) for s in benchmark.sets]
-    if root is None:
-        return findings
-    return [replace(f, remedy=f.remedy.replace("ROOT", str(root))) for f in findings]
+    given = {load_set(name).name: Path(path) for name, path in (folders or {}).items()}
+    _check_folders(benchmark, root, given)
+    findings = []
+    for dataset in benchmark.sets:
+        folder = given.get(dataset.name)
+        result = find_set(dataset, root, folder)
+        if isinstance(result, NotFound):
+            findings.append(_not_found(dataset, result, root, elsewhere=folder is not None))
+        else:
+            findings.append(_found(dataset, result, root))
+    return findings
 
 
 def locate(
     benchmark: Benchmark, root: Path | None = None, folders: Folders | None = None
-) -> tuple[LocatedSet, list[LocatedSet]]:
-    """Return the images of a benchmark: the in-distribution ones with labels, and the others.
+) -> tuple[ImageSet, list[ImageSet]]:
+    """Return the images of a benchmark: the in-distribution ones with labels, and the OOD sets.
 
-    Sets are taken as they are, complete or not: `check` tells.
+    Data sets are taken as they are, complete or not; `check` reports what is missing.
 
     Args:
         benchmark: From `load_benchmark`.
@@ -81,88 +104,75 @@ def locate(
         folders: As for `check`.
 
     Raises:
-        InputError: As for `check`, or a set is not there.
+        InputError: As for `check`, or a data set is not there.
     """
-    from negrefine.evaluation.images import ImageSet as LocatedSet
-
-    places = _places(benchmark, root, folders)
-    located = []
-    for image_set in benchmark.sets:
-        found = _find(image_set, root, places[image_set.name])
-        if isinstance(found, NotFound):
-            finding = _finding(image_set, places[image_set.name], found)
+    findings = check(benchmark, root, folders)
+    for finding in findings:
+        if finding.images is None:
             raise InputError(f"{finding.problem} {finding.remedy}")
-        in_distribution = image_set is benchmark.id_set
-        located.append(
-            LocatedSet(
-                name=image_set.title,
-                paths=found.paths,
-                labels=found.labels if in_distribution else None,
-                groups=found.groups,
-            )
-        )
+    return image_sets(benchmark, findings)
+
+
+def image_sets(
+    benchmark: Benchmark, findings: Sequence[Finding]
+) -> tuple[ImageSet, list[ImageSet]]:
+    """Return the images of the data sets of a benchmark, all of which were found."""
+    images = {finding.set_name: finding.images for finding in findings}
+    located = []
+    for dataset in benchmark.sets:
+        found = images[dataset.name]
+        assert found is not None  # noqa: S101 - see above
+        labels = found.labels if dataset is benchmark.id_set else None
+        located.append(ImageSet(dataset.title, found.paths, labels, found.groups))
     return located[0], located[1:]
 
 
-def _places(
-    benchmark: Benchmark, root: Path | None, folders: Folders | None
-) -> dict[str, Path | None]:
-    given = {load_set(name).name: Path(path) for name, path in (folders or {}).items()}
-    strange = sorted(set(given) - {image_set.name for image_set in benchmark.sets})
-    if strange:
-        raise InputError(f"{strange[0]!r} is not a set of {benchmark.name}: leave it out.")
-    for path in [*given.values(), *([root] if root is not None else [])]:
-        if not Path(path).is_dir():
+def _check_folders(benchmark: Benchmark, root: Path | None, given: Folders) -> None:
+    unknown = sorted(set(given) - {dataset.name for dataset in benchmark.sets})
+    if unknown:
+        raise InputError(f"{unknown[0]!r} is not a set of {benchmark.name}: leave it out.")
+    for path in [*given.values(), *([] if root is None else [root])]:
+        if not path.is_dir():
             raise InputError(f"The data folder {str(path)!r} does not exist: check the path.")
     if root is None:
-        homeless = [s.name for s in benchmark.sets if s.bundled is None and s.name not in given]
-        if homeless:
+        nowhere = [s.name for s in benchmark.sets if s.bundled is None and s.name not in given]
+        if nowhere:
             raise InputError(
                 f"{benchmark.name} needs images: give the folder that holds the data sets "
-                f"(--data ROOT), or that of {homeless[0]!r}."
+                f"(--data ROOT), or that of {nowhere[0]!r}."
             )
-    return {image_set.name: given.get(image_set.name) for image_set in benchmark.sets}
 
 
-def _find(image_set: ImageSet, root: Path | None, folder: Path | None) -> FoundImages | NotFound:
-    return find_set(image_set, root or Path(), folder)
-
-
-def _finding(image_set: ImageSet, folder: Path | None, found: FoundImages | NotFound) -> Finding:
-    if isinstance(found, NotFound):
-        return _not_found(image_set, folder, found)
-    problems = _shortcomings(image_set, found)
-    expected = found.layout.images or image_set.images
+def _found(dataset: Dataset, images: FoundImages, root: Path | None) -> Finding:
+    expected = images.layout.images or dataset.images
+    problems = _shortcomings(dataset, images, expected)
     if not problems:
-        return Finding(image_set.name, "ok", found.folder, len(found.paths), expected)
-    return Finding(
-        image_set.name,
-        "incomplete",
-        found.folder,
-        len(found.paths),
-        expected,
-        f"{image_set.title} in {found.folder} {', and '.join(problems)}.",
-        _remedy(image_set),
-    )
+        return Finding(dataset.name, "ok", images, expected)
+    problem = f"{dataset.title} in {images.folder} {', and '.join(problems)}."
+    return Finding(dataset.name, "incomplete", images, expected, problem, _remedy(dataset, root))
 
 
-def _not_found(image_set: ImageSet, folder: Path | None, found: NotFound) -> Finding:
-    if found.there:
-        status: Literal["layout", "missing"] = "layout"
-        kinds = dict.fromkeys(layout.labels for layout in image_set.layouts)
-        wanted = " or ".join(_STRUCTURE[kind] for kind in kinds if folder is None or kind != "list")
+def _not_found(
+    dataset: Dataset, result: NotFound, root: Path | None, *, elsewhere: bool
+) -> Finding:
+    status: Literal["layout", "missing"]
+    if result.existing:
+        status = "layout"
+        kinds = dict.fromkeys(layout.labels for layout in dataset.layouts)
+        wanted = (_STRUCTURE[kind] for kind in kinds if not elsewhere or kind != "list")
         problem = (
-            f"{image_set.title}: {' and '.join(map(str, found.there))} "
-            f"{'is' if len(found.there) == 1 else 'are'} there, but without {wanted}."
+            f"{dataset.title}: {' and '.join(map(str, result.existing))} "
+            f"{'is' if len(result.existing) == 1 else 'are'} there, but without "
+            f"{' or '.join(wanted)}."
         )
     else:
         status = "missing"
-        shown = [str(path) for path in found.tried[:3]]
-        more = len(found.tried) - len(shown)
-        problem = f"{image_set.title} is missing: there is no {' or '.join(shown)}" + (
-            f" (nor {more} other known places)." if more else "."
+        shown = [str(path) for path in result.tried[:3]]
+        more = len(result.tried) - len(shown)
+        problem = f"{dataset.title} is missing: there is no {' or '.join(shown)}" + (
+            f" (nor any of {more} other known places)." if more else "."
         )
-    return Finding(image_set.name, status, None, 0, image_set.images, problem, _remedy(image_set))
+    return Finding(dataset.name, status, None, dataset.images, problem, _remedy(dataset, root))
 
 
 _STRUCTURE = {
@@ -176,29 +186,28 @@ _STRUCTURE = {
 }
 
 
-def _shortcomings(image_set: ImageSet, found: FoundImages) -> list[str]:
+def _shortcomings(dataset: Dataset, images: FoundImages, expected: int | None) -> list[str]:
     problems = []
-    n = len(found.paths)
-    expected = found.layout.images or image_set.images
-    if expected is not None and n not in (expected, *image_set.other_counts):
+    n = len(images.paths)
+    if expected is not None and n not in (expected, *dataset.other_counts):
         problems.append(f"has {n:,} images instead of {expected:,}")
-    if image_set.groups is not None:
-        n_groups = len(set(found.groups))
-        if n_groups != image_set.groups:
-            problems.append(f"has {n_groups} class folders instead of {image_set.groups}")
-    if image_set.classes is not None and found.layout.labels in {"wnid", "index"}:
-        present = Counter(found.labels or [])
-        ids = wordnet_ids(image_set.classes)
-        if found.layout.labels == "index" or ids is None:
-            ids = [str(i) for i in range(len(class_list(image_set.classes)))]
-        lost = [name for i, name in enumerate(ids) if not present[i]]
+    n_groups = len(set(images.groups))
+    if dataset.groups is not None and n_groups != dataset.groups:
+        problems.append(f"has {n_groups} class folders instead of {dataset.groups}")
+    if dataset.classes is not None and images.layout.labels in {"wnid", "index"}:
+        present = Counter(images.labels or [])
+        folders = wordnet_ids(dataset.classes)
+        if images.layout.labels == "index" or folders is None:
+            folders = [str(i) for i in range(len(class_list(dataset.classes)))]
+        lost = [name for i, name in enumerate(folders) if not present[i]]
         if lost:
             problems.append(
-                f"lacks {len(lost)} of {len(ids)} class folders ({', '.join(lost[:3])}"
+                f"lacks {len(lost)} of {len(folders)} class folders ({', '.join(lost[:3])}"
                 f"{' ...' if len(lost) > 3 else ''})"
             )
     return problems
 
 
-def _remedy(image_set: ImageSet) -> str:
-    return f"{image_set.get} Source: {image_set.source}. Licence: {image_set.license}."
+def _remedy(dataset: Dataset, root: Path | None) -> str:
+    text = f"{dataset.get} Source: {dataset.source}. Licence: {dataset.license}."
+    return text if root is None else text.replace("ROOT", str(root))

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from negrefine.benchmarks.catalogue import data_directory, load_benchmark, load_set
+from negrefine.benchmarks.catalogue import load_benchmark, load_set, read_data
 from negrefine.errors import InputError
-from negrefine.evaluation.results import Evaluation, Result
+from negrefine.evaluation.results import MEAN, Evaluation, Result
 from negrefine.labels.lexicon import Lexicon
 
-MEAN = "mean"
+if TYPE_CHECKING:
+    from rich.table import Table
+
 _NOT_MEASURED = "not measured"
+_NO_NUMBER = "-"
+_COLUMNS = ("method", "number", "published", "measured", "difference", "why")
+_SHORT = {"published": "publ.", "measured": "meas.", "difference": "diff."}
+_METRICS = {"auroc": "AUROC", "fpr95": "FPR95"}
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One published number and what was measured in its place.
+    """One published number and the measured one.
 
     Attributes:
         table: "main", "ablation" or "seed0".
@@ -42,30 +47,24 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Measured minus published, in points."""
+        """Measured minus published, in percentage points."""
         return None if self.measured is None else self.measured - self.published
 
 
 def table_names() -> list[str]:
     """Return the names of the tables of published numbers."""
-    return list(_content()["tables"])
-
-
-def table_title(table: str) -> str:
-    """Return a table's caption."""
-    title: str = _content()["tables"][table]["title"]
-    return title
-
-
-def table_source(table: str) -> str:
-    """Return where a table's numbers come from."""
-    source: str = _content()["tables"][table]["source"]
-    return source
+    return list(_published("tables"))
 
 
 def reason_texts() -> dict[str, str]:
     """Return key to sentence of all known reasons for a difference."""
-    return {key: reason["text"] for key, reason in _content()["reasons"].items()}
+    return {key: reason["text"] for key, reason in _published("reasons").items()}
+
+
+def is_published_lexicon(lexicon: Lexicon) -> bool:
+    """Return whether a lexicon has as many words in each file as the published one."""
+    words: dict[str, int] = _published("words")
+    return Counter(entry.lexname for entry in lexicon.entries) == Counter(words)
 
 
 def compare_with_published(
@@ -95,29 +94,21 @@ def compare_with_published(
     cells = []
     for table in wanted:
         results = evaluation.ablation if table == "ablation" else evaluation.results
-        for entry in _content()["tables"][table]["cells"]:
+        for entry in _published("tables")[table]["cells"]:
             method, ood_set, metric = entry["method"], entry["ood_set"], entry["metric"]
             measured = _measured(results, method, ood_set, metric)
-            cells.append(
-                Cell(
-                    table,
-                    method,
-                    ood_set,
-                    metric,
-                    entry["value"],
-                    None if measured is None else 100 * measured,
-                    tuple(_reasons(table, method, ood_set, facts, measured is not None)),
-                )
-            )
+            reasons = tuple(_reasons(table, method, ood_set, facts, measured is not None))
+            percent = None if measured is None else 100 * measured
+            cells.append(Cell(table, method, ood_set, metric, entry["value"], percent, reasons))
     return cells
 
 
 def _measured(results: Iterable[Result], method: str, ood_set: str, metric: str) -> float | None:
-    """Return a fraction; a mean only where all four sets of the main table were measured."""
+    """Return a fraction; a mean only if all four sets of the main table were measured."""
     values = {r.ood_set: getattr(r, metric).value for r in results if r.method == method}
     if ood_set != MEAN:
         return values.get(load_set(ood_set).title)
-    four = [values.get(each.title) for each in load_benchmark("imagenet-1k").ood_sets]
+    four = [values.get(dataset.title) for dataset in load_benchmark("imagenet-1k").ood_sets]
     known = [value for value in four if value is not None]
     return sum(known) / len(known) if len(known) == len(four) else None
 
@@ -138,19 +129,102 @@ def _reasons(
             and (measured or reason.get("when") == _NOT_MEASURED)
         )
 
-    keys = [key for key, reason in _content()["reasons"].items() if applies(reason)]
-    # The particular reason says more than that the method was not part of the run.
+    keys = [key for key, reason in _published("reasons").items() if applies(reason)]
+    # The first, more specific reason says more than that the method was not part of the run.
     return keys if measured else keys[:1]
 
 
-def is_published_lexicon(lexicon: Lexicon) -> bool:
-    """Whether a word list has as many words in each file as the published ones."""
-    words: dict[str, int] = _content()["words"]
-    return Counter(entry.lexname for entry in lexicon.entries) == Counter(words)
+def reason_lines(cells: Sequence[Cell]) -> list[str]:
+    """Return the reasons of some cells as numbered sentences."""
+    texts = reason_texts()
+    return [f"{number}. {texts[key]}" for key, number in _reason_numbers(cells).items()]
 
 
-@cache
-def _content() -> dict[str, Any]:
-    text = (data_directory() / "published.json").read_text(encoding="utf-8")
-    content: dict[str, Any] = json.loads(text)
-    return content
+def rich_tables(cells: Sequence[Cell]) -> list[Table]:
+    """Return a table for the terminal for each table of published numbers."""
+    from rich import box
+    from rich.table import Table
+
+    tables = []
+    for title, source, why, rows in _text_tables(cells):
+        table = Table(title=f"{title} (percent)", caption=f"{source} {why}", box=box.SIMPLE_HEAD)
+        for column in _COLUMNS:
+            table.add_column(
+                _SHORT.get(column, column),
+                justify="right" if column in _SHORT else "left",
+                no_wrap=column != "why",
+            )
+        for row in rows:
+            table.add_row(*row)
+        tables.append(table)
+    return tables
+
+
+def as_markdown(cells: Sequence[Cell], warnings: Sequence[str]) -> str:
+    """Return a page with the warnings, the tables and the reasons."""
+    lines = ["# Measured and published", ""]
+    lines += [line for warning in warnings for line in (f"**{warning}**", "")]
+    for title, source, why, rows in _text_tables(cells):
+        lines += [f"## {title}", "", f"In percent. {source}", *([why] if why else []), ""]
+        lines += [f"| {' | '.join(_COLUMNS)} |", "|---|---|---:|---:|---:|---|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+        lines.append("")
+    lines += ["## Known reasons for differences", "", *reason_lines(cells), ""]
+    return "\n".join(lines)
+
+
+def as_json(cells: Sequence[Cell], warnings: Sequence[str], settings: dict[str, Any]) -> str:
+    """Return everything, with the sources of the published numbers."""
+    tables = _published("tables")
+    content = {
+        "comparable": not warnings,
+        "warnings": list(warnings),
+        "settings": settings,
+        "sources": {name: tables[name]["source"] for name in _tables(cells)},
+        "cells": [asdict(cell) | {"difference": cell.difference} for cell in cells],
+        "reasons": {key: reason_texts()[key] for key in _reason_numbers(cells)},
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _tables(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Return table name to cells."""
+    tables: dict[str, list[Cell]] = {}
+    for cell in cells:
+        tables.setdefault(cell.table, []).append(cell)
+    return tables
+
+
+def _text_tables(cells: Sequence[Cell]) -> Iterator[tuple[str, str, str, list[list[str]]]]:
+    """Yield title, source, the reasons that hold for every measured number, and rows of text."""
+    numbers = _reason_numbers(cells)
+    for name, members in _tables(cells).items():
+        content = _published("tables")[name]
+        measured = [set(cell.reasons) for cell in members if cell.measured is not None]
+        shared = set.intersection(*measured) if measured else set()
+        why = f"Why, for every measured number: {_list(shared, numbers)}." if shared else ""
+        rows = [_row(cell, numbers, shared) for cell in members]
+        yield content["title"], f"Published: {content['source']}.", why, rows
+
+
+def _row(cell: Cell, numbers: dict[str, int], shared: Collection[str]) -> list[str]:
+    ood_set = MEAN if cell.ood_set == MEAN else load_set(cell.ood_set).title
+    row = [cell.method, f"{ood_set} {_METRICS[cell.metric]}", f"{cell.published:.2f}"]
+    if cell.measured is None:
+        return [*row, _NO_NUMBER, _NO_NUMBER, _list(cell.reasons, numbers)]
+    why = _list(set(cell.reasons) - set(shared), numbers)
+    return [*row, f"{cell.measured:.2f}", f"{cell.difference:+.2f}", why]
+
+
+def _reason_numbers(cells: Sequence[Cell]) -> dict[str, int]:
+    """Number the reasons that occur, in the order of the catalogue."""
+    used = {reason for cell in cells for reason in cell.reasons}
+    return {key: i for i, key in enumerate((key for key in reason_texts() if key in used), 1)}
+
+
+def _list(reasons: Iterable[str], numbers: dict[str, int]) -> str:
+    return ", ".join(map(str, sorted(numbers[reason] for reason in reasons)))
+
+
+def _published(part: str) -> Any:
+    return read_data("published.json")[part]

@@ -1,4 +1,4 @@
-"""Run a benchmark: check its images first, evaluate, and note beside the results what they are."""
+"""Run a benchmark: check its images first, evaluate, and record what the results are of."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from negrefine.benchmarks.catalogue import Benchmark
-from negrefine.benchmarks.class_lists import Names, class_list
-from negrefine.benchmarks.data_check import Finding, Folders, check, locate
-from negrefine.benchmarks.group_means import GroupMean, group_means
+import numpy as np
+
+from negrefine.benchmarks.catalogue import Benchmark, Names, class_list
+from negrefine.benchmarks.data_check import Finding, Folders, check, image_sets
 from negrefine.detectors import Detector
-from negrefine.detectors.registry import DETECTORS
-from negrefine.detectors.negrefine import NegRefine
-from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
+from negrefine.evaluation.experiment import evaluate
+from negrefine.evaluation.measure import measure
 from negrefine.evaluation.results import Evaluation
 from negrefine.files import write_text
-from negrefine.labels.prompts import CSP_SKETCH_PROMPTS
 
 NOT_COMPARABLE = "Not comparable with published numbers:"
 
@@ -29,18 +26,38 @@ class Ready:
     """A benchmark whose images are there.
 
     Attributes:
-        benchmark: Without the sets that are missing.
-        root: Folder that holds the data sets.
-        folders: Set name to its folder, for sets that lie elsewhere.
-        findings: For every set, the missing ones too.
+        benchmark: Without the data sets that are missing.
+        findings: For every data set, the missing ones too.
         warnings: Why its numbers cannot be compared with published ones.
     """
 
     benchmark: Benchmark
-    root: Path | None
-    folders: Folders
     findings: list[Finding]
     warnings: list[str]
+
+    @property
+    def ood_names(self) -> list[str]:
+        """Names of the OOD sets in the evaluation."""
+        return [dataset.title for dataset in self.benchmark.ood_sets]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMean:
+    """One method on one OOD set, as the mean over the groups of its images.
+
+    Attributes:
+        method: Name of the method.
+        ood_set: Name of the set in the evaluation.
+        n_groups: Groups with readable images.
+        auroc: Mean over groups and seeds; a fraction, in-distribution positive.
+        fpr95: Likewise, the papers' definition.
+    """
+
+    method: str
+    ood_set: str
+    n_groups: int
+    auroc: float
+    fpr95: float
 
 
 @dataclass(frozen=True)
@@ -48,12 +65,10 @@ class BenchmarkRun:
     """A finished run.
 
     Attributes:
-        ready: What it was of.
-        evaluation: The results, whose files lie in `evaluation.directory` with benchmark.json.
-        group_means: Means over the classes of the sets whose authors report these (NINCO).
+        evaluation: The results; its directory also contains benchmark.json.
+        group_means: Means over the classes of the OOD sets whose authors report these (NINCO).
     """
 
-    ready: Ready
     evaluation: Evaluation
     group_means: list[GroupMean]
 
@@ -71,8 +86,8 @@ def make_ready(
         benchmark: From `load_benchmark`.
         root: As for `check`.
         folders: As for `check`.
-        allow_incomplete: Go on with the images that are there, and say that the numbers are not
-            comparable.
+        allow_incomplete: Continue with the images that are there, and warn that the numbers are
+            not comparable.
 
     Raises:
         InputError: As for `check`; something is missing and `allow_incomplete` is false; the
@@ -87,16 +102,11 @@ def make_ready(
             f"{benchmark.name}' says how to get them, and --allow-incomplete runs on what is there."
         )
     there = {finding.set_name for finding in findings if finding.found}
-    ood_sets = tuple(s for s in benchmark.ood_sets if s.name in there)
+    ood_sets = tuple(dataset for dataset in benchmark.ood_sets if dataset.name in there)
     if benchmark.id_set.name not in there or not ood_sets:
         raise InputError(f"{benchmark.name} cannot be run at all: {broken[0].problem}")
-    return Ready(
-        benchmark=replace(benchmark, ood_sets=ood_sets),
-        root=root,
-        folders={k: v for k, v in (folders or {}).items() if k in there},
-        findings=findings,
-        warnings=[f"{NOT_COMPARABLE} {finding.problem}" for finding in broken],
-    )
+    warnings = [f"{NOT_COMPARABLE} {finding.problem}" for finding in broken]
+    return Ready(replace(benchmark, ood_sets=ood_sets), findings, warnings)
 
 
 def benchmark_class_names(
@@ -124,118 +134,53 @@ def benchmark_class_names(
     return list(class_names)
 
 
-def check_methods(methods: Sequence[str], *, ablation: bool = False) -> None:
-    """Raise InputError for methods that cannot be evaluated together.
-
-    Args:
-        methods: Names of methods.
-        ablation: NegRefine's ablation is wanted, too.
-    """
-    if not methods:
-        raise InputError(f"No method is named: give some of {', '.join(DETECTORS)}.")
-    unknown = [method for method in methods if method not in DETECTORS]
-    if unknown:
-        raise InputError(
-            f"There is no method {unknown[0]!r}: give some of {', '.join(sorted(DETECTORS))}."
-        )
-    if len(set(methods)) < len(methods):
-        raise InputError(f"A method is named twice: {', '.join(methods)}.")
-    if ablation and "negrefine" not in methods:
-        raise InputError("The ablation is NegRefine's: add negrefine to the methods.")
-
-
-def fit_detectors(
-    encoder: Encoder,
-    class_names: Sequence[str],
-    methods: Sequence[str],
-    parameters: Mapping[str, Mapping[str, Any]],
-    *,
-    progress: bool = False,
-) -> dict[str, Detector]:
-    """Return a fitted detector for each method, by its name.
-
-    Args:
-        encoder: The image-text model.
-        class_names: K names.
-        methods: Names of methods.
-        parameters: Method to keyword arguments of its detector.
-        progress: Draw progress bars on a terminal.
-    """
-    return {
-        method: DETECTORS[method](encoder, **parameters.get(method, {})).fit(
-            class_names, progress=progress
-        )
-        for method in methods
-    }
-
-
-def negrefine_ablation(detectors: Mapping[str, Detector]) -> dict[str, Detector]:
-    """Return the variants of the detector "negrefine"."""
-    from negrefine.evaluation.ablation import ablation_of
-
-    detector = detectors["negrefine"]
-    assert isinstance(detector, NegRefine)  # noqa: S101 - its method says so
-    return ablation_of(detector)
-
-
 def run_benchmark(
     ready: Ready,
-    out: Path,
+    detectors: Mapping[str, Detector],
     *,
-    encoder: Encoder,
-    class_names: Sequence[str],
-    methods: Sequence[str],
-    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    out: Path,
+    ablation: Mapping[str, Detector] | None = None,
     seeds: Sequence[int] = (0,),
-    ablation: bool = False,
     n_bootstrap: int = 1000,
     batch_size: int = 64,
     progress: bool = False,
 ) -> BenchmarkRun:
-    """Evaluate methods on a benchmark.
+    """Evaluate detectors on a benchmark.
 
     Args:
         ready: From `make_ready`.
+        detectors: As for `evaluate`, fitted on `benchmark_class_names` with the parameters that
+            `Benchmark.parameters` gives.
         out: Gets everything that `evaluate` writes, and benchmark.json.
-        encoder: From `load_encoder`.
-        class_names: From `benchmark_class_names`.
-        methods: As for `evaluate`, like all arguments that follow.
+        ablation: As for `evaluate`, like all arguments that follow.
 
     Raises:
         InputError: As for `evaluate`.
     """
-    from negrefine.evaluation.experiment import check_evaluation, evaluate
-
-    id_images, ood_images = locate(ready.benchmark, ready.root, ready.folders)
-    check_methods(methods, ablation=ablation)
-    check_evaluation(out, [image_set.name for image_set in ood_images], seeds)
-    detectors = fit_detectors(
-        encoder,
-        class_names,
-        methods,
-        _with_prompts(ready.benchmark, parameters or {}),
-        progress=progress,
-    )
+    benchmark = ready.benchmark
+    contaminated = (f"{s.title}: {s.contamination}" for s in benchmark.sets if s.contamination)
+    notes = [*benchmark.notes, *contaminated]
+    id_images, ood_images = image_sets(benchmark, ready.findings)
     evaluation = evaluate(
         detectors,
         id_images,
         ood_images,
         out=out,
-        ablation=negrefine_ablation(detectors) if ablation else None,
+        ablation=ablation,
         seeds=seeds,
         n_bootstrap=n_bootstrap,
-        title=ready.benchmark.title,
-        notes=[*ready.warnings, *_notes(ready.benchmark)],
+        title=benchmark.title,
+        notes=[*ready.warnings, *notes],
         batch_size=batch_size,
         progress=progress,
     )
-    averaged = [s.title for s in ready.benchmark.ood_sets if s.groups is not None]
+    averaged = [dataset.title for dataset in benchmark.ood_sets if dataset.groups is not None]
     means = [row for title in averaged for row in group_means(evaluation, title)]
     content = {
-        "benchmark": ready.benchmark.name,
-        "title": ready.benchmark.title,
+        "benchmark": benchmark.name,
+        "title": benchmark.title,
         "warnings": ready.warnings,
-        "notes": _notes(ready.benchmark),
+        "notes": notes,
         "sets": [
             {"set": f.set_name, "status": f.status, "found": f.found, "expected": f.expected}
             for f in ready.findings
@@ -243,20 +188,33 @@ def run_benchmark(
         "group_means": [asdict(row) for row in means],
     }
     write_text(out / "benchmark.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    return BenchmarkRun(ready, evaluation, means)
+    return BenchmarkRun(evaluation, means)
 
 
-def _notes(benchmark: Benchmark) -> list[str]:
-    contaminated = (f"{s.title}: {s.contamination}" for s in benchmark.sets if s.contamination)
-    return [*benchmark.notes, *contaminated]
+def group_means(evaluation: Evaluation, ood_set: str) -> list[GroupMean]:
+    """Average AUROC and FPR95 over the groups of an OOD set, as the authors of NINCO report it.
 
+    Args:
+        evaluation: With groups, as `locate` gives them; each is measured against all ID images.
+        ood_set: Name of the set in the evaluation.
 
-def _with_prompts(
-    benchmark: Benchmark, parameters: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Mapping[str, Any]]:
-    """Add the prompts that CSP and NegRefine were published with, where no others are given."""
-    given = dict(parameters)
-    if benchmark.sketches:
-        for method in ("csp", "negrefine"):
-            given[method] = {"prompts": CSP_SKETCH_PROMPTS, **given.get(method, {})}
-    return given
+    Returns:
+        One row for each method, in table order.
+
+    Raises:
+        InputError: The evaluation has no such set.
+    """
+    by_name = {scores.name: scores for scores in evaluation.ood_sets}
+    if ood_set not in by_name:
+        raise InputError(f"The evaluation has no OOD set {ood_set!r}: it has {', '.join(by_name)}.")
+    outside = by_name[ood_set]
+    groups = np.array(outside.groups)
+    members = {name: (groups == name) & outside.readable for name in dict.fromkeys(outside.groups)}
+    members = {name: rows for name, rows in members.items() if rows.any()}
+    means = []
+    for method in evaluation.methods:
+        by_seed = outside.scores[method].values()
+        by_group = {name: [scores[rows] for scores in by_seed] for name, rows in members.items()}
+        mean = measure(method, evaluation.id_set.readable_scores(method), by_group)[-1]
+        means.append(GroupMean(method, ood_set, len(members), mean.auroc.value, mean.fpr95.value))
+    return means

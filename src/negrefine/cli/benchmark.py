@@ -21,6 +21,7 @@ from negrefine.cli.judges import (
     parse_judge,
 )
 from negrefine.cli.options import BatchSize, Device, Dtype
+from negrefine.cli.run_detectors import check_methods, fit_ablation, fit_detectors
 from negrefine.cli.run_options import (
     Bootstrap,
     LexiconFile,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from negrefine.benchmarks import Benchmark, Finding
-    from negrefine.benchmarks.group_means import GroupMean
+    from negrefine.benchmarks.run import GroupMean
 
 benchmark = typer.Typer(
     name="benchmark",
@@ -155,7 +156,7 @@ def check_data(
     chosen = choose(name, ood)
     findings = check(chosen, data, read_folders(folder))
     if as_json:
-        content = [{**asdict(f), "folder": f.folder and str(f.folder)} for f in findings]
+        content = [finding.as_dict() for finding in findings]
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
     else:
         show_findings(chosen, findings)
@@ -204,11 +205,13 @@ def run(
 ) -> None:
     """Check a benchmark's images, then evaluate methods on it, encoding each image once."""
     from negrefine.benchmarks.run import benchmark_class_names, make_ready, run_benchmark
+    from negrefine.evaluation.experiment import check_evaluation
     from negrefine.labels.class_names import read_class_names
 
     with_report = check_report(report)
     chosen = choose(name, ood)
     listed = split_list("methods", methods)
+    check_methods(listed, ablation=ablation)
     numbers = read_seeds(seeds)
     if classes is not None and names is NameChoice.OFFICIAL:
         raise InputError("--names official means nothing with --classes: leave one of them out.")
@@ -218,6 +221,7 @@ def run(
     ready = make_ready(
         chosen, data, folders=read_folders(folder), allow_incomplete=allow_incomplete
     )
+    check_evaluation(out, ready.ood_names, numbers)
     warn(ready.warnings)
     parameters = parameters_of(
         listed,
@@ -239,15 +243,16 @@ def run(
     from negrefine.encoders import load_encoder
 
     loaded = load_encoder(encoder, device=device, dtype=dtype, resample=resample)
+    published = {method: chosen.parameters(method) for method in listed}
+    detectors = fit_detectors(
+        loaded, class_names, listed, {m: published[m] | parameters.get(m, {}) for m in listed}
+    )
     finished = run_benchmark(
         ready,
-        out,
-        encoder=loaded,
-        class_names=class_names,
-        methods=listed,
-        parameters=parameters,
+        detectors,
+        out=out,
+        ablation=fit_ablation(detectors) if ablation else None,
         seeds=numbers,
-        ablation=ablation,
         n_bootstrap=bootstrap,
         batch_size=batch_size,
         progress=True,

@@ -12,8 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from negrefine.demo.run import DemoResult, Example
-    from negrefine.evaluation.results import Result
+    from negrefine.evaluation.results import Evaluation
 
 
 def demo(
@@ -39,47 +38,39 @@ def demo(
         say=lambda line: typer.echo(f"{line} ...", err=True),
         progress=True,
     )
-    console = Console(highlight=False)
-    console.print(_table(result.rows, result))
+    Console(highlight=False).print(_table(result.evaluation))
     typer.echo(
         f"\nExamples; threshold set for a false-alarm rate of {FPR:.0%} on {result.n_calibration} "
         "other animal pictures:"
     )
-    for example in result.examples:
-        typer.echo(_line(example))
+    for image, explanation in result.examples:
+        truth = image.class_name or f"one of the {image.set_name}"
+        typer.echo(
+            f"  {explanation.verdict:<3} {explanation.score:.3f}  {image.annotation} ({truth}): "
+            f"{explanation.summary()}"
+        )
     typer.echo(f"\n{CAVEAT}")
-    typer.echo(
-        f"Results: {out / 'results.json'}, {out / 'scores.csv'}; detector: {out / 'detector'}"
-    )
+    typer.echo(f"Results: {out / 'results.csv'}, {out / 'scores'}; detector: {out / 'detector'}")
     # "make demo" installs into an environment that is not on the search path.
     command = "negrefine" if shutil.which("negrefine") else sys.argv[0]
     typer.echo(f"Next: {command} explain {out / 'detector'} YOUR_PICTURE.png")
 
 
-def _table(rows: list[Result], result: DemoResult) -> Table:
+def _table(evaluation: Evaluation) -> Table:
     from rich.table import Table
 
-    sets = list(dict.fromkeys(row.ood_set for row in rows))
+    n_id, *n_ood = (len(image_set.paths) for image_set in evaluation.sets)
     table = Table(
-        title=f"AUROC/FPR95 in percent, {result.n_id} animals against {result.n_ood} others",
+        title=f"AUROC/FPR95 in percent, {n_id} animals against {sum(n_ood)} others",
         caption="NegFilter + S_MM is NegRefine; no filter, no S_MM is CSP's score.",
     )
+    rows: dict[str, dict[str, str]] = {}
+    for result in [*evaluation.results, *evaluation.ablation]:
+        cell = f"{100 * result.auroc.value:.1f}/{100 * result.fpr95.value:.0f}"
+        rows.setdefault(evaluation.title_of(result.method), {})[result.ood_set] = cell
     table.add_column("method", no_wrap=True)
-    for name in sets:
+    for name in next(iter(rows.values())):
         table.add_column(name, justify="right", no_wrap=True)
-    cells = {(row.method, row.ood_set): row for row in rows}
-    for method in dict.fromkeys(row.method for row in rows):
-        values = [cells[method, name] for name in sets]
-        table.add_row(
-            method, *(f"{100 * v.auroc.value:.1f}/{100 * v.fpr95.value:.0f}" for v in values)
-        )
+    for method, cells in rows.items():
+        table.add_row(method, *cells.values())
     return table
-
-
-def _line(example: Example) -> str:
-    truth = example.image.class_name or f"one of the {example.image.set_name}"
-    explanation = example.explanation
-    return (
-        f"  {explanation.verdict:<3} {explanation.score:.3f}  {example.image.annotation} "
-        f"({truth}): {explanation.summary()}"
-    )

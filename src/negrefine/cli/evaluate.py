@@ -9,6 +9,7 @@ import typer
 
 from negrefine.cli.judges import parse_judge
 from negrefine.cli.options import BatchSize, Device, Dtype
+from negrefine.cli.run_detectors import check_methods, fit_ablation, fit_detectors
 from negrefine.cli.run_options import (
     Bootstrap,
     LexiconFile,
@@ -63,7 +64,6 @@ def evaluate(
     Run it again with the same folder to continue, or to add methods or seeds. Images in a folder
     named like a class also measure the accuracy of classification.
     """
-    from negrefine.benchmarks.run import check_methods, fit_detectors, negrefine_ablation
     from negrefine.encoders import load_encoder
     from negrefine.evaluation.experiment import check_evaluation
     from negrefine.evaluation.experiment import evaluate as run
@@ -85,13 +85,13 @@ def evaluate(
     inside = find_image_set("ID", id_images, names)
     outside = [find_image_set(name, folder) for name, folder in folders]
     loaded = load_encoder(encoder, device=device, dtype=dtype, resample=resample)
-    detectors = fit_detectors(loaded, names, chosen, parameters, progress=True)
+    detectors = fit_detectors(loaded, names, chosen, parameters)
     evaluation = run(
         detectors,
         inside,
         outside,
         out=out,
-        ablation=negrefine_ablation(detectors) if ablation else None,
+        ablation=fit_ablation(detectors) if ablation else None,
         seeds=drawn,
         n_bootstrap=bootstrap,
         title=title,

@@ -19,6 +19,7 @@ from negrefine.cli.judges import (
     parse_judge,
 )
 from negrefine.cli.options import BatchSize, Device, Dtype
+from negrefine.cli.run_detectors import check_methods, fit_ablation, fit_detectors
 from negrefine.cli.run_options import (
     Bootstrap,
     LexiconFile,
@@ -81,21 +82,16 @@ def reproduce(
     seeds: --seeds 0-9.
     """
     from negrefine.benchmarks.published import (
-        compare_with_published,
-        is_published_lexicon,
-        table_names,
-    )
-    from negrefine.benchmarks.published_report import (
         as_json,
         as_markdown,
+        compare_with_published,
+        is_published_lexicon,
         reason_lines,
         rich_tables,
+        table_names,
     )
-    from negrefine.benchmarks.run import (
-        benchmark_class_names,
-        make_ready,
-        run_benchmark,
-    )
+    from negrefine.benchmarks.run import benchmark_class_names, make_ready, run_benchmark
+    from negrefine.evaluation.experiment import check_evaluation
     from negrefine.files import write_text
 
     with_report = check_report(report)
@@ -109,10 +105,12 @@ def reproduce(
             "The ablation and seed 0 are NegRefine's: add negrefine to --methods, or take "
             "--only main."
         )
+    check_methods(listed)
     numbers = read_seeds(seeds)
     folders = read_folders(folder)
     chosen = _benchmark(data, folders, with_contaminated="seed0" in tables)
     ready = make_ready(chosen, data, folders=folders, allow_incomplete=allow_incomplete)
+    check_evaluation(out, ready.ood_names, numbers)
     parameters = parameters_of(
         listed,
         judge=parse_judge(
@@ -153,15 +151,14 @@ def reproduce(
     loaded = load_encoder(
         encoder, device=device, dtype=dtype, resample=resample, exif_orientation=False
     )
+    class_names = benchmark_class_names(ready.benchmark, "official")
+    detectors = fit_detectors(loaded, class_names, listed, parameters)
     finished = run_benchmark(
         ready,
-        out,
-        encoder=loaded,
-        class_names=benchmark_class_names(ready.benchmark, "official"),
-        methods=listed,
-        parameters=parameters,
+        detectors,
+        out=out,
+        ablation=fit_ablation(detectors) if "ablation" in tables else None,
         seeds=numbers,
-        ablation="ablation" in tables,
         n_bootstrap=bootstrap,
         batch_size=batch_size,
         progress=True,

@@ -274,7 +274,7 @@ def _dimensions(size: tuple[int, int]) -> str:
 
 def _files_of(path: str) -> list[Path]:
     if os.path.isdir(path):  # noqa: PTH112 - as in _read_file
-        files = _images_below(path)
+        files = images_below(path)
         if not files:
             raise InputError(f"{path}: the folder holds no image; check the path.")
         return files
@@ -287,7 +287,7 @@ def _files_of(path: str) -> list[Path]:
     files = []
     for match in glob.glob(path, recursive=True):  # noqa: PTH207 - Path.glob refuses absolute ones
         if Path(match).is_dir():
-            files += _images_below(match)
+            files += images_below(match)
         elif _has_image_extension(match):
             files.append(Path(match))
     if not files:
@@ -295,7 +295,13 @@ def _files_of(path: str) -> list[Path]:
     return sorted(files)
 
 
-def _images_below(folder: str) -> list[Path]:
+def images_below(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the image files below a folder, chosen and sorted as by `find_images`; may be empty.
+
+    Raises:
+        InputError: A folder cannot be listed.
+    """
+
     def refuse(error: OSError) -> None:
         raise InputError(
             f"{error.filename}: the folder cannot be listed ({_reason(error)}); make it readable or"

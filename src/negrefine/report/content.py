@@ -15,7 +15,7 @@ from negrefine.errors import BundleError, EncoderError
 from negrefine.evaluation.results import MEAN, Evaluation, Result, Scores, SetScores
 from negrefine.evaluation.tables import ResultTable, percent, result_table
 from negrefine.metrics import OperatingPoint, operating_point
-from negrefine.report.curves import class_aurocs, group_aurocs
+from negrefine.report.curves import class_aurocs, group_aurocs, shared_bins
 from negrefine.report.mined_labels import MinedLabels, mined_labels
 from negrefine.report.mistakes import Mistake, find_mistakes, first_seed, with_picture
 
@@ -62,6 +62,7 @@ class ReportContent:
         ablation: Those of the ablation, None without one.
         id_scores: Method to float64 (n,), of the readable in-distribution images.
         curves: For each OOD set.
+        edges: Method to the edges of the bins of its histograms.
         classes: AUROC of each class's ID images against all OOD images, None without labels.
         folders: OOD set to AUROC of all ID images against each of its folders, for sets with some.
         threshold: Score of the main method that nearest to 95 % of the ID images reach.
@@ -79,6 +80,7 @@ class ReportContent:
     ablation: ResultTable | None
     id_scores: dict[str, Scores]
     curves: list[SetCurves]
+    edges: dict[str, Scores]
     classes: PartTable | None
     folders: dict[str, PartTable]
     threshold: float
@@ -129,6 +131,7 @@ def measure_content(
         ablation=result_table(evaluation.ablation) if evaluation.ablation else None,
         id_scores=id_scores,
         curves=curves,
+        edges={m: shared_bins([id_scores[m], *(c.scores[m] for c in curves)]) for m in methods},
         classes=_class_table(evaluation, id_scores, curves),
         folders=folders,
         threshold=threshold,
