@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from negrefine.cli.judges import Answers
+from negrefine.cli.bundles import option
+from negrefine.cli.judge_options import ANSWERS
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,17 +30,11 @@ class Format(str, Enum):
     OFFICIAL = "official"
 
 
-Identity = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="Judge, as 'stats' prints it or an unmistakable part of it."),
-]
-FileFormat = Annotated[
-    Format, typer.Option("--format", help="'official' is the log of the published code.")
-]
+_FORMAT = option(Format.JSONL, "'official' is the log of the published code.", name="--format")
 
 
 @judge_cache.command()
-def stats(answers: Answers = None) -> None:
+def stats(answers: Path | None = ANSWERS) -> None:
     """Show how many answers of which judge are stored, as a tab-separated table."""
     store = _open(answers)
     typer.echo("proper_noun\tsubcategory\tyes\tno\tundecided\tjudge")
@@ -51,10 +46,12 @@ def stats(answers: Answers = None) -> None:
 
 @judge_cache.command("export")
 def export_answers(
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="'-' is standard output.")],
-    file_format: FileFormat = Format.JSONL,
-    judge: Identity = None,
-    answers: Answers = None,
+    out: Path = typer.Argument(metavar="FILE", help="'-' is standard output."),
+    file_format: Format = _FORMAT,
+    judge: str | None = option(
+        None, "Judge, as 'stats' prints it or an unambiguous part of it.", "TEXT"
+    ),
+    answers: Path | None = ANSWERS,
 ) -> None:
     """Write stored answers to a file."""
     from negrefine.files import write_text
@@ -76,23 +73,23 @@ def export_answers(
 
 @judge_cache.command("import")
 def import_answers(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What 'export' wrote.")],
-    file_format: FileFormat = Format.JSONL,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Judge whose answers an official log holds, as 'stats' prints it; the log itself "
-            "does not say. Default: its file name.",
-        ),
-    ] = None,
-    answers: Answers = None,
+    files: list[Path] = typer.Argument(metavar="FILE...", help="What 'export' wrote."),
+    file_format: Format = _FORMAT,
+    judge: str | None = option(
+        None,
+        "Judge whose answers an official log holds, as 'stats' prints it; the log itself does not "
+        "say. Default: its file name.",
+        "TEXT",
+    ),
+    answers: Path | None = ANSWERS,
 ) -> None:
     """Read answers from files; those that are stored already stay as they are."""
     from negrefine.judges.answer_files import read_json_lines, read_official_log
 
     if judge is not None and file_format is Format.JSONL:
-        raise InputError("--judge means nothing to JSONL files, which name it in every line.")
+        raise InputError(
+            "--judge has no effect on JSONL files, which name it in every line: leave it out."
+        )
     read = [
         read_json_lines(path)
         if file_format is Format.JSONL

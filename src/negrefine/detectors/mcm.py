@@ -47,11 +47,7 @@ class MCM(Detector):
     paper: ClassVar[str] = "NeurIPS 2022, arXiv 2211.13445"
     compared: ClassVar[bool] = True
 
-    temperature: float = parameter(
-        1.0,
-        POSITIVE,
-        "Divides the cosines; the encoder's logit scale plays no part.",
-    )
+    temperature: float = parameter(1.0, POSITIVE, "Divides the cosines.")
     rule: str = parameter(
         "mcm",
         OneOf(tuple(RULES)),

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from negrefine.encoders.images import ImageSource
     from negrefine.judges.base import Judge
 
-_FILTER_PARAMETERS = ("n_candidates", "wordnet_candidates", "names_per_question")
+FILTER_PARAMETERS = ("n_candidates", "wordnet_candidates", "names_per_question")
 
 
 @detector
@@ -173,10 +173,10 @@ class NegRefine(NegativeLabelDetector):
             NotFittedError: `fit` has not run.
             InputError: A parameter that cannot be used.
         """
-        if unknown := sorted(set(parameters) - set(_FILTER_PARAMETERS)):
+        if unknown := sorted(set(parameters) - set(FILTER_PARAMETERS)):
             raise InputError(
                 f"with_filter has no parameter {unknown[0]!r}: give one of "
-                f"{', '.join(_FILTER_PARAMETERS)}."
+                f"{', '.join(FILTER_PARAMETERS)}."
             )
         other = self.with_params(judge=judge, filters=filters, keep=keep, drop=drop, **parameters)
         negatives = other._refine(self.class_names_, progress=progress)
