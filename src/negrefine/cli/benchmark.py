@@ -35,13 +35,7 @@ benchmark = typer.Typer(
 
 _NAME = typer.Argument(metavar="NAME", help="As 'negrefine benchmark list' prints it.")
 _OOD = option(None, "OOD sets instead of the benchmark's, separated by commas.", "LIST")
-
-
-class NameChoice(str, Enum):
-    """Which class names."""
-
-    CORRECT = "correct"
-    OFFICIAL = "official"
+NameChoice = Enum("NameChoice", {"CORRECT": "correct", "OFFICIAL": "official"}, type=str)
 
 
 @benchmark.command("list")
@@ -76,13 +70,11 @@ def list_all(as_json: bool = AS_JSON) -> None:
             )
             for each in benchmarks
         ],
-        right=["classes"],
         title="Benchmarks",
     )
     print_table(
         ["name", "images", "licence or terms"],
         [(each.name + stars[each.name], _count(each.images), each.license) for each in sets],
-        right=["images"],
         title="Image sets",
         caption="* contaminated with images of ImageNet-1K classes",
     )
@@ -161,7 +153,6 @@ def run_benchmark(
                 )
                 for row in finished.group_means
             ],
-            right=["classes", "AUROC", "FPR95"],
             title="Means over the classes of an OOD set (percent)",
             caption="As the set's authors report it; the tables above pool all images.",
         )
@@ -189,7 +180,6 @@ def _show_findings(chosen: Benchmark, findings: list[Finding]) -> None:
             )
             for image_set, finding in zip(chosen.sets, findings, strict=True)
         ],
-        right=["images", "published"],
         title=f"{chosen.name}: {chosen.title}",
     )
     for finding in findings:

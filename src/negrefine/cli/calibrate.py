@@ -6,12 +6,11 @@ from dataclasses import asdict
 
 import typer
 
-from negrefine.cli.bundles import option, takes_bundles
+from negrefine.cli.bundles import option
 from negrefine.cli.options import AS_JSON, BATCH_SIZE, SavedDetector
 from negrefine.cli.output import describe_calibration, print_json, warn_unreadable
 
 
-@takes_bundles
 def calibrate(
     saved: SavedDetector,
     id_images: list[str] = option(

@@ -62,7 +62,6 @@ def _print_results(evaluation: Evaluation) -> None:
     print_table(
         ["method", *sets],
         [(method, *cells.values()) for method, cells in rows.items()],
-        right=sets,
         title=f"AUROC/FPR95 in percent, {n_id} animals against {sum(n_ood)} others",
         caption="NegFilter + S_MM is NegRefine; no filter, no S_MM is CSP's score.",
     )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from negrefine.cli.bundles import option, takes_bundles
+from negrefine.cli.bundles import option
 from negrefine.cli.options import ABLATION, OOD_SETS, EncoderOptions, named_folders
 from negrefine.cli.runs import RunOptions
 
 
-@takes_bundles
 def evaluate(
     *,
     id_images: Path = option(..., "In-distribution images.", "DIR", name="--id"),

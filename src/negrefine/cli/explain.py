@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from negrefine.cli.bundles import option, takes_bundles
+from negrefine.cli.bundles import option
 from negrefine.cli.options import IMAGES, SavedDetector
 from negrefine.cli.output import print_json
 from negrefine.errors import InputError
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from negrefine.detectors import Explanation, Match
 
 
-@takes_bundles
 def explain(
     saved: SavedDetector,
     images: list[str] = IMAGES,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from negrefine.cli.bundles import option, takes_bundles
+from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import Given, MethodOptions, method_options, parameters_for
 from negrefine.cli.options import BATCH_SIZE, CLASS_FILE, EncoderOptions, LexiconOptions, WordLists
@@ -30,7 +30,6 @@ def _check_method(method: str) -> str:
     return method
 
 
-@takes_bundles
 def fit(
     *,
     classes: Path = CLASS_FILE,

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import ANSWERS
 from negrefine.errors import InputError
-
-if TYPE_CHECKING:
-    from negrefine.judges.store import AnswerStore
+from negrefine.judges.store import AnswerStore
 
 judge_cache = typer.Typer(
     name="judge-cache",
@@ -23,20 +20,14 @@ judge_cache = typer.Typer(
 )
 
 
-class Format(str, Enum):
-    """File formats of answers."""
-
-    JSONL = "jsonl"
-    OFFICIAL = "official"
-
-
+Format = Enum("Format", {"JSONL": "jsonl", "OFFICIAL": "official"}, type=str)
 _FORMAT = option(Format.JSONL, "'official' is the log of the published code.", name="--format")
 
 
 @judge_cache.command()
 def stats(answers: Path | None = ANSWERS) -> None:
     """Show how many answers of which judge are stored, as a tab-separated table."""
-    store = _open(answers)
+    store = AnswerStore(answers)
     typer.echo("proper_noun\tsubcategory\tyes\tno\tundecided\tjudge")
     for row in store.counts():
         numbers = (row.proper_noun, row.subcategory, row.yes, row.no, row.undecided)
@@ -57,7 +48,7 @@ def export_answers(
     from negrefine.files import write_text
     from negrefine.judges.answer_files import as_json_lines, as_official_log
 
-    store = _open(answers)
+    store = AnswerStore(answers)
     chosen = list(store)
     if judge is not None or file_format is Format.OFFICIAL:
         identity = _choose(store, judge)
@@ -90,39 +81,26 @@ def import_answers(
         raise InputError(
             "--judge has no effect on JSONL files, which name it in every line: leave it out."
         )
-    read = [
-        read_json_lines(path)
-        if file_format is Format.JSONL
-        else read_official_log(path, judge or path.name)
+    lines = [
+        line
         for path in files
+        for line in (
+            read_json_lines(path)
+            if file_format is Format.JSONL
+            else read_official_log(path, judge or path.name)
+        )
     ]
-    store = _open(answers)
-    known = {row.identity for row in store.counts()}
+    store = AnswerStore(answers)
     new = 0
-    total = 0
-    for stored in read:
-        by_judge: dict[str, list[int]] = {}
-        for position, line in enumerate(stored):
-            by_judge.setdefault(line.identity, []).append(position)
-        for identity, positions in by_judge.items():
-            new += store.put(identity, [(stored[i].query, stored[i].answer) for i in positions])
-            known.add(identity)
-        total += len(stored)
-    typer.echo(f"{new} new of {total} answers; the store holds {len(known)} judges.", err=True)
-
-
-def _open(path: Path | None) -> AnswerStore:
-    from negrefine.judges.store import AnswerStore
-
-    return AnswerStore(path)
+    for identity in dict.fromkeys(line.identity for line in lines):
+        own = [(line.query, line.answer) for line in lines if line.identity == identity]
+        new += store.put(identity, own)
+    n_judges = len(store.counts())
+    typer.echo(f"{new} new of {len(lines)} answers; the store holds {n_judges} judges.", err=True)
 
 
 def _choose(store: AnswerStore, text: str | None) -> str:
-    """Return the one stored judge that is meant.
-
-    Raises:
-        InputError: None or several.
-    """
+    """Return the one stored judge whose name is or contains a text."""
     identities = [row.identity for row in store.counts()]
     if text in identities:
         return text

@@ -22,11 +22,7 @@ ANSWERS = option(
 )
 
 
-class JudgeMode(str, Enum):
-    """How a language model in this process answers."""
-
-    PROBABILITY = "probability"
-    OFFICIAL = "official"
+JudgeMode = Enum("JudgeMode", {"PROBABILITY": "probability", "OFFICIAL": "official"}, type=str)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +59,7 @@ class JudgeOptions:
         return {} if judge is None else {"judge": Given("--judge", judge)}
 
     def load(self, device: str) -> Judge | str | None:
-        """Return the judge, or the name that `NegRefine` takes, or None without --judge.
-
-        Args:
-            device: Where a model in this process runs.
-
-        Raises:
-            InputError: --judge names no judge, or --judge-url has no effect on it.
-        """
+        """Return what `NegRefine` takes as judge; a model in this process runs on `device`."""
         text = self.judge
         if self.judge_url is not None and (text is None or "openai:" not in text):
             raise InputError(

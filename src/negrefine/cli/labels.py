@@ -13,13 +13,7 @@ from negrefine.cli.bundles import option
 from negrefine.cli.options import DETECTOR_DIR
 from negrefine.errors import InputError
 
-
-class Which(str, Enum):
-    """Which labels to list."""
-
-    ALL = "all"
-    KEPT = "kept"
-    REMOVED = "removed"
+Which = Enum("Which", {"ALL": "all", "KEPT": "kept", "REMOVED": "removed"}, type=str)
 
 
 def labels(

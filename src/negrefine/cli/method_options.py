@@ -37,7 +37,10 @@ class MethodOptions:
 
 
 def method_options(
-    classes: Iterable[type[Detector]], only: Collection[str] | None = None
+    classes: Iterable[type[Detector]],
+    only: Collection[str] | None = None,
+    *,
+    lists: bool = False,
 ) -> type[MethodOptions]:
     """Return a bundle with an option for each parameter that is declared for the command line.
 
@@ -47,6 +50,7 @@ def method_options(
     Args:
         classes: Detector classes.
         only: Names of parameters; None takes all.
+        lists: The options take texts with several values.
     """
     classes = list(classes)
     owners: dict[str, dict[str, Parameter]] = {}
@@ -55,31 +59,30 @@ def method_options(
             if parameter.on_command_line and (only is None or name in only):
                 owners.setdefault(name, {})[cls.method] = parameter
     declared = {name: next(iter(by_method.values())) for name, by_method in owners.items()}
+    fields: list[tuple[str, Any, Any]] = []
+    for name, first in declared.items():
+        text = _help(owners[name], len(classes))
+        if lists:
+            text += f" Values separated by commas; default: {first.default:g}."
+            fields.append((name, str | None, option(None, text, "LIST", name=first.option)))
+        else:
+            is_switch = isinstance(first.constraint, Boolean) and not first.flag
+            names = f"{first.option}/--no-{first.option[2:]}" if is_switch else first.option
+            fields.append((name, first.option_type | None, option(None, text, name=names)))
+    namespace = {"declared": declared}
     return make_dataclass(
-        "DeclaredOptions",
-        [
-            (name, first.option_type | None, _option(first, owners[name], len(classes)))
-            for name, first in declared.items()
-        ],
-        bases=(MethodOptions,),
-        namespace={"declared": declared},
-        frozen=True,
-        kw_only=True,
+        "Options", fields, bases=(MethodOptions,), namespace=namespace, frozen=True, kw_only=True
     )
 
 
-def _option(first: Parameter, by_method: Mapping[str, Parameter], n_methods: int) -> Any:
-    name = first.option
-    if isinstance(first.constraint, Boolean) and not first.flag:
-        name += f"/--no-{name.removeprefix('--')}"
+def _help(by_method: Mapping[str, Parameter], n_methods: int) -> str:
     methods: dict[str, list[str]] = {}
     for method, parameter in by_method.items():
         methods.setdefault(parameter.help, []).append(method)
-    texts = [
+    return " ".join(
         text if len(names) == n_methods else f"{text} [{', '.join(names)}]"
         for text, names in methods.items()
-    ]
-    return option(None, " ".join(texts), name=name)
+    )
 
 
 def parameters_for(methods: Sequence[str], given: Mapping[str, Given]) -> dict[str, dict[str, Any]]:

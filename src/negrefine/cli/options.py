@@ -150,11 +150,7 @@ class ImageFolders:
 
 
 def split_list(option_name: str, text: str) -> list[str]:
-    """Return the different parts between commas.
-
-    Raises:
-        InputError: There are none.
-    """
+    """Return the different parts between commas, at least one."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
         raise InputError(f"{option_name} is empty: give at least one, separated by commas.")
@@ -162,11 +158,7 @@ def split_list(option_name: str, text: str) -> list[str]:
 
 
 def named_folders(option_name: str, texts: Sequence[str], name: str = "NAME") -> dict[str, str]:
-    """Return name to folder from texts such as "food=images/food".
-
-    Raises:
-        InputError: A text of another form, or a name that occurs twice.
-    """
+    """Return name to folder from texts such as "food=images/food", each with a new name."""
     folders: dict[str, str] = {}
     for text in texts:
         key, _, folder = text.partition("=")

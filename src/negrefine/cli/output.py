@@ -1,17 +1,19 @@
-"""What commands print: warnings, tables, JSON and the summaries that several of them share."""
+"""What several commands print: warnings, tables, JSON and summaries of detectors."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from negrefine.detectors import Detector, NegRefine
+from negrefine.labels.negatives import Cause
+
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from negrefine.detectors import Detector, NegRefine
     from negrefine.evaluation.image_scores import CalibrationReport
 
 
@@ -22,13 +24,7 @@ def warn(*sentences: str) -> None:
 
 
 def warn_unreadable(errors: Sequence[object], n: int, image_set: str = "") -> None:
-    """Warn about images that could not be read, if there are any.
-
-    Args:
-        errors: One sentence or exception for each of them.
-        n: Number of images, the readable ones included.
-        image_set: Name of their set, if there are several.
-    """
+    """Warn if images, out of n in a set, could not be read; `errors` says for each why."""
     if errors:
         images = f"images of {image_set}" if image_set else "images"
         warn(f"{len(errors)} of {n} {images} could not be read; the first: {errors[0]}")
@@ -40,30 +36,28 @@ def print_json(content: Any, indent: int | None = 2) -> None:
 
 
 def print_table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    right: Collection[str] = (),
-    title: str = "",
-    caption: str = "",
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False, **style: Any
 ) -> None:
-    """Print a table to standard output.
+    """Print a table, on standard error if `err`; columns of numbers are aligned to the right.
 
-    Args:
-        columns: Their headings.
-        rows: A text for each column.
-        right: Headings of the columns of numbers, which are aligned to the right.
-        title: A line above.
-        caption: A line below.
+    `style` are arguments of `rich.table.Table`, such as its title and caption.
     """
-    print_tables([_table(columns, rows, right, title=title or None, caption=caption or None)])
+    from rich.table import Table
+
+    table = Table(**style)
+    for column, *cells in zip(columns, *rows, strict=True):
+        numbers = not "".join(cells).strip("0123456789.,/")
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    print_tables([table], err=err)
 
 
-def print_tables(tables: Iterable[Table]) -> None:
-    """Print rich tables to standard output."""
+def print_tables(tables: Iterable[Table], *, err: bool = False) -> None:
+    """Print rich tables."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=err)
     for table in tables:
         console.print(table)
 
@@ -71,33 +65,11 @@ def print_tables(tables: Iterable[Table]) -> None:
 def print_filter_summary(detector: NegRefine) -> None:
     """Print what the filter did, and what it cost, as a table on standard error."""
     from rich import box
-    from rich.console import Console
-
-    rows = [(name, f"{count:,}") for name, count in _filter_summary(detector).items()]
-    style = {"box": box.SIMPLE_HEAD, "title": "NegFilter", "title_justify": "left"}
-    Console(stderr=True).print(_table(["", "count"], rows, ["count"], **style))
-
-
-def _table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str], **style: Any
-) -> Table:
-    from rich.table import Table
-
-    table = Table(**style)
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _filter_summary(detector: NegRefine) -> dict[str, int]:
-    from negrefine.labels.negatives import Cause
 
     labels = detector.negative_labels_
     causes = [label.removed_by.cause for label in labels if label.removed_by is not None]
     nouns, subcategories = causes.count(Cause.PROPER_NOUN), causes.count(Cause.SUBCATEGORY)
-    rows = {
+    counts = {
         "labels kept": len(labels) - len(causes),
         "removed as proper nouns": nouns,
         "removed as subcategories": subcategories,
@@ -107,13 +79,15 @@ def _filter_summary(detector: NegRefine) -> dict[str, int]:
     }
     usage = getattr(detector.judge, "usage", None)
     if usage is not None:
-        rows |= {
+        counts |= {
             "asked the model": usage.asked,
             "taken from the store": usage.cached,
             "tokens read": usage.prompt_tokens,
             "tokens written": usage.completion_tokens,
         }
-    return rows
+    rows = [(name, f"{count:,}") for name, count in counts.items()]
+    style = {"box": box.SIMPLE_HEAD, "title": "NegFilter", "title_justify": "left"}
+    print_table(["", "count"], rows, err=True, **style)
 
 
 def describe_detector(detector: Detector) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from negrefine.cli.bundles import option, takes_bundles
+from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import MethodOptions, method_options
 from negrefine.cli.options import SavedDetector, WordLists
@@ -19,7 +19,6 @@ from negrefine.errors import InputError
 _FilterOptions = method_options([NegRefine], only=FILTER_PARAMETERS)
 
 
-@takes_bundles
 def refine(
     *,
     saved: SavedDetector,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from negrefine.cli.bundles import option, takes_bundles
+from negrefine.cli.bundles import option
 from negrefine.cli.options import (
     ALLOW_INCOMPLETE,
     ENCODER_HELP,
@@ -32,7 +32,6 @@ class PapersEncoder(EncoderOptions):
     encoder: str = option(PAPERS_ENCODER, ENCODER_HELP, "ID_OR_DIR")
 
 
-@takes_bundles
 def reproduce(
     *,
     out: Path = option(..., "Where to write the results.", "DIR"),

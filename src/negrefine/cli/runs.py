@@ -48,15 +48,7 @@ class RunOptions:
     )
 
     def prepare(self, device: str, *, ablation: bool = False) -> Run:
-        """Check the options before a model is loaded.
-
-        Args:
-            device: Where a judge in this process runs.
-            ablation: Whether NegRefine's ablation is wanted.
-
-        Raises:
-            InputError: An option that cannot be used.
-        """
+        """Check the options before an encoder is loaded; a judge will run on `device`."""
         report = self._with_report()
         methods, seeds = split_list("--methods", self.methods), self._seed_numbers()
         for method in methods:
@@ -66,8 +58,8 @@ class RunOptions:
                 )
         if ablation and NegRefine.method not in methods:
             raise InputError("The ablation is NegRefine's: add negrefine to --methods.")
-        parameters = parameters_for(methods, {**self.judge.given(device), **self.words.given()})
-        return Run(parameters, seeds, ablation, self.bootstrap, self.batch_size, report)
+        given = {**self.judge.given(device), **self.words.given()}
+        return Run(self, parameters_for(methods, given), seeds, ablation, report)
 
     def _seed_numbers(self) -> list[int]:
         seeds: list[int] = []
@@ -85,7 +77,6 @@ class RunOptions:
         return list(dict.fromkeys(seeds))
 
     def _with_report(self) -> bool:
-        """Return whether to write a report; warn if only its packages are missing."""
         from negrefine.report.page import check_report_packages
 
         try:
@@ -104,19 +95,17 @@ class Run:
     """An evaluation whose options have been checked.
 
     Attributes:
+        options: As given.
         parameters: Method to the given parameters of its detector, in table order.
         seeds: Seeds of the random draws.
         ablation: Whether to evaluate NegRefine's ablation, too.
-        n_bootstrap: Resamples.
-        batch_size: Images to encode at a time.
         report: Whether to write report.html.
     """
 
+    options: RunOptions
     parameters: Mapping[str, Mapping[str, Any]]
     seeds: list[int]
     ablation: bool
-    n_bootstrap: int
-    batch_size: int
     report: bool
 
     def evaluate(
@@ -133,7 +122,7 @@ class Run:
             encoder: From `EncoderOptions.load`.
             class_names: K names.
             out: Folder for the results.
-            evaluate: `evaluation.experiment.evaluate` with its images, or the like.
+            evaluate: `evaluation.experiment.evaluate` with its images, or `run_benchmark`.
             defaults: Method to parameters that hold unless others were given.
         """
         from negrefine.evaluation.ablation import ablation_of
@@ -150,8 +139,8 @@ class Run:
             out=out,
             ablation=ablation_of(refined[0]) if self.ablation else None,
             seeds=self.seeds,
-            n_bootstrap=self.n_bootstrap,
-            batch_size=self.batch_size,
+            n_bootstrap=self.options.bootstrap,
+            batch_size=self.options.batch_size,
             progress=True,
         )
 

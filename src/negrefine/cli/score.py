@@ -8,13 +8,12 @@ from pathlib import Path
 
 import typer
 
-from negrefine.cli.bundles import option, takes_bundles
+from negrefine.cli.bundles import option
 from negrefine.cli.options import BATCH_SIZE, IMAGES, SavedDetector
 from negrefine.cli.output import warn_unreadable
 from negrefine.errors import ImageError
 
 
-@takes_bundles
 def score(
     saved: SavedDetector,
     images: list[str] = IMAGES,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, make_dataclass
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from negrefine.cli.bundles import option, takes_bundles
+from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import JudgeOptions
+from negrefine.cli.method_options import Given, MethodOptions, method_options
 from negrefine.cli.options import (
     BATCH_SIZE,
     CLASS_FILE,
@@ -20,13 +21,13 @@ from negrefine.cli.options import (
 )
 from negrefine.cli.output import print_table, warn_unreadable
 from negrefine.detectors import NegRefine
-from negrefine.detectors.parameters import Parameter, declared_parameters
 from negrefine.errors import InputError
 from negrefine.evaluation.sweep import Setting
+from negrefine.evaluation.sweep import sweep as sweep_settings
 
-_SWEPT = {each.name: declared_parameters(NegRefine)[each.name] for each in fields(Setting)}
+_GRID = method_options([NegRefine], only=[each.name for each in fields(Setting)], lists=True)
 _COLUMNS = {
-    **{name: "int64" if each.option_type is int else "double" for name, each in _SWEPT.items()},
+    **{n: "int64" if p.option_type is int else "double" for n, p in _GRID.declared.items()},
     "ood_set": "string",
     "n_labels": "int64",
     "auroc": "double",
@@ -34,42 +35,6 @@ _COLUMNS = {
 }
 
 
-class Grid:
-    """Base of the bundle of the options whose values are combined."""
-
-    def values(self) -> dict[str, list[float]]:
-        """Return the values of each constant.
-
-        Raises:
-            InputError: A text that is not a list of numbers.
-        """
-        return {name: _numbers(each, getattr(self, name)) for name, each in _SWEPT.items()}
-
-
-def _numbers(parameter: Parameter, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(
-            f"{parameter.option} takes numbers separated by commas, not {text!r}."
-        ) from error
-
-
-def _list_option(parameter: Parameter) -> Any:
-    text = f"{parameter.help} One or more values, separated by commas."
-    return option(f"{parameter.default:g}", text, "LIST", name=parameter.option)
-
-
-_GridOptions = make_dataclass(
-    "_GridOptions",
-    [(name, str, _list_option(each)) for name, each in _SWEPT.items()],
-    bases=(Grid,),
-    frozen=True,
-    kw_only=True,
-)
-
-
-@takes_bundles
 def sweep(
     *,
     classes: Path = CLASS_FILE,
@@ -77,7 +42,7 @@ def sweep(
     ood_images: list[str] = OOD_SETS,
     new: EncoderOptions,
     out: Path | None = option(None, "Rows as .parquet, .csv or .jsonl.", "FILE"),
-    grid: Annotated[Grid, _GridOptions],
+    grid: Annotated[MethodOptions, _GRID],
     judge: JudgeOptions,
     words: LexiconOptions,
     batch_size: int = BATCH_SIZE,
@@ -85,12 +50,11 @@ def sweep(
     """Score every combination of NegRefine's constants, encoding each image and text once."""
     from negrefine.encoders import find_images
     from negrefine.evaluation.images import encode_readable
-    from negrefine.evaluation.sweep import sweep as sweep_settings
     from negrefine.evaluation.tables import percent
     from negrefine.files import check_target, write_rows
     from negrefine.labels.class_names import read_class_names
 
-    values = grid.values()
+    values = {name: _numbers(each) for name, each in grid.given().items()}
     if out is not None:
         check_target(out)
     class_names = read_class_names(classes)
@@ -116,21 +80,22 @@ def sweep(
     )
     if out is not None:
         write_rows(out, [{**asdict(row.setting), **asdict(row)} for row in rows], _COLUMNS)
-    varied = [name for name in _SWEPT if len(values[name]) > 1]
-    print_table(
-        [*varied, "labels", "OOD set", "AUROC", "FPR95"],
-        [
-            (
-                *(f"{getattr(row.setting, name):g}" for name in varied),
-                str(row.n_labels),
-                row.ood_set,
-                percent(row.auroc),
-                percent(row.fpr95),
-            )
-            for row in rows
-        ],
-        right=[*varied, "labels", "AUROC", "FPR95"],
-        title="AUROC/FPR95 in percent",
-    )
+    varied = [name for name in _GRID.declared if len(values.get(name, ())) > 1]
+    shown_rows = [
+        [f"{getattr(row.setting, name):g}" for name in varied]
+        + [str(row.n_labels), row.ood_set, percent(row.auroc), percent(row.fpr95)]
+        for row in rows
+    ]
+    columns = [*varied, "labels", "OOD set", "AUROC", "FPR95"]
+    print_table(columns, shown_rows, title="AUROC/FPR95 in percent")
     if out is not None:
         typer.echo(f"Wrote {len(rows)} rows to {out}.", err=True)
+
+
+def _numbers(given: Given) -> list[float]:
+    try:
+        return [float(part) for part in given.value.split(",")]
+    except ValueError as error:
+        raise InputError(
+            f"{given.option} takes numbers separated by commas, not {given.value!r}."
+        ) from error
