@@ -23,11 +23,14 @@ if TYPE_CHECKING:
         GLMCM,
         MCM,
         Detector,
+        Energy,
+        MaxLogit,
         NegLabel,
         NegRefine,
         load_detector,
     )
     from negrefine.encoders import Encoder, load_encoder
+    from negrefine.evaluation.experiment import evaluate
     from negrefine.judges.base import Answer, Judge
     from negrefine.judges.cascade import CascadeJudge
     from negrefine.judges.hf import HFJudge
@@ -48,9 +51,11 @@ __all__ = [
     "CascadeJudge",
     "Detector",
     "Encoder",
+    "Energy",
     "HFJudge",
     "Judge",
     "Lexicon",
+    "MaxLogit",
     "NegLabel",
     "NegRefine",
     "OpenAIJudge",
@@ -58,40 +63,34 @@ __all__ = [
     "ReplayJudge",
     "WordNetJudge",
     "errors",
+    "evaluate",
     "load_detector",
     "load_encoder",
     "metrics",
 ]
 
-_HOMES = {
-    "CLIPN": "negrefine.detectors",
-    "CSP": "negrefine.detectors",
-    "GLMCM": "negrefine.detectors",
-    "MCM": "negrefine.detectors",
-    "Detector": "negrefine.detectors",
-    "NegLabel": "negrefine.detectors",
-    "NegRefine": "negrefine.detectors",
-    "load_detector": "negrefine.detectors",
-    "Encoder": "negrefine.encoders",
-    "load_encoder": "negrefine.encoders",
-    "HFJudge": "negrefine.judges.hf",
-    "CascadeJudge": "negrefine.judges.cascade",
-    "AnswerStore": "negrefine.judges.store",
-    "Answer": "negrefine.judges.base",
-    "Judge": "negrefine.judges.base",
-    "OpenAIJudge": "negrefine.judges.openai",
-    "Lexicon": "negrefine.labels.lexicon",
-    "Prompts": "negrefine.labels.prompts",
-    "ReplayJudge": "negrefine.judges.replay",
-    "WordNetJudge": "negrefine.judges.wordnet",
+_NAMES = {
+    "detectors": "CLIPN CSP GLMCM MCM Detector Energy MaxLogit NegLabel NegRefine load_detector",
+    "encoders": "Encoder load_encoder",
+    "evaluation.experiment": "evaluate",
+    "judges.base": "Answer Judge",
+    "judges.cascade": "CascadeJudge",
+    "judges.hf": "HFJudge",
+    "judges.openai": "OpenAIJudge",
+    "judges.replay": "ReplayJudge",
+    "judges.store": "AnswerStore",
+    "judges.wordnet": "WordNetJudge",
+    "labels.lexicon": "Lexicon",
+    "labels.prompts": "Prompts",
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
     if name in {"errors", "metrics"}:
         return import_module(f"negrefine.{name}")
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        return getattr(import_module(f"negrefine.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'negrefine' has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""Where answers and embeddings are kept between runs."""
+"""The directory of answers and embeddings that are kept between runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VARIABLE = "NEGREFINE_CACHE"
 
 
 def cache_directory() -> Path:
-    """Return $NEGREFINE_CACHE, or the place for caches that the operating system recommends."""
+    """Return $NEGREFINE_CACHE, or the user's cache directory on this operating system."""
     if chosen := os.environ.get(VARIABLE):
         return Path(chosen).expanduser()
     import platformdirs

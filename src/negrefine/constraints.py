@@ -14,7 +14,7 @@ import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from negrefine.errors import InputError
 
@@ -30,6 +30,7 @@ class Whole:
         optional: None is a value, too.
     """
 
+    option_type: ClassVar[type] = int
     minimum: int
     optional: bool = False
 
@@ -56,6 +57,7 @@ class Number:
         optional: None is a value, too.
     """
 
+    option_type: ClassVar[type] = float
     text: str
     low: float = -math.inf
     high: float = math.inf
@@ -91,6 +93,8 @@ class OneOf:
 @dataclass(frozen=True, slots=True)
 class Boolean:
     """True or False, numpy's included."""
+
+    option_type: ClassVar[type] = bool
 
     def __call__(self, name: str, value: Any) -> None:
         """Raise `InputError` for anything else."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,11 +44,10 @@ def find_directory(
 ) -> Path:
     """Return the directory of a model, downloaded if `name` is a hub id.
 
-    Of a repository that holds only pickled weights, the hub's own conversion is used: a pull
-    request by its bot.
+    If a repository has only pickled weights, the pull request of the hub's conversion bot is used.
 
     Args:
-        kind: What is looked for.
+        kind: Of the model.
         name: A directory or a hub id.
         revision: Branch, tag or commit on the hub.
         weights: Download the weights too.
@@ -84,15 +83,12 @@ def _wanted(kind: ModelKind) -> str:
 def _safetensors_pull_request(name: str) -> str | None:
     from huggingface_hub import HfApi
 
-    try:
-        for discussion in HfApi().get_repo_discussions(
+    # Offline there is none; `load_weights` reports that weights are missing.
+    with suppress(Exception):
+        requests = HfApi().get_repo_discussions(
             name, author="SFconvertbot", discussion_type="pull_request"
-        ):
-            if discussion.status in {"open", "draft"}:
-                return discussion.git_reference
-    except Exception:
-        # There is none offline; `load_weights` reports that weights are missing.
-        return None
+        )
+        return next((r.git_reference for r in requests if r.status in {"open", "draft"}), None)
     return None
 
 
@@ -127,7 +123,7 @@ def load_weights(model_class: Any, kind: ModelKind, directory: Path, name: str, 
 
     Args:
         model_class: A class of `transformers` with `from_pretrained`.
-        kind: What is loaded.
+        kind: Of the model.
         directory: From `find_directory`.
         name: What errors call the model.
         dtype: "float32", "float16", "bfloat16", or "auto" for that of the checkpoint.

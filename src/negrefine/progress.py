@@ -1,37 +1,33 @@
-"""Progress bars that show on a terminal and stay quiet in a pipe."""
+"""Progress bars on a terminal; elsewhere nothing is drawn."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.progress import ProgressColumn, Task
+    from rich.progress import Progress, ProgressColumn, Task
     from rich.text import Text
 
 
 class Advance:
-    """Reports that items are done; counts nothing if there is no bar."""
+    """Advances the one task of a progress bar, if there is a bar."""
 
-    def __init__(
-        self,
-        advance: Callable[[int], None] | None = None,
-        drop: Callable[[int], None] | None = None,
-    ) -> None:
-        self._advance = advance
-        self._drop = drop
+    def __init__(self, bar: Progress | None = None) -> None:
+        self._bar = bar
 
     def __call__(self, n: int = 1) -> None:
-        """Report that `n` more items are done."""
-        if self._advance is not None:
-            self._advance(n)
+        """Count `n` more items as done."""
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0], n)
 
     def drop(self, n: int) -> None:
-        """Report that `n` items less than announced have to be done."""
-        if self._drop is not None:
-            self._drop(n)
+        """Reduce the total by `n` items that need not be done."""
+        if self._bar is not None:
+            (task,) = self._bar.tasks
+            self._bar.update(task.id, total=(task.total or 0) - n)
 
 
 @contextmanager
@@ -46,7 +42,7 @@ def progress_bar(
         description: Caption.
         total: Number of items.
         enabled: Draw on a terminal.
-        unit: Also show how many of these are done in a second.
+        unit: Also show the speed, in these per second.
     """
     if not enabled or not sys.stderr.isatty():
         yield Advance()
@@ -69,15 +65,8 @@ def progress_bar(
     if unit is not None:
         columns.insert(3, _speed_column(unit))
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total)
-        left = total
-
-        def drop(n: int) -> None:
-            nonlocal left
-            left -= n
-            bar.update(task, total=left)
-
-        yield Advance(lambda n: bar.advance(task, n), drop)
+        bar.add_task(description, total=total)
+        yield Advance(bar)
 
 
 def _speed_column(unit: str) -> ProgressColumn:

@@ -46,7 +46,8 @@ def export_answers(
 ) -> None:
     """Write stored answers to a file."""
     from negrefine.files import write_text
-    from negrefine.judges.answer_files import as_json_lines, as_official_log
+    from negrefine.judges.replay import as_official_log
+    from negrefine.judges.store import as_json_lines
 
     store = AnswerStore(answers)
     chosen = list(store)
@@ -75,7 +76,8 @@ def import_answers(
     answers: Path | None = ANSWERS,
 ) -> None:
     """Read answers from files; those that are stored already stay as they are."""
-    from negrefine.judges.answer_files import read_json_lines, read_official_log
+    from negrefine.judges.replay import read_official_log
+    from negrefine.judges.store import read_json_lines
 
     if judge is not None and file_format is Format.JSONL:
         raise InputError(

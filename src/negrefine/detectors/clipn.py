@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from negrefine.detectors.scores import (
 )
 from negrefine.encoders.base import FloatArray, YesNoEncoder
 from negrefine.labels.embedding import ensemble
-from negrefine.labels.prompts import CLIPN_PROMPTS, Prompts
+from negrefine.labels.prompts import CLIPN_PROMPTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,12 +42,12 @@ class CLIPN(Detector):
         no_class_features_: float32 (K, d), like `class_features_` but from the "no" encoder.
     """
 
-    method: ClassVar[str] = "clipn"
-    title: ClassVar[str] = "CLIPN"
-    paper: ClassVar[str] = "ICCV 2023, arXiv 2308.12213"
-    parts: ClassVar[tuple[str, ...]] = ("atd", "ctw", "msp", "max_logit", "energy")
-    uses_no_texts: ClassVar[bool] = True
-    default_prompts: ClassVar[Prompts] = CLIPN_PROMPTS
+    method = "clipn"
+    title = "CLIPN"
+    paper = "ICCV 2023, arXiv 2308.12213"
+    parts = ("atd", "ctw", "msp", "max_logit", "energy")
+    uses_no_texts = True
+    default_prompts = CLIPN_PROMPTS
 
     encoder: YesNoEncoder = field(kw_only=False)
     rule: str = parameter(
@@ -58,7 +58,9 @@ class CLIPN(Detector):
         "or a baseline on the 'yes' texts alone: 'msp', 'max_logit', 'energy'.",
     )
     logit_scale: float | None = parameter(
-        None, POSITIVE_OR_NONE, "Factor on cosines; None is the encoder's own."
+        None,
+        POSITIVE_OR_NONE,
+        "Factor on cosines; None is the encoder's own (100 for OpenAI's CLIP).",
     )
     no_class_features_: FloatArray = fitted()
 

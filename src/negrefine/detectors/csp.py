@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from negrefine.constraints import Whole
 from negrefine.detectors.negative_labels import NegativeLabelDetector
 from negrefine.detectors.parameters import detector, parameter, redeclared
 from negrefine.labels.mining import CONSTRAINTS
-from negrefine.labels.prompts import CSP_PROMPTS, SUPERCLASS_TEMPLATES, Prompts
+from negrefine.labels.prompts import CSP_PROMPTS, SUPERCLASS_TEMPLATES
 
 
 @detector
 class CSP(NegativeLabelDetector):
     """NegLabel's score on a pool in which adjectives become phrases like "gooey landscape"."""
 
-    method: ClassVar[str] = "csp"
-    title: ClassVar[str] = "CSP"
-    paper: ClassVar[str] = "NeurIPS 2024, arXiv 2410.08611"
-    seed_parameter: ClassVar[str | None] = "group_seed"
-    compared: ClassVar[bool] = True
-    default_prompts: ClassVar[Prompts] = CSP_PROMPTS
-    official_files: ClassVar[str] = "official-csp"
+    method = "csp"
+    title = "CSP"
+    paper = "NeurIPS 2024, arXiv 2410.08611"
+    seed_parameter = "group_seed"
+    compared = True
+    default_prompts = CSP_PROMPTS
+    official_files = "official-csp"
 
     superclasses: Sequence[str] = parameter(
         SUPERCLASS_TEMPLATES,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from negrefine.constraints import POSITIVE
 from negrefine.detectors.base import Detector
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class Energy(Detector):
     """T logsumexp_k(s_k / T) over raw cosines s_k with the class names, as MCM's script has it."""
 
-    method: ClassVar[str] = "energy"
-    title: ClassVar[str] = "Energy"
-    paper: ClassVar[str] = "NeurIPS 2020, arXiv 2010.03759"
-    parts: ClassVar[tuple[str, ...]] = ("energy",)
+    method = "energy"
+    title = "Energy"
+    paper = "NeurIPS 2020, arXiv 2010.03759"
+    parts = ("energy",)
 
     temperature: float = parameter(1.0, POSITIVE, "Divides the cosines.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +34,12 @@ class GLMCM(Detector):
     and other objects counts as in-distribution. The encoder must be a `PatchEncoder`.
     """
 
-    method: ClassVar[str] = "glmcm"
-    title: ClassVar[str] = "GL-MCM"
-    paper: ClassVar[str] = "IJCV 2025, arXiv 2304.04521"
-    parts: ClassVar[tuple[str, ...]] = ("global", "local")
-    uses_patches: ClassVar[bool] = True
-    compared: ClassVar[bool] = True
+    method = "glmcm"
+    title = "GL-MCM"
+    paper = "IJCV 2025, arXiv 2304.04521"
+    parts = ("global", "local")
+    uses_patches = True
+    compared = True
 
     encoder: PatchEncoder = field(kw_only=False)
     temperature: float = parameter(1.0, POSITIVE, "Divides the cosines.")

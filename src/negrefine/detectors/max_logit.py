@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from negrefine.detectors.base import Detector
 from negrefine.detectors.image_block import ImageBlock
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class MaxLogit(Detector):
     """max_k s_k over the raw cosines s_k with the class names, as MCM's script has it."""
 
-    method: ClassVar[str] = "maxlogit"
-    title: ClassVar[str] = "MaxLogit"
-    paper: ClassVar[str] = "ICML 2022, arXiv 1911.11132"
-    parts: ClassVar[tuple[str, ...]] = ("max_logit",)
+    method = "maxlogit"
+    title = "MaxLogit"
+    paper = "ICML 2022, arXiv 1911.11132"
+    parts = ("max_logit",)
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:  # noqa: ARG002
         """Return the largest cosine."""

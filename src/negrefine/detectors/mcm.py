@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from negrefine.constraints import POSITIVE, OneOf
 from negrefine.detectors.base import Detector
@@ -37,15 +37,17 @@ RULES: Mapping[str, Callable[[Tensor, float], Tensor]] = MappingProxyType(
 class MCM(Detector):
     """The largest probability in a softmax over raw cosines with the class names.
 
+    The encoder's logit scale plays no part.
+
     >>> detector = MCM(load_encoder("builtin")).fit(["cat", "dog"])  # doctest: +SKIP
     >>> detector.score_samples(["a.jpg"])  # doctest: +SKIP
     array([0.51])
     """
 
-    method: ClassVar[str] = "mcm"
-    title: ClassVar[str] = "MCM"
-    paper: ClassVar[str] = "NeurIPS 2022, arXiv 2211.13445"
-    compared: ClassVar[bool] = True
+    method = "mcm"
+    title = "MCM"
+    paper = "NeurIPS 2022, arXiv 2211.13445"
+    compared = True
 
     temperature: float = parameter(1.0, POSITIVE, "Divides the cosines.")
     rule: str = parameter(

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from negrefine.constraints import POSITIVE_OR_NONE, Boolean, Whole
+from negrefine.constraints import POSITIVE_OR_NONE, Boolean, Strings, Whole
 from negrefine.detectors.base import Detector, best_matches
 from negrefine.detectors.explanation import Match
 from negrefine.detectors.image_block import ImageBlock
@@ -33,8 +33,8 @@ def _check_lexicon(name: str, value: Any) -> None:
 
 
 def _check_files(name: str, value: Any) -> None:
-    if not isinstance(value, str) and not all(isinstance(file, str) for file in value):
-        raise InputError(f"{name} must be a preset or a list of lexicographer files.")
+    if not isinstance(value, str):
+        Strings()(name, value)
 
 
 @detector
@@ -134,6 +134,9 @@ class NegativeLabelDetector(Detector):
         super().check_parameters(names)
         if self.official and self.group_fuse_num is not None:
             Whole(2)("group_fuse_num", self.group_fuse_num)
+        if names is None:
+            # Unknown files are an error before anything is encoded.
+            self._words()
 
     def _fit(self, class_names: list[str], class_features: FloatArray, *, progress: bool) -> None:
         self._hold(self._negatives(class_names, class_features, progress=progress), class_names)
@@ -149,14 +152,6 @@ class NegativeLabelDetector(Detector):
         self, class_names: list[str], class_features: FloatArray, *, progress: bool
     ) -> Negatives:
         """Return the negative labels of a class list."""
-        from negrefine.labels.lexicon import Lexicon
-
-        lexicon = self.lexicon
-        if not isinstance(lexicon, Lexicon):
-            lexicon = Lexicon.wordnet()
-        files = self.lexicon_files
-        if isinstance(files, str) and files == "official":
-            files = self.official_files
         rule = MiningRule(
             superclasses=tuple(getattr(self, "superclasses", ())),
             clean_underscores=self.clean_underscores,
@@ -167,7 +162,7 @@ class NegativeLabelDetector(Detector):
         )
         return mine(
             self.encoder,
-            lexicon.select(files),
+            self._words(),
             class_names,
             class_features,
             self.prompts_,
@@ -175,6 +170,15 @@ class NegativeLabelDetector(Detector):
             seed=int(self.seed),
             progress=progress,
         )
+
+    def _words(self) -> Lexicon:
+        """Return the words to mine."""
+        from negrefine.labels.lexicon import Lexicon
+
+        lexicon = self.lexicon if isinstance(self.lexicon, Lexicon) else Lexicon.wordnet()
+        files = self.lexicon_files
+        official = isinstance(files, str) and files == "official"
+        return lexicon.select(self.official_files if official else files)
 
     def _hold(self, negatives: Negatives, class_names: list[str]) -> None:
         """Take negative labels, and make what scoring needs of them and the class names."""

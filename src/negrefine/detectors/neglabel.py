@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.negative_labels import NegativeLabelDetector
 from negrefine.detectors.parameters import detector
 from negrefine.detectors.scores import raw_sum_score
-from negrefine.labels.prompts import NEGLABEL_PROMPTS, Prompts
+from negrefine.labels.prompts import NEGLABEL_PROMPTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,14 +22,14 @@ class NegLabel(NegativeLabelDetector):
     so does `official=True`.
     """
 
-    method: ClassVar[str] = "neglabel"
-    title: ClassVar[str] = "NegLabel"
-    paper: ClassVar[str] = "ICLR 2024, arXiv 2403.20078"
-    seed_parameter: ClassVar[str | None] = "seed"
-    compared: ClassVar[bool] = True
-    default_prompts: ClassVar[Prompts] = NEGLABEL_PROMPTS
-    official_files: ClassVar[str] = "official-neglabel"
-    clean_underscores: ClassVar[bool] = False
+    method = "neglabel"
+    title = "NegLabel"
+    paper = "ICLR 2024, arXiv 2403.20078"
+    seed_parameter = "seed"
+    compared = True
+    default_prompts = NEGLABEL_PROMPTS
+    official_files = "official-neglabel"
+    clean_underscores = False
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:
         """Return S_NegLabel, or the sum of scaled cosines with one group."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,13 +20,13 @@ from negrefine.detectors.multi_match import MultiMatch, NamePairs, PairEmbedding
 from negrefine.detectors.negative_labels import NegativeLabelDetector, label_matches
 from negrefine.detectors.negfilter import FILTERS, Question, check_filters
 from negrefine.detectors.parameters import detector, fitted, parameter, redeclared
-from negrefine.detectors.refinement import changed_texts, refine, resolve_judge
+from negrefine.detectors.refinement import changed_texts, check_judge, refine, resolve_judge
 from negrefine.detectors.saved_parameters import Unsaved
 from negrefine.detectors.scores import negrefine_score
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
 from negrefine.labels.negatives import Negatives
-from negrefine.labels.prompts import CSP_PROMPTS, SUPERCLASS_TEMPLATES, Prompts
+from negrefine.labels.prompts import CSP_PROMPTS, SUPERCLASS_TEMPLATES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,18 +48,18 @@ class NegRefine(NegativeLabelDetector):
         audit_: Every question the judge was asked, with its answer.
     """
 
-    method: ClassVar[str] = "negrefine"
-    title: ClassVar[str] = "NegRefine"
-    paper: ClassVar[str] = "ICCV 2025, arXiv 2507.09795"
-    parts: ClassVar[tuple[str, ...]] = ("neglabel", "multi_match")
-    seed_parameter: ClassVar[str | None] = "group_seed"
-    compared: ClassVar[bool] = True
-    default_prompts: ClassVar[Prompts] = CSP_PROMPTS
-    official_files: ClassVar[str] = "official-csp"
+    method = "negrefine"
+    title = "NegRefine"
+    paper = "ICCV 2025, arXiv 2507.09795"
+    parts = ("neglabel", "multi_match")
+    seed_parameter = "group_seed"
+    compared = True
+    default_prompts = CSP_PROMPTS
+    official_files = "official-csp"
 
     judge: Judge | Unsaved | str | None = parameter(
         None,
-        lambda _, value: resolve_judge(value),
+        lambda _, value: check_judge(value),
         "Answers NegFilter's questions: None is the offline WordNetJudge, 'none' no filter, or "
         "anything with is_proper_noun(words) and is_subcategory(pairs).",
         on_command_line=False,

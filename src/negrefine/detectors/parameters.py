@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 
 from typing_extensions import Self, dataclass_transform
 
-from negrefine.constraints import Boolean, Constraint, Number, OneOf, Whole, check_all
+from negrefine.constraints import Constraint, check_all
 from negrefine.errors import InputError
 
 _KEY = "negrefine"
@@ -55,15 +55,8 @@ class Parameter:
     @property
     def option_type(self) -> type:
         """What the option's text is read as."""
-        return next((kind for c, kind in _TYPES if isinstance(self.constraint, c)), str)
-
-
-_TYPES: tuple[tuple[type, type], ...] = (
-    (Whole, int),
-    (Number, float),
-    (Boolean, bool),
-    (OneOf, str),
-)
+        kind: type = getattr(self.constraint, "option_type", str)
+        return kind
 
 
 def parameter(
@@ -79,11 +72,10 @@ def parameter(
     return field(default=default, metadata={_KEY: declared})
 
 
-def redeclared(base: type, name: str, default: Any, help: str | None = None) -> Any:  # noqa: A002
-    """Declare a parameter of another detector again, with another default and perhaps help."""
-    declared = _fields(base)[name].metadata[_KEY]
-    again = replace(declared, default=default, help=declared.help if help is None else help)
-    return field(default=default, metadata={_KEY: again})
+def redeclared(base: type, name: str, default: Any) -> Any:
+    """Declare a parameter of another detector again, with another default."""
+    declared = replace(_fields(base)[name].metadata[_KEY], default=default)
+    return field(default=default, metadata={_KEY: declared})
 
 
 def fitted(default: Any = MISSING) -> Any:

@@ -122,24 +122,23 @@ def nearest_class_names(
     return [[class_names[k] for k in row] for row in order]
 
 
-def resolve_judge(judge: Judge | Unsaved | str | None) -> Judge | None:
-    """Return the judge that the parameter of `NegRefine` means, or None for no filter.
-
-    Raises:
-        InputError: Neither a judge nor the name of one.
-    """
-    from negrefine.judges.wordnet import WordNetJudge
-
-    if judge is None or judge == "wordnet":
-        return WordNetJudge()
-    if isinstance(judge, str) and judge == "none":
-        return None
+def check_judge(judge: object) -> None:
+    """Raise InputError for what is neither a judge nor the name of one."""
     if isinstance(judge, Unsaved):
         raise judge.error()
     methods = (getattr(judge, name, None) for name in ("is_proper_noun", "is_subcategory"))
-    if isinstance(judge, (str, type)) or not all(map(callable, methods)):
+    usable = all(map(callable, methods)) and not isinstance(judge, (str, type))
+    if not (judge is None or judge in ("wordnet", "none") or usable):
         raise InputError(
             f"judge must be 'wordnet', 'none' or an object with the methods is_proper_noun and "
             f"is_subcategory, not {judge!r}."
         )
-    return judge
+
+
+def resolve_judge(judge: Judge | Unsaved | str | None) -> Judge | None:
+    """Return the judge that the parameter of `NegRefine` means, or None for no filter."""
+    if judge is None or judge == "wordnet":
+        from negrefine.judges.wordnet import WordNetJudge
+
+        return WordNetJudge()
+    return None if isinstance(judge, (str, Unsaved)) else judge

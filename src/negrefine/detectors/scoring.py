@@ -186,38 +186,40 @@ class Scored(ABC):
             )
 
     def _check_features(self, features: ArrayLike) -> FloatArray:
-        array = np.asarray(features, dtype=np.float32)
         dim = self.class_features_.shape[1]
+        array = _as_floats(features, "Image features")
         if array.ndim != 2 or array.shape[1] != dim:
             raise InputError(
                 f"Image features must have shape (n, {dim}) for this encoder, not {array.shape}."
             )
-        if not np.isfinite(array).all():
-            raise InputError("Image features hold NaN or infinity: encode the images again.")
         return array
 
     def _check_patches(self, patches: ArrayLike | None, n_images: int) -> FloatArray | None:
-        if not self.uses_patches:
-            if patches is not None:
-                raise InputError(
-                    f"{type(self).__name__} does not use patch features: leave them out."
-                )
+        name = self.title or type(self).__name__
+        if patches is None and not self.uses_patches:
             return None
+        if not self.uses_patches:
+            raise InputError(f"{name} does not use patch features: leave them out.")
         if patches is None:
             raise InputError(
-                f"{self.title or type(self).__name__} scores image features together with patch "
-                "features: give both arrays of encoder.encode_images_and_patches."
+                f"{name} scores image features together with patch features: give both arrays of "
+                "encoder.encode_images_and_patches."
             )
-        array = np.asarray(patches, dtype=np.float32)
         dim = self.class_features_.shape[1]
+        array = _as_floats(patches, "Patch features")
         if array.ndim != 3 or array.shape[::2] != (n_images, dim) or not array.shape[1]:
             raise InputError(
                 f"Patch features must have shape ({n_images}, p, {dim}) for these image features, "
                 f"not {array.shape}."
             )
-        if not np.isfinite(array).all():
-            raise InputError("Patch features hold NaN or infinity: encode the images again.")
         return array
+
+
+def _as_floats(values: ArrayLike, what: str) -> FloatArray:
+    array = np.asarray(values, dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise InputError(f"{what} hold NaN or infinity: encode the images again.")
+    return array
 
 
 def _slices(n: int) -> list[slice]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from negrefine.encoders.images import ImageSource
+from negrefine.encoders.images import Images
 from negrefine.errors import ImageError
 
 FloatArray: TypeAlias = NDArray[np.float32]
@@ -39,7 +39,7 @@ class Encoder(Protocol):
     @property
     def logit_scale(self) -> float: ...
 
-    def encode_images(self, images: Sequence[ImageSource], batch_size: int = ...) -> FloatArray:
+    def encode_images(self, images: Images, batch_size: int = ...) -> FloatArray:
         """Return image features, float32 of shape (n, d), not normalised."""
         ...
 
@@ -52,7 +52,7 @@ class PatchEncoder(Encoder, Protocol):
     """An encoder that can also place the patches of an image in the joint space."""
 
     def encode_images_and_patches(
-        self, images: Sequence[ImageSource], batch_size: int = ...
+        self, images: Images, batch_size: int = ...
     ) -> tuple[FloatArray, FloatArray]:
         """Return float32 (n, d) and (n, p, d) of the p patches on a square grid, row by row."""
         ...

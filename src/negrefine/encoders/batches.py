@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -10,28 +10,23 @@ import numpy as np
 from PIL import Image
 
 from negrefine.encoders.base import EncodedImages, Encoder, FloatArray
-from negrefine.encoders.images import ImageSource, check_is_list, read_image
+from negrefine.encoders.images import Images, ImageSource, check_is_list, read_image
 from negrefine.errors import ImageError
 
 Batch: TypeAlias = tuple[FloatArray, FloatArray | None]
 
-# Images passed in one call to an encoder without `iter_encoded_images`: 100 MB of patch features
-# for ViT-B/16.
+# Images in one call of an encoder without `iter_encoded_images`: 100 MB of patches of ViT-B/16.
 _SLICE = 256
 
 
 def iter_encoded_images(
-    encoder: Encoder,
-    images: Sequence[ImageSource],
-    batch_size: int = 64,
-    *,
-    patches: bool = False,
+    encoder: Encoder, images: Images, batch_size: int = 64, *, patches: bool = False
 ) -> Iterator[EncodedImages]:
     """Encode images batch by batch; an unreadable image becomes an error entry.
 
-    An encoder's own `iter_encoded_images` is used where it has one. Any other encoder is given
-    slices of `images`. If it raises, the slice is halved to find the images at fault: those on
-    which the encoder raises ImageError, or raises anything and `read_image` fails too.
+    An encoder's own `iter_encoded_images` is used if it has one. Any other encoder is given slices
+    of `images`. If it raises, the slice is halved to find the images at fault: those on which the
+    encoder raises ImageError, or raises anything and `read_image` fails too.
 
     Args:
         encoder: Any `Encoder`; with `patches` a `PatchEncoder`.
@@ -47,17 +42,22 @@ def iter_encoded_images(
         Exception: What the encoder raised for another reason than an unreadable image.
     """
     check_is_list(images)
-    n_batches = 0
-    for batch in _batches(encoder, images, batch_size, patches):
-        n_batches += 1
+    own = getattr(encoder, "iter_encoded_images", None)
+    batches: Iterable[EncodedImages] = (
+        _slice_by_slice(encoder, images, batch_size, patches)
+        if own is None
+        else own(images, batch_size, patches=patches)
+    )
+    batch = None
+    for batch in batches:
         yield batch
-    if not n_batches:
+    if batch is None:
         features, local = _no_rows(encoder, patches)
         yield EncodedImages(features, [], local)
 
 
 def encode_batches(
-    encoder: Encoder, images: Sequence[ImageSource], batch_size: int, *, patches: bool
+    encoder: Encoder, images: Images, batch_size: int, *, patches: bool
 ) -> Iterator[Batch]:
     """Yield features (b, d), and patch features (b, p, d) or None, of all images in order.
 
@@ -82,27 +82,23 @@ def equal_blocks(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
     """
     held: list[Batch] = []
     n_held = n_yielded = 0
-    for features, patches in batches:
-        held.append((features, patches))
-        n_held += len(features)
-        if n_held < rows:
-            continue
-        joined, local = join_batches(held)
-        end = n_held - n_held % rows
-        for start in range(0, end, rows):
-            yield _part(joined, local, start, start + rows)
-            n_yielded += rows
-        held, n_held = [_part(joined, local, end, n_held)], n_held - end
+    for batch in batches:
+        held.append(batch)
+        n_held += len(batch[0])
+        if n_held >= rows:
+            joined = join_batches(held)
+            end = n_held - n_held % rows
+            for start in range(0, end, rows):
+                yield _part(joined, start, start + rows)
+                n_yielded += rows
+            held, n_held = [_part(joined, end, n_held)], n_held - end
     if n_held or not n_yielded:
         yield join_batches(held)
 
 
-def _batches(
-    encoder: Any, images: Sequence[ImageSource], batch_size: int, patches: bool
+def _slice_by_slice(
+    encoder: Encoder, images: Images, batch_size: int, patches: bool
 ) -> Iterator[EncodedImages]:
-    if hasattr(encoder, "iter_encoded_images"):
-        yield from encoder.iter_encoded_images(images, batch_size, patches=patches)
-        return
     remaining = iter(images)
     while part := list(islice(remaining, _SLICE)):
         encoded, errors = _encode_readable(encoder, part, batch_size, patches)
@@ -139,7 +135,7 @@ def _reading_error(image: ImageSource, error: Exception) -> ImageError:
     raise error
 
 
-def _encode(encoder: Any, images: Sequence[ImageSource], batch_size: int, patches: bool) -> Batch:
+def _encode(encoder: Any, images: Images, batch_size: int, patches: bool) -> Batch:
     if not patches:
         return encoder.encode_images(images, batch_size=batch_size), None
     features, local = encoder.encode_images_and_patches(images, batch_size=batch_size)
@@ -147,9 +143,8 @@ def _encode(encoder: Any, images: Sequence[ImageSource], batch_size: int, patche
 
 
 def _no_rows(encoder: Encoder, patches: bool) -> Batch:
-    """Return arrays without rows; an encoder need not take an empty list, so it gets one image."""
-    features, local = _encode(encoder, [Image.new("RGB", (64, 64))], 1, patches)
-    return _part(features, local, 0, 0)
+    """Return arrays without rows, from one image: an encoder may not take an empty list."""
+    return _part(_encode(encoder, [Image.new("RGB", (64, 64))], 1, patches), 0, 0)
 
 
 def join_batches(batches: list[Batch]) -> Batch:
@@ -161,5 +156,6 @@ def join_batches(batches: list[Batch]) -> Batch:
     return np.concatenate([features for features, _ in batches]), joined
 
 
-def _part(features: FloatArray, patches: FloatArray | None, start: int, end: int) -> Batch:
+def _part(batch: Batch, start: int, end: int) -> Batch:
+    features, patches = batch
     return features[start:end], None if patches is None else patches[start:end]

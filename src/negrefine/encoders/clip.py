@@ -17,7 +17,7 @@ from typing_extensions import Self
 from negrefine.encoders.base import EncodedImages, FloatArray
 from negrefine.encoders.batches import Batch, encode_batches, join_batches
 from negrefine.encoders.embedding_cache import ModelCache, open_cache
-from negrefine.encoders.images import ImageSource, check_is_list, read_image
+from negrefine.encoders.images import Images, ImageSource, check_is_list, read_image
 from negrefine.encoders.patches import image_and_patch_features
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.text_tower import encode_tokens
@@ -45,12 +45,24 @@ class CLIPEncoder:
     methods average them before normalising. Copies and scikit-learn clones are the encoder itself,
     so that a model is in memory once; a pickle holds the arguments of `load_encoder`, no weights.
 
+    Args:
+        model: In evaluation mode, on its device.
+        tokenizer: Of the model.
+        preprocessing: Of the model: from an RGB image to the pixels that the image tower takes.
+        name: "builtin", a hub id or an absolute directory.
+        settings: All keyword arguments of `load_encoder`.
+        fingerprint: Called when it is first needed, because it reads all weights.
+        reload: A module-level function that makes an equal encoder from `name`, `settings` and the
+            fingerprint or None; without it the encoder cannot be pickled.
+
     Attributes:
-        preprocessing: From an RGB image to the pixels that the image tower takes.
-        name: As that of `load_encoder`, absolute if it is a directory.
         options: Arguments of `load_encoder` that change features or their checks.
-        exif_orientation: See `load_encoder`.
-        background: See `load_encoder`.
+        logit_scale: The learned factor on cosines, exp(logit_scale): 100.0 for OpenAI's CLIP.
+        dim: Dimension d of the joint space.
+        n_patches: Number p of patches of an image, a square grid.
+        context_length: Longest text in tokens, start and end tokens included.
+        device: Device that holds the weights.
+        dtype: Of the weights and of the arithmetic; features are always returned as float32.
         text_cache: Prompt ensembles that are kept between runs, or None.
     """
 
@@ -65,41 +77,34 @@ class CLIPEncoder:
         fingerprint: Callable[[], str],
         reload: Callable[..., CLIPEncoder] | None = None,
     ) -> None:
-        """Put an encoder together.
-
-        Args:
-            model: In evaluation mode, on its device.
-            tokenizer: Belongs to the model.
-            preprocessing: Belongs to the model.
-            name: Shown to the user.
-            settings: All keyword arguments of `load_encoder`.
-            fingerprint: Called when the fingerprint is first needed, because it reads all weights.
-            reload: A module-level function that makes an equal encoder from `name`, `settings` and
-                the fingerprint or None; without it the encoder cannot be pickled.
-        """
         self._model = model
-        # The last batch of a set is shorter: without dynamic shapes it would be compiled again.
-        self._vision: Callable[..., Any] = (
-            torch.compile(model.vision_model, dynamic=True)
-            if settings["compile_images"]
-            else model.vision_model
-        )
+        self._vision: Callable[..., Any] = model.vision_model
+        if settings["compile_images"]:
+            # The last batch is often shorter: without dynamic shapes it would be compiled again.
+            self._vision = torch.compile(model.vision_model, dynamic=True)
         self._tokenizer = tokenizer
         self._settings = settings
         self._fingerprint = fingerprint
         self._reload = reload
         self.preprocessing = preprocessing
         self.name = name
+        self.exif_orientation: bool = settings["exif_orientation"]
+        self.background: tuple[int, int, int] | None = settings["background"]
         self.options = {key: settings[key] for key in _OPTIONS if settings[key] is not None}
-        self.exif_orientation = settings["exif_orientation"]
-        self.background = settings["background"]
         if self.background is not None:
             self.options["background"] = list(self.background)
+        vision = model.config.vision_config
+        self.logit_scale = float(model.logit_scale.detach().cpu().double().exp())
+        self.dim = int(model.config.projection_dim)
+        self.n_patches = int(vision.image_size // vision.patch_size) ** 2
+        self.context_length = tokenizer.context_length
+        self.device: torch.device = model.logit_scale.device
+        self.dtype: torch.dtype = model.visual_projection.weight.dtype
         cache = open_cache(settings["cache"])
         self.text_cache = None if cache is None else ModelCache(cache, self._text_identity)
 
     def _text_identity(self) -> str:
-        """Return what decides the numbers of text features."""
+        """Return a text that differs if text features differ."""
         cut = "cut" if self._tokenizer.truncate else "whole"
         return f"{self.fingerprint} {self.dtype} {self.device.type} {cut}"
 
@@ -118,49 +123,15 @@ class CLIPEncoder:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reload is None:
             raise InputError(
-                "An encoder that was not made by load_encoder cannot be pickled: use load_encoder."
+                "An encoder that load_encoder did not make cannot be pickled: use load_encoder."
             )
-        # Only if it is known: a fingerprint reads all weights.
-        fingerprint = self.__dict__.get("fingerprint")
-        return self._reload, (self.name, self._settings, fingerprint)
+        # The fingerprint is included if it is known; it would read all weights.
+        return self._reload, (self.name, self._settings, self.__dict__.get("fingerprint"))
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over weights, tokenizer, architecture and preprocessing."""
         return self._fingerprint()
-
-    @cached_property
-    def logit_scale(self) -> float:
-        """The learned factor on cosines, exp(logit_scale): 100.0 for OpenAI's CLIP."""
-        return float(self._model.logit_scale.detach().double().exp())
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the joint space."""
-        return int(self._model.config.projection_dim)
-
-    @property
-    def n_patches(self) -> int:
-        """Number p of patches of an image, a square grid."""
-        vision = self._model.config.vision_config
-        return int(vision.image_size // vision.patch_size) ** 2
-
-    @property
-    def context_length(self) -> int:
-        """Longest text in tokens, start and end tokens included."""
-        return self._tokenizer.context_length
-
-    @property
-    def device(self) -> torch.device:
-        """Device that holds the weights."""
-        device: torch.device = self._model.logit_scale.device
-        return device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the weights and of the arithmetic; features are always returned as float32."""
-        dtype: torch.dtype = self._model.visual_projection.weight.dtype
-        return dtype
 
     def encode_texts(
         self, texts: Sequence[str], batch_size: int = 1024, *, show_progress_bar: bool = False
@@ -210,11 +181,7 @@ class CLIPEncoder:
         return features[[row[text] for text in texts]]
 
     def encode_images(
-        self,
-        images: Sequence[ImageSource],
-        batch_size: int = 64,
-        *,
-        show_progress_bar: bool = False,
+        self, images: Images, batch_size: int = 64, *, show_progress_bar: bool = False
     ) -> FloatArray:
         """Encode images.
 
@@ -232,17 +199,13 @@ class CLIPEncoder:
         return self._encode_all(images, batch_size, show_progress_bar, patches=False)[0]
 
     def encode_images_and_patches(
-        self,
-        images: Sequence[ImageSource],
-        batch_size: int = 64,
-        *,
-        show_progress_bar: bool = False,
+        self, images: Images, batch_size: int = 64, *, show_progress_bar: bool = False
     ) -> tuple[FloatArray, FloatArray]:
         """Encode images and their patches in one pass; GL-MCM's local features.
 
         Patch features are those of the last block with attention replaced by its own values
-        (arXiv 2304.04521). They take p times the memory of image features: 400 kB an image for
-        ViT-B/16. The form for ResNet towers is not offered, because a CLIPModel has none.
+        (arXiv 2304.04521). They take p times the memory of image features: for ViT-B/16 400 kB an
+        image.
 
         Args:
             images: n images, as for `encode_images`.
@@ -260,28 +223,23 @@ class CLIPEncoder:
         assert local is not None  # noqa: S101 - patches were asked for
         return features, local
 
-    def encode_patches(self, images: Sequence[ImageSource], batch_size: int = 64) -> FloatArray:
+    def encode_patches(self, images: Images, batch_size: int = 64) -> FloatArray:
         """Return the patch features of `encode_images_and_patches`, float32 (n, p, d)."""
         return self.encode_images_and_patches(images, batch_size)[1]
 
     def _encode_all(
-        self,
-        images: Sequence[ImageSource],
-        batch_size: int,
-        show_progress_bar: bool,
-        *,
-        patches: bool,
+        self, images: Images, batch_size: int, show_bar: bool, *, patches: bool
     ) -> Batch:
         check_is_list(images)
         batches = []
-        with progress_bar("Encoding images", len(images), enabled=show_progress_bar) as advance:
+        with progress_bar("Encoding images", len(images), enabled=show_bar) as advance:
             for batch in encode_batches(self, images, batch_size, patches=patches):
                 batches.append(batch)
                 advance(len(batch[0]))
         return join_batches(batches)
 
     def iter_encoded_images(
-        self, images: Sequence[ImageSource], batch_size: int = 64, *, patches: bool = False
+        self, images: Images, batch_size: int = 64, *, patches: bool = False
     ) -> Iterator[EncodedImages]:
         """Encode images batch by batch; an unreadable image becomes an error entry.
 
@@ -308,24 +266,19 @@ class CLIPEncoder:
             yield fetch()
 
     def _read_pixels(self, source: ImageSource) -> _Pixels:
-        name = f"{os.fspath(source)}: " if isinstance(source, (str, os.PathLike)) else ""
         try:
             image = read_image(
                 source, exif_orientation=self.exif_orientation, background=self.background
             )
-        except ImageError as error:
-            return error
-        try:
             return self.preprocessing(image)
         except ImageError as error:
-            return ImageError(f"{name}{error}")
+            # Errors of the preprocessing do not name the file.
+            file = f"{source}: " if isinstance(source, (str, os.PathLike)) else ""
+            return error if str(error).startswith(file) else ImageError(f"{file}{error}")
 
     @torch.inference_mode()
     def _start(self, pixels: list[_Pixels], patches: bool) -> Callable[[], EncodedImages]:
-        """Start encoding a batch and return what waits for its features.
-
-        On a GPU nothing else here waits.
-        """
+        """Start encoding a batch, on a GPU without waiting; the result fetches its features."""
         readable = [image for image in pixels if not isinstance(image, ImageError)]
         errors = [image if isinstance(image, ImageError) else None for image in pixels]
         features, local = torch.empty(0, self.dim), torch.empty(0, self.n_patches, self.dim)
@@ -350,7 +303,7 @@ def _to_numpy(features: torch.Tensor) -> FloatArray:
 
 
 def _read_ahead(
-    read: Callable[[ImageSource], _Pixels], sources: Sequence[ImageSource], batch_size: int
+    read: Callable[[ImageSource], _Pixels], sources: Images, batch_size: int
 ) -> Iterator[list[_Pixels]]:
     """Yield the results of `read` in batches while the next one is read; one batch at least."""
     if batch_size < 1:

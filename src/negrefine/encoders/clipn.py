@@ -45,9 +45,9 @@ def load_no_tower(directory: Path, model: CLIPModel, name: str) -> CLIPModel | N
     """Return a model that shares everything with `model` but the text tower.
 
     Args:
-        directory: Where no_text_model.safetensors may be.
+        directory: May hold no_text_model.safetensors.
         model: The CLIPModel of the same directory.
-        name: What error messages call the directory.
+        name: Of the directory, for error messages.
 
     Returns:
         None if the directory holds no such file.
@@ -80,8 +80,8 @@ def load_no_tower(directory: Path, model: CLIPModel, name: str) -> CLIPModel | N
 def _add_to_every_input(prompt: Tensor, text_model: Any) -> None:
     """Add the mean of the learned embeddings to the position embeddings, where the paper adds it.
 
-    Token, position and learned embeddings are summed before the first layer, so one of them can
-    carry another for good.
+    Token, position and learned embeddings are summed before the first layer, so adding the learned
+    ones to the position embeddings once is equivalent.
     """
     positions = text_model.embeddings.position_embedding.weight
     if prompt.ndim != 3 or prompt.shape[1:] != positions.shape:

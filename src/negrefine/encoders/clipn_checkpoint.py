@@ -20,6 +20,7 @@ from torch import Tensor
 
 from negrefine.encoders.clipn import NO_TOWER, PROMPT_NO
 from negrefine.encoders.loading import (
+    TOKENIZER_FILES,
     find_model_directory,
     load_encoder,
     load_preprocessing,
@@ -29,17 +30,9 @@ from negrefine.errors import EncoderError
 
 Tensors: TypeAlias = dict[str, Tensor]
 
-_BASE_FILES = (
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-)
-# Tensors of open_clip and their names in a `transformers.CLIPModel`. "@" is "" in the "yes" tower
-# and "_no" in the "no" tower.
+_PROCESSOR_FILES = ("special_tokens_map.json", "preprocessor_config.json", "processor_config.json")
+# Tensors of open_clip and their names in a `transformers.CLIPModel`. "@" is "" in the "yes" text
+# tower and "_no" in the "no" tower.
 _IMAGE_TENSORS = {
     "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
@@ -57,7 +50,7 @@ _TEXT_TENSORS = {
     "ln_final@.bias": "text_model.final_layer_norm.bias",
     "text_projection@": "text_projection.weight",
 }
-# Each stands before "weight" and "bias"; "*" stands for q, k and v, which open_clip stacks.
+# Followed by "weight" or "bias"; "*" is q, k and v, which open_clip stacks.
 _BLOCK_TENSORS = {
     "ln_1.": "layer_norm1.",
     "attn.in_proj_": "self_attn.*_proj.",
@@ -112,13 +105,19 @@ def convert_clipn(
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as staging:
             fresh = Path(staging, "new")
             fresh.mkdir()
-            for name in _BASE_FILES:
+            for name in (*TOKENIZER_FILES, *_PROCESSOR_FILES):
                 if (source / name).is_file():
                     shutil.copyfile(source / name, fresh / name)
             (fresh / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
             save_file(model, fresh / "model.safetensors", metadata={"format": "pt"})
             save_file(no_tower, fresh / NO_TOWER, metadata={"format": "pt"})
-            _check_result(fresh, str(checkpoint))
+            try:
+                load_encoder(fresh, device="cpu")
+            except EncoderError as error:
+                raise EncoderError(
+                    f"The tensors of the checkpoint {str(checkpoint)!r} do not fit together as a "
+                    "CLIPN model: get the file from the authors again."
+                ) from error
             if target.exists():
                 target.rmdir()
             fresh.rename(target)
@@ -166,16 +165,9 @@ def read_checkpoint(path: Path) -> Tensors:
 def translate(
     state: Mapping[str, Tensor], name: str, *, quick_gelu: bool = False
 ) -> tuple[Tensors, Tensors, dict[str, Any]]:
-    """Rename open_clip's tensors to those of a `transformers.CLIPModel`.
+    """Return the tensors of a CLIPModel, those of the "no" tower, and the content of config.json.
 
-    Args:
-        state: From `read_checkpoint`.
-        name: Of the checkpoint, for error messages.
-        quick_gelu: See `convert_clipn`.
-
-    Returns:
-        Tensors of the CLIPModel, tensors of the "no" tower, and the content of config.json, whose
-        sizes come from the shapes of the tensors.
+    Sizes in config.json come from the shapes of the tensors.
 
     Raises:
         EncoderError: Tensors are missing or have impossible shapes.
@@ -294,13 +286,3 @@ def _check_base(directory: Path, name: str, config: dict[str, Any]) -> None:
             f"The tokenizer of {name!r} has {words} tokens and the checkpoint "
             f"{config['text_config']['vocab_size']}: give an OpenAI or LAION CLIP model as base."
         )
-
-
-def _check_result(directory: Path, name: str) -> None:
-    try:
-        load_encoder(directory, device="cpu")
-    except EncoderError as error:
-        raise EncoderError(
-            f"The tensors of the checkpoint {name!r} do not fit together as a CLIPN model: "
-            "get the file from the authors again."
-        ) from error

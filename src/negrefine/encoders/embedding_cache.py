@@ -19,9 +19,6 @@ import numpy as np
 from negrefine.cache_directory import cache_directory
 from negrefine.encoders.base import FloatArray
 
-FILE_NAME = "embeddings.sqlite"
-DEFAULT_MAX_BYTES = 4 << 30
-_BUSY_SECONDS = 10.0
 # Below the number of parameters that any SQLite allows in one statement.
 _TEXTS_PER_QUERY = 500
 # Eviction goes below the limit, so that it does not run at every write.
@@ -58,10 +55,10 @@ class EmbeddingCache:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES
+        self, path: str | os.PathLike[str] | None = None, *, max_bytes: int = 4 << 30
     ) -> None:
         """Use a file, by default "embeddings.sqlite" in `cache_directory()`; nothing is opened."""
-        self.path = cache_directory() / FILE_NAME if path is None else Path(path)
+        self.path = cache_directory() / "embeddings.sqlite" if path is None else Path(path)
         self.max_bytes = max_bytes
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
@@ -101,7 +98,7 @@ class EmbeddingCache:
         if self._db is None or self._owner != os.getpid():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             db = sqlite3.connect(
-                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                self.path, timeout=10.0, isolation_level=None, check_same_thread=False
             )
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.execute("PRAGMA journal_mode = WAL")

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, ImageFile
 from negrefine.errors import ImageError, InputError
 
 ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
+Images: TypeAlias = Sequence[ImageSource]
 
 # Pillow registers these too: data, films, and drawings that need an external interpreter.
 _NO_IMAGES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
@@ -83,7 +84,7 @@ def read_image(
     return _decode(image, str(name), exif_orientation, background)
 
 
-def check_is_list(images: Sequence[ImageSource]) -> None:
+def check_is_list(images: Images) -> None:
     """Raise InputError for one image in place of a list; its rows would pass for grey images."""
     one_array = isinstance(images, np.ndarray) and (
         images.ndim < 3 or (images.ndim == 3 and images.shape[2] == 3)
@@ -211,13 +212,11 @@ def _composite(image: Image.Image, background: tuple[int, int, int]) -> Image.Im
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:
-        # The pixels can be decoded; viewers, too, show images whose metadata cannot be parsed.
-        return 1
-    return value if isinstance(value, int) else 1
+def _orientation(image: Image.Image) -> Any:
+    # Like viewers, show an image whose metadata cannot be parsed.
+    with suppress(Exception):
+        return image.getexif().get(ExifTags.Base.Orientation)
+    return None
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ _CLIP = hub.ModelKind(
     error=EncoderError,
 )
 _OPENAI_CONTEXT = 77
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 # Fields of config.json that change without a change of features.
 _VOLATILE_CONFIG = {
     "_name_or_path",
@@ -61,22 +62,22 @@ def load_encoder(
             Hugging Face `CLIPModel` with safetensors weights, or a hub id such as
             "openai/clip-vit-base-patch16". A directory that `negrefine convert-clipn` wrote gives
             a `CLIPNEncoder`.
-        device: "auto" (a GPU if there is one, otherwise the processor) or a torch device.
+        device: "auto" (a GPU if there is one, otherwise the CPU) or a torch device.
         dtype: "auto" (float32), "float32", "float16" or "bfloat16".
         revision: Branch, tag or commit on the hub.
         resample: "bicubic" or "bilinear" instead of the filter in preprocessor_config.json. The
             official MCM, GL-MCM, NegLabel and CSP code resizes with "bilinear".
-        exif_orientation: Turn photographs upright by their EXIF tag. The published runs did not.
+        exif_orientation: Turn images upright by their EXIF tag. The published runs did not.
         background: Composite transparent pixels over this RGB colour instead of dropping alpha.
         truncate: Cut texts longer than the model's context. None raises for models with OpenAI's
             context of 77 tokens, as published, and cuts with a warning for shorter contexts.
-        cache: Where embeddings of prompts are kept between runs, so that a second `fit` encodes no
-            text again: True is "embeddings.sqlite" in `cache_directory()` ($NEGREFINE_CACHE or the
-            user's cache directory, at most 4 GB), False is nowhere; or a file, or an
-            `EmbeddingCache`. Cached numbers equal computed ones up to rounding.
+        cache: Where prompt embeddings are kept between runs, so that a second `fit` encodes no text
+            again: a file, an `EmbeddingCache`, True for "embeddings.sqlite" in `cache_directory()`
+            ($NEGREFINE_CACHE or the user's cache directory, at most 4 GB), or False for none.
+            Cached and computed numbers are equal up to rounding.
         compile_images: Run the vision tower through `torch.compile`, which needs a C++ compiler (on
-            a GPU Triton) and a minute at the first batch; features differ by rounding. Patch
-            features are not compiled.
+            a GPU Triton) and a minute for the first batch; features differ by rounding. It has no
+            effect on patch features.
 
     Raises:
         EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
@@ -91,26 +92,26 @@ def load_encoder(
             f"{name!r} holds a {config.get('model_type', 'nameless')!r} model, "
             "and only Hugging Face CLIPModel directories (model_type 'clip') can be loaded."
         )
-    identity_files = _files_of_identity(directory)
-    hub.check_dtype(dtype, EncoderError)
-    placement = hub.pick_device(device, EncoderError)
-    weights_dtype = "float32" if dtype == "auto" else dtype
-    model = hub.load_weights(CLIPModel, _CLIP, directory, name, weights_dtype).to(placement)
-    context_length = int(model.config.text_config.max_position_embeddings)
-    cut = context_length < _OPENAI_CONTEXT if truncate is None else truncate
     preprocessing = load_preprocessing(directory, name, resample)
-    side = int(model.config.vision_config.image_size)
-    if preprocessing.output_size != (side, side):
-        raise EncoderError(
-            f"The image preprocessing of {name!r} is unusable: its images come out as "
-            f"{preprocessing.output_size} and the model takes {(side, side)}; correct crop_size."
-        )
     identity = {
         "config": _stable_config(config),
         "preprocessing": preprocessing.as_dict(),
         "exif_orientation": exif_orientation,
         "background": None if background is None else list(background),
     }
+    fingerprint = _fingerprint(directory, identity, name)
+    hub.check_dtype(dtype, EncoderError)
+    placement = hub.pick_device(device, EncoderError)
+    weights_dtype = "float32" if dtype == "auto" else dtype
+    model = hub.load_weights(CLIPModel, _CLIP, directory, name, weights_dtype).to(placement)
+    context_length = int(model.config.text_config.max_position_embeddings)
+    cut = context_length < _OPENAI_CONTEXT if truncate is None else truncate
+    side = int(model.config.vision_config.image_size)
+    if preprocessing.output_size != (side, side):
+        raise EncoderError(
+            f"The image preprocessing of {name!r} is unusable: its images come out as "
+            f"{preprocessing.output_size} and the model takes {(side, side)}; correct crop_size."
+        )
     tokenizer = TextTokenizer(load_tokenizer(directory, name), context_length, truncate=cut)
     if tokenizer.n_ids > int(model.config.text_config.vocab_size):
         raise EncoderError(
@@ -128,16 +129,17 @@ def load_encoder(
         "cache": cache,
         "compile_images": compile_images,
     }
-    arguments: dict[str, Any] = {
-        "name": name,
-        "settings": settings,
-        "fingerprint": lambda: _fingerprint(identity_files, identity, name),
-        "reload": reload_encoder,
-    }
     no_model = load_no_tower(directory, model, name)
-    if no_model is not None:
-        return CLIPNEncoder(model, tokenizer, preprocessing, no_model=no_model, **arguments)
-    return CLIPEncoder(model, tokenizer, preprocessing, **arguments)
+    encoder = CLIPEncoder if no_model is None else partial(CLIPNEncoder, no_model=no_model)
+    return encoder(
+        model,
+        tokenizer,
+        preprocessing,
+        name=name,
+        settings=settings,
+        fingerprint=fingerprint,
+        reload=reload_encoder,
+    )
 
 
 def reload_encoder(name: str, settings: Mapping[str, Any], fingerprint: str | None) -> CLIPEncoder:
@@ -162,12 +164,7 @@ def reload_encoder(name: str, settings: Mapping[str, Any], fingerprint: str | No
 
 
 def find_model_directory(name: str, revision: str | None, *, weights: bool = True) -> Path:
-    """Return the directory of a model, downloaded if it is on the hub.
-
-    Args:
-        name: As `name_or_path` of `load_encoder`.
-        revision: Branch, tag or commit on the hub.
-        weights: Download the weights too.
+    """Do what `hub.find_directory` does for the `name_or_path` of `load_encoder`.
 
     Raises:
         EncoderError: There is no such model, or the hub cannot be reached.
@@ -223,28 +220,29 @@ def _stable_config(config: Any) -> Any:
     return config
 
 
-def _files_of_identity(directory: Path) -> dict[Path, tuple[int, int]]:
-    """Return {file: (size, time of last change)} of the weights and the tokenizer."""
-    files = [directory / name for name in _TOKENIZER_FILES if (directory / name).exists()]
+def _fingerprint(directory: Path, identity: dict[str, Any], name: str) -> Callable[[], str]:
+    """Return a function that hashes `identity` and the model's files, which must not change."""
+    files = [file for part in TOKENIZER_FILES if (file := directory / part).exists()]
     files += sorted(directory.glob(hub.WEIGHTS))
-    return {file: _size_and_time(file) for file in files}
+    stamps = [_size_and_time(file) for file in files]
+
+    def fingerprint() -> str:
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
+        try:
+            for file, stamp in zip(files, stamps, strict=True):
+                digest.update(file.name.encode() + hub.file_digest(file))
+                if _size_and_time(file) != stamp:
+                    raise FileNotFoundError(file)
+        except OSError as error:
+            raise EncoderError(
+                f"The files of {name!r} were changed or removed after it was loaded: load the "
+                "encoder again."
+            ) from error
+        return digest.hexdigest()
+
+    return fingerprint
 
 
 def _size_and_time(file: Path) -> tuple[int, int]:
     status = file.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _fingerprint(files: dict[Path, tuple[int, int]], identity: dict[str, Any], name: str) -> str:
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
-    try:
-        for file, before in files.items():
-            digest.update(file.name.encode() + hub.file_digest(file))
-            if _size_and_time(file) != before:
-                raise FileNotFoundError(file)
-    except OSError as error:
-        raise EncoderError(
-            f"The files of {name!r} were changed or removed after it was loaded: load the encoder "
-            "again."
-        ) from error
-    return digest.hexdigest()

@@ -1,7 +1,7 @@
 """Patch features of CLIP's image tower in the joint space, from the pass that makes image features.
 
 GL-MCM, arXiv 2304.04521: the last block is run with attention replaced by its own values, so that a
-patch keeps what stands in it. The attention-pool form for ResNet towers is not here, because a
+patch keeps its own content. The attention-pool form for ResNet towers is not here, because a
 `transformers.CLIPModel` always has a vision transformer.
 """
 

@@ -55,7 +55,7 @@ class Preprocessing:
     """Resize, centre crop, rescale and normalise, bit for bit like the published code.
 
     Change a field with `dataclasses.replace`, for example `resample="bilinear"` for the pipeline of
-    MCM, GL-MCM, NegLabel and CSP. Raises InputError where a field makes no sense.
+    MCM, GL-MCM, NegLabel and CSP. Raises InputError for fields that make no sense.
     """
 
     resize: int | tuple[int, int] | None = 224
@@ -65,7 +65,7 @@ class Preprocessing:
     resample: str = "bicubic"
     """Pillow's filter: nearest, box, bilinear, hamming, bicubic or lanczos."""
     rescale_factor: float = 1 / 255
-    """What 8-bit values are multiplied by, done as a float32 division by its inverse."""
+    """Factor on 8-bit values, applied as a float32 division by its inverse."""
     mean: tuple[float, float, float] = _CLIP_MEAN
     """Red, green and blue, subtracted after rescaling."""
     std: tuple[float, float, float] = _CLIP_STD
@@ -96,7 +96,7 @@ class Preprocessing:
         """Read the content of a preprocessor_config.json or processor_config.json.
 
         Sizes may be whole numbers, [height, width] or mappings; a field that is missing or null
-        takes the default of the processor family that the file names (CLIP where it names none).
+        takes the default of the processor family that the file names (CLIP if it names none).
 
         Raises:
             InputError: A field makes no sense, or the file belongs to a family whose pixels this
@@ -141,7 +141,7 @@ class Preprocessing:
 
     @property
     def output_size(self) -> tuple[int, int] | None:
-        """(height, width) of every result in pixels, or None where it depends on the image."""
+        """(height, width) of every result in pixels, or None if it depends on the image."""
         return self.crop or (self.resize if isinstance(self.resize, tuple) else None)
 
     def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
@@ -152,8 +152,7 @@ class Preprocessing:
 
         Raises:
             InputError: The image is not in mode RGB.
-            ImageError: It is so elongated that it would have more than `MAX_RESIZED_PIXELS` pixels
-                after resizing.
+            ImageError: It would have more than `MAX_RESIZED_PIXELS` pixels after resizing.
         """
         if image.mode != "RGB":
             raise InputError(
@@ -169,7 +168,7 @@ class Preprocessing:
 
     @cached_property
     def _levels(self) -> npt.NDArray[np.float32]:
-        """(3, 256): the result for each channel and 8-bit value, as ToTensor + Normalize round."""
+        """(3, 256): the result for each channel and 8-bit value, rounded as by torchvision."""
         divisor = np.float32(1 / self.rescale_factor)
         values = np.arange(256, dtype=np.float32) / divisor
         mean = np.asarray(self.mean, dtype=np.float32)[:, None]
@@ -194,7 +193,7 @@ class Preprocessing:
             return image
         height, width = self.crop
         left, top = crop_offset(image.width, width), crop_offset(image.height, height)
-        # Pillow fills with zeros what lies outside the image.
+        # Pillow fills with zeros outside the image.
         return image.crop((left, top, left + width, top + height))
 
 

@@ -45,12 +45,11 @@ def encode_tokens(
     # What follows the first end token has no effect on the pooled position.
     texts = [list(row[: row.index(row[-1]) + 1]) for row in ids]
     lengths, rows = share_prefixes(texts, _MIN_SHARING)
-    tower = _Tower(model)
     for length in np.unique(lengths).tolist():
         members = np.flatnonzero(lengths == length)
         _, first = np.unique(rows[members], return_index=True)
         prefixes = [texts[i][:length] for i in members[first]]
-        cached = tower.read_prefixes(prefixes, token_budget)
+        cached = _read_prefixes(model, prefixes, token_budget)
         for batch in length_batches(
             [len(texts[i]) - length for i in members],
             batch_size=batch_size,
@@ -58,7 +57,7 @@ def encode_tokens(
         ):
             indices = members[batch]
             rest = [texts[i][length:] for i in indices]
-            yield indices, tower.pool(rest, cached, length, rows[indices])
+            yield indices, _pool(model, rest, cached, length, rows[indices])
 
 
 def length_batches(
@@ -115,95 +114,92 @@ def share_prefixes(
     return lengths[inverse], rows[inverse]
 
 
-class _Tower:
-    """The modules of the text tower, run layer by layer."""
-
-    def __init__(self, model: Any) -> None:
-        text = model.text_model
-        self._embeddings = text.embeddings
-        self._layers: Sequence[Any] = text.encoder.layers
-        self._final_norm = text.final_layer_norm
-        self._projection = model.text_projection
-        self._device = text.embeddings.token_embedding.weight.device
-        self._heads = int(model.config.text_config.num_attention_heads)
-
-    def read_prefixes(self, prefixes: list[list[int]], token_budget: int) -> list[_KeysValues]:
-        """Return for each layer the keys and values of prefixes of one length."""
-        step = max(1, token_budget // len(prefixes[0]))
-        parts = [
-            self._read_prefixes(prefixes[start : start + step])
-            for start in range(0, len(prefixes), step)
-        ]
-        return [
-            (torch.cat([keys for keys, _ in layer]), torch.cat([values for _, values in layer]))
-            for layer in zip(*parts, strict=True)
-        ]
-
-    def _read_prefixes(self, prefixes: list[list[int]]) -> list[_KeysValues]:
-        hidden = self._embed(torch.tensor(prefixes, device=self._device), 0)
-        length = hidden.shape[1]
-        blocked = torch.ones(length, length, dtype=torch.bool, device=self._device).triu(1)
-        cached = []
-        for layer in self._layers:
-            x = layer.layer_norm1(hidden)
-            key, value = self._keys_and_values(layer, x)
-            cached.append((key, value))
-            if layer is not self._layers[-1]:
-                query = self._split(layer.self_attn.q_proj(x))
-                hidden = _finish(layer, hidden, _attend(query, key, value, blocked))
-        return cached
-
-    def pool(
-        self,
-        texts: list[list[int]],
-        cached: list[_KeysValues],
-        prefix_length: int,
-        rows: NDArray[np.intp],
-    ) -> Tensor:
-        """Return the projected features at the last token of each text, (n, d)."""
-        longest = max(map(len, texts))
-        padded = [text + text[-1:] * (longest - len(text)) for text in texts]
-        hidden = self._embed(torch.tensor(padded, device=self._device), prefix_length)
-        row = torch.from_numpy(rows).to(self._device)
-        last = torch.tensor([len(text) - 1 for text in texts], device=self._device)
-        place = torch.arange(prefix_length + longest, device=self._device) - prefix_length
-        blocked = place > torch.arange(longest, device=self._device).unsqueeze(1)
-        for layer, (prefix_keys, prefix_values) in zip(self._layers, cached, strict=True):
-            x = layer.layer_norm1(hidden)
-            key, value = self._keys_and_values(layer, x)
-            key = torch.cat([prefix_keys[row], key], dim=2)
-            value = torch.cat([prefix_values[row], value], dim=2)
-            if layer is self._layers[-1]:
-                # Only the end token is read from the last layer.
-                each = torch.arange(len(texts), device=self._device)
-                x, hidden = x[each, last].unsqueeze(1), hidden[each, last].unsqueeze(1)
-                blocked = (place > last.unsqueeze(1)).unsqueeze(1).unsqueeze(1)
-            query = self._split(layer.self_attn.q_proj(x))
-            hidden = _finish(layer, hidden, _attend(query, key, value, blocked))
-        pooled: Tensor = self._projection(self._final_norm(hidden[:, 0]))
-        return pooled
-
-    def _embed(self, tokens: Tensor, first_position: int) -> Tensor:
-        positions = self._embeddings.position_embedding.weight
-        span = positions[first_position : first_position + tokens.shape[1]]
-        embedded: Tensor = self._embeddings.token_embedding(tokens) + span
-        return embedded
-
-    def _keys_and_values(self, layer: Any, x: Tensor) -> _KeysValues:
-        return self._split(layer.self_attn.k_proj(x)), self._split(layer.self_attn.v_proj(x))
-
-    def _split(self, x: Tensor) -> Tensor:
-        """Split (n, t, width) into heads: (n, heads, t, head_dim)."""
-        return x.view(*x.shape[:-1], self._heads, -1).transpose(1, 2)
+def _read_prefixes(model: Any, prefixes: list[list[int]], token_budget: int) -> list[_KeysValues]:
+    """Return for each layer the keys and values of prefixes of one length."""
+    step = max(1, token_budget // len(prefixes[0]))
+    parts = [
+        _read_some_prefixes(model, prefixes[start : start + step])
+        for start in range(0, len(prefixes), step)
+    ]
+    return [
+        (torch.cat([keys for keys, _ in layer]), torch.cat([values for _, values in layer]))
+        for layer in zip(*parts, strict=True)
+    ]
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, blocked: Tensor) -> Tensor:
+def _read_some_prefixes(model: Any, prefixes: list[list[int]]) -> list[_KeysValues]:
+    hidden = _embed(model, prefixes, 0)
+    length = hidden.shape[1]
+    blocked = torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)
+    cached = []
+    layers = model.text_model.encoder.layers
+    for layer in layers:
+        x = layer.layer_norm1(hidden)
+        key, value = _keys_and_values(layer, x)
+        cached.append((key, value))
+        if layer is not layers[-1]:
+            hidden = _run_block(layer, hidden, x, key, value, blocked)
+    return cached
+
+
+def _pool(
+    model: Any,
+    texts: list[list[int]],
+    cached: list[_KeysValues],
+    prefix_length: int,
+    rows: NDArray[np.intp],
+) -> Tensor:
+    """Return the projected features at the last token of each text, (n, d)."""
+    longest = max(map(len, texts))
+    padded = [text + text[-1:] * (longest - len(text)) for text in texts]
+    hidden = _embed(model, padded, prefix_length)
+    device = hidden.device
+    row = torch.from_numpy(rows).to(device)
+    last = torch.tensor([len(text) - 1 for text in texts], device=device)
+    place = torch.arange(prefix_length + longest, device=device) - prefix_length
+    blocked = place > torch.arange(longest, device=device).unsqueeze(1)
+    layers = model.text_model.encoder.layers
+    for layer, (prefix_keys, prefix_values) in zip(layers, cached, strict=True):
+        x = layer.layer_norm1(hidden)
+        key, value = _keys_and_values(layer, x)
+        key = torch.cat([prefix_keys[row], key], dim=2)
+        value = torch.cat([prefix_values[row], value], dim=2)
+        if layer is layers[-1]:
+            # Only the end token is read from the last layer.
+            each = torch.arange(len(texts), device=device)
+            x, hidden = x[each, last].unsqueeze(1), hidden[each, last].unsqueeze(1)
+            blocked = (place > last.unsqueeze(1)).unsqueeze(1).unsqueeze(1)
+        hidden = _run_block(layer, hidden, x, key, value, blocked)
+    pooled: Tensor = model.text_projection(model.text_model.final_layer_norm(hidden[:, 0]))
+    return pooled
+
+
+def _embed(model: Any, tokens: list[list[int]], first_position: int) -> Tensor:
+    embeddings = model.text_model.embeddings
+    positions = embeddings.position_embedding.weight
+    span = positions[first_position : first_position + len(tokens[0])]
+    embedded: Tensor = embeddings.token_embedding(torch.tensor(tokens, device=span.device)) + span
+    return embedded
+
+
+def _keys_and_values(layer: Any, x: Tensor) -> _KeysValues:
+    attention = layer.self_attn
+    return _split(attention, attention.k_proj(x)), _split(attention, attention.v_proj(x))
+
+
+def _split(attention: Any, x: Tensor) -> Tensor:
+    """Split (n, t, width) into heads: (n, heads, t, head_dim)."""
+    return x.view(*x.shape[:-1], attention.num_heads, -1).transpose(1, 2)
+
+
+def _run_block(
+    layer: Any, hidden: Tensor, x: Tensor, key: Tensor, value: Tensor, blocked: Tensor
+) -> Tensor:
+    """Return the output of a layer for its input `hidden`, which is `x` once normalised."""
+    attention = layer.self_attn
+    query = _split(attention, attention.q_proj(x))
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     weights = torch.softmax(scores.masked_fill(blocked, -math.inf), dim=-1)
-    return (weights @ value).transpose(1, 2).flatten(2)
-
-
-def _finish(layer: Any, hidden: Tensor, attended: Tensor) -> Tensor:
-    hidden = hidden + layer.self_attn.out_proj(attended)
+    hidden = hidden + attention.out_proj((weights @ value).transpose(1, 2).flatten(2))
     result: Tensor = hidden + layer.mlp(layer.layer_norm2(hidden))
     return result

@@ -1,10 +1,13 @@
-"""What answers NegFilter's two questions: the protocols judges follow, and how they are asked."""
+"""The judge protocols, and how judges are asked NegFilter's two questions."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from itertools import chain, islice
+from operator import itemgetter
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -17,7 +20,7 @@ class Answer:
 
     Attributes:
         yes: True removes the label; None is undecided and keeps it.
-        reason: Why, in a few words for a reader.
+        reason: A short explanation for a reader.
         confidence: Between 0 and 1, None where the judge has no number.
     """
 
@@ -33,11 +36,40 @@ class Query:
     Attributes:
         word: The label in question.
         class_names: Empty asks whether the word is a proper noun, one name whether it is a
-            subcategory of that class, several whether it is one of any of them.
+            subcategory of that class, several names whether it is one of any of them.
     """
 
     word: str
     class_names: tuple[str, ...] = ()
+
+
+# (position of the query, its answer)
+AnswerBatch: TypeAlias = list[tuple[int, Answer]]
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a judge has done since it was created.
+
+    Attributes:
+        asked: Questions sent to the model; a repeated question counts again.
+        cached: Questions whose answers were already stored.
+        prompt_tokens: Tokens that the model read, as far as it reports them.
+        completion_tokens: Tokens that the model wrote.
+    """
+
+    asked: int = 0
+    cached: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.asked + other.asked,
+            self.cached + other.cached,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
 
 
 @runtime_checkable
@@ -58,110 +90,71 @@ class Judge(Protocol):
 
 @runtime_checkable
 class StreamingJudge(Judge, Protocol):
-    """A slow judge, which gives answers as it finds them.
+    """A slow judge, which returns answers as it finds them.
 
     Attributes:
-        ranks_per_round: How many class names about one word it wants to hear of together.
+        ranks_per_round: How many class names per word it prefers to be asked about together.
         usage: What its answers have cost so far.
     """
 
     ranks_per_round: int
     usage: Usage
 
-    def iter_answers(self, queries: Sequence[Query]) -> Iterator[list[tuple[int, Answer]]]:
+    def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         """Yield lists of (position in `queries`, answer), every position once, in any order."""
 
 
-@dataclass(slots=True)
-class Usage:
-    """What a judge has done since it was made.
+class QueryJudge(ABC):
+    """Base of the judges that implement `iter_answers` alone."""
 
-    Attributes:
-        asked: Questions put to the model; a question asked again counts again.
-        cached: Questions whose answers were already stored.
-        prompt_tokens: Tokens the model read, as far as it says so.
-        completion_tokens: Tokens the model wrote.
-    """
+    @abstractmethod
+    def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
+        """Yield lists of (position in `queries`, answer), every position once, in any order."""
 
-    asked: int = 0
-    cached: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    def is_proper_noun(self, words: Sequence[str]) -> list[Answer]:
+        """Is each word a proper noun, the name of one place, person or other entity?"""
+        return _in_order(self.iter_answers([Query(word) for word in words]))
 
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.asked + other.asked,
-            self.cached + other.cached,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-        )
+    def is_subcategory(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+        """For each (word, class name): is the word a subcategory of the class name?"""
+        return _in_order(self.iter_answers([Query(word, (name,)) for word, name in pairs]))
 
 
-def iter_answers(judge: Judge, queries: Sequence[Query]) -> Iterator[list[tuple[int, Answer]]]:
-    """Put queries to any judge and yield (position, answer) in lists, as they come.
+def iter_answers(judge: Judge, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
+    """Put queries to any judge and yield lists of (position, answer) as they arrive.
 
-    A judge without `iter_answers` is asked about several class names one by one: a yes to one of
-    them is a yes, and without one an undecided answer makes the query undecided.
+    A judge without `iter_answers` is asked about several class names one by one: one yes makes a
+    yes; otherwise one undecided answer makes the query undecided.
 
     Raises:
-        InputError: The judge gives something else than one answer to each query.
+        InputError: The judge does not return exactly one answer per query.
     """
     if not queries:
         return
     if isinstance(judge, StreamingJudge):
-        open_ = set(range(len(queries)))
-        for batch in judge.iter_answers(queries):
-            for position, _ in batch:
-                if position not in open_:
-                    raise InputError(
-                        f"The judge {judge.name!r} answered position {position} twice, or was "
-                        "not asked about it: answer every position once."
-                    )
-                open_.remove(position)
-            yield [
-                (position, _as_answer(answer, position, judge.name)) for position, answer in batch
-            ]
-        if open_:
-            raise InputError(
-                f"The judge {judge.name!r} left {len(open_)} of {len(queries)} questions without "
-                "an answer: answer every position once."
-            )
+        yield from _checked(judge, queries)
         return
     proper = [i for i, query in enumerate(queries) if not query.class_names]
     if proper:
         words = [queries[i].word for i in proper]
-        yield list(
-            zip(proper, as_answers(judge.is_proper_noun(words), len(words), judge), strict=True)
-        )
+        given = as_answers(judge.is_proper_noun(words), len(words), judge)
+        yield list(zip(proper, given, strict=True))
     subcategory = [i for i, query in enumerate(queries) if query.class_names]
     pairs = [(queries[i].word, name) for i in subcategory for name in queries[i].class_names]
     if pairs:
-        each = iter(as_answers(judge.is_subcategory(pairs), len(pairs), judge))
-        yield [(i, any_of([next(each) for _ in queries[i].class_names])) for i in subcategory]
+        single = iter(as_answers(judge.is_subcategory(pairs), len(pairs), judge))
+        yield [(i, _any_of(islice(single, len(queries[i].class_names)))) for i in subcategory]
 
 
 def answer_all(judge: Judge, queries: Sequence[Query]) -> list[Answer]:
     """Return the answers of `iter_answers` in the order of the queries."""
-    answers: dict[int, Answer] = {}
-    for batch in iter_answers(judge, queries):
-        answers.update(batch)
-    return [answers[i] for i in range(len(queries))]
-
-
-def any_of(answers: Iterable[Answer]) -> Answer:
-    """Return the first yes, else the first undecided answer, else the first no."""
-    given = list(answers)
-    for wanted in (True, None):
-        for answer in given:
-            if answer.yes is wanted:
-                return answer
-    return given[0]
+    return _in_order(iter_answers(judge, queries))
 
 
 def as_answers(
     values: Sequence[Answer | bool | None], expected: int, judge: object
 ) -> list[Answer]:
-    """Return what a judge gave as `expected` Answers.
+    """Return the `expected` answers that a judge gave as a list of `Answer`.
 
     Raises:
         InputError: The wrong number of answers, or one that is neither an Answer, a bool nor None.
@@ -179,6 +172,33 @@ def as_answers(
             "return one per question, in order."
         )
     return [_as_answer(answer, position, name) for position, answer in enumerate(answers)]
+
+
+def _checked(judge: StreamingJudge, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
+    unanswered = set(range(len(queries)))
+    for batch in judge.iter_answers(queries):
+        for position, _ in batch:
+            if position not in unanswered:
+                raise InputError(
+                    f"The judge {judge.name!r} answered position {position} twice, or was not "
+                    "asked about it: answer every position once."
+                )
+            unanswered.remove(position)
+        yield [(position, _as_answer(answer, position, judge.name)) for position, answer in batch]
+    if unanswered:
+        raise InputError(
+            f"The judge {judge.name!r} left {len(unanswered)} of {len(queries)} questions without "
+            "an answer: answer every position once."
+        )
+
+
+def _in_order(batches: Iterable[AnswerBatch]) -> list[Answer]:
+    return [answer for _, answer in sorted(chain.from_iterable(batches), key=itemgetter(0))]
+
+
+def _any_of(answers: Iterable[Answer]) -> Answer:
+    """Return the first yes, else the first undecided answer, else the first no."""
+    return min(answers, key=lambda answer: (True, None, False).index(answer.yes))
 
 
 def _as_answer(value: object, position: int, name: str) -> Answer:

@@ -1,32 +1,25 @@
-"""Cheap judges first, expensive ones only where those are unsure."""
+"""Cheap judges first; expensive judges answer only what the cheap ones are unsure of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from negrefine.errors import InputError
-from negrefine.judges.base import (
-    Answer,
-    Judge,
-    Query,
-    Usage,
-    answer_all,
-    iter_answers,
-)
+from negrefine.judges.base import Answer, AnswerBatch, Judge, Query, QueryJudge, Usage, iter_answers
 
 _KINDS = ("proper_noun", "subcategory")
 
 
-class CascadeJudge:
-    """Puts each question to the first judge, and passes on what it is unsure of.
+class CascadeJudge(QueryJudge):
+    """Asks the first judge, and passes on the questions that it is unsure of to the next one.
 
-    A judge is sure of a yes or no whose confidence is at least `min_confidence`, or that comes
-    without a number. The last judge's answer stands whatever it is.
+    A judge is sure of a yes or no whose confidence is at least `min_confidence`, or that has no
+    confidence. The last judge's answers are always accepted.
 
     Attributes:
         judges: The judges, cheapest first.
         name: Their names joined by "+".
-        answered: For each judge, how many of its answers stood.
+        answered: For each judge, how many of its answers were accepted.
     """
 
     def __init__(
@@ -40,19 +33,20 @@ class CascadeJudge:
 
         Args:
             judges: At least one, cheapest first.
-            min_confidence: Below this an answer is passed on.
-            trust: Which answers of a judge other than the last may stand: with ("no",) every yes
-                is checked by the next one, with ("yes",) every no. A mapping says it for
-                "proper_noun" and "subcategory" each; a kind left out goes to the last judge.
+            min_confidence: Answers with a lower confidence are passed on.
+            trust: Which answers of a judge other than the last are accepted: with ("no",) every
+                yes is checked by the next judge, with ("yes",) every no. A mapping gives such a
+                list for each of "proper_noun" and "subcategory"; questions of a kind that it lacks
+                go to the last judge.
 
         Raises:
-            InputError: No judges, or a parameter that cannot be used.
+            InputError: There are no judges, or a parameter is out of range.
         """
         self.judges = list(judges)
         if not self.judges:
             raise InputError("CascadeJudge needs at least one judge: give a list, cheapest first.")
         if not 0 <= min_confidence <= 1:
-            raise InputError(f"min_confidence must lie between 0 and 1, not {min_confidence}.")
+            raise InputError(f"min_confidence must be between 0 and 1, not {min_confidence}.")
         by_kind = trust if isinstance(trust, Mapping) else dict.fromkeys(_KINDS, trust)
         for kind, answers in by_kind.items():
             if kind not in _KINDS or isinstance(answers, str) or set(answers) - {"yes", "no"}:
@@ -67,42 +61,34 @@ class CascadeJudge:
 
     @property
     def ranks_per_round(self) -> int:
-        """What the last judge wants, because it answers slowest."""
+        """The preference of the last judge, which is the slowest."""
         return int(getattr(self.judges[-1], "ranks_per_round", 1))
 
     @property
     def usage(self) -> Usage:
-        """What the judges have done together."""
-        known = (getattr(judge, "usage", Usage()) for judge in self.judges)
-        return sum(known, Usage())
+        """The sum of the judges' usages."""
+        return sum((getattr(judge, "usage", Usage()) for judge in self.judges), Usage())
 
-    def is_proper_noun(self, words: Sequence[str]) -> list[Answer]:
-        """Is each word the name of one place, person or other entity?"""
-        return answer_all(self, [Query(word) for word in words])
-
-    def is_subcategory(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
-        """For each (word, class name): is the word a kind of the class?"""
-        return answer_all(self, [Query(word, (name,)) for word, name in pairs])
-
-    def iter_answers(self, queries: Sequence[Query]) -> Iterator[list[tuple[int, Answer]]]:
-        """Yield (position, answer) as the judges find them."""
-        open_ = list(range(len(queries)))
+    def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
+        """Yield lists of (position, answer) as the judges find them."""
+        unanswered = list(range(len(queries)))
         for level, judge in enumerate(self.judges):
             last = level == len(self.judges) - 1
             passed_on: list[int] = []
-            for batch in iter_answers(judge, [queries[i] for i in open_]):
-                stands = []
-                for position, answer in batch:
-                    if last or self._stands(queries[open_[position]], answer):
-                        stands.append((open_[position], answer))
+            for batch in iter_answers(judge, [queries[i] for i in unanswered]):
+                accepted: AnswerBatch = []
+                for index, answer in batch:
+                    position = unanswered[index]
+                    if last or self._accepts(queries[position], answer):
+                        accepted.append((position, answer))
                     else:
-                        passed_on.append(open_[position])
-                self.answered[level] += len(stands)
-                if stands:
-                    yield stands
-            open_ = sorted(passed_on)
+                        passed_on.append(position)
+                self.answered[level] += len(accepted)
+                if accepted:
+                    yield accepted
+            unanswered = sorted(passed_on)
 
-    def _stands(self, query: Query, answer: Answer) -> bool:
+    def _accepts(self, query: Query, answer: Answer) -> bool:
         if answer.yes is None:
             return False
         kind = "subcategory" if query.class_names else "proper_noun"

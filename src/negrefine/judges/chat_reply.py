@@ -1,10 +1,12 @@
-"""Reading yes or no out of a chat reply."""
+"""Reading yes or no from a chat completion."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from negrefine.judges.base import Answer
 
@@ -14,39 +16,85 @@ _FIRST_WORD = re.compile(r"[\W_]*(yes|no)(?![^\W_])", re.IGNORECASE)
 _BOTH = re.compile(
     r"[\W_]*(yes[\W_]+(and|or)?[\W_]*no|no[\W_]+(and|or)?[\W_]*yes)(?![^\W_])", re.IGNORECASE
 )
-# Less than this on yes and no together means that the model was about to say something else.
+# A smaller probability of yes and no together means that the model was about to say something else.
 _LEAST_MASS = 0.5
-_SHOWN = 40
+_SHOWN_CHARACTERS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the first choice of a chat completion says.
+
+    Attributes:
+        text: The reply, with thoughts.
+        alternatives: (token, log-probability) of what the first word could have been, each token
+            once; None where the server does not give them or the reply begins with thoughts.
+        cut_off: The reply ends within the model's thoughts, before the answer.
+        prompt_tokens: Tokens that the model read; 0 if the server does not say.
+        completion_tokens: Tokens that the model wrote; 0 if the server does not say.
+    """
+
+    text: str
+    alternatives: list[tuple[str, float]] | None
+    cut_off: bool
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def read_completion(completion: Any) -> Reply:
+    """Return the first choice of a completion, as the openai package returns it.
+
+    Raises:
+        ValueError: The object is not a chat completion.
+    """
+    try:
+        (choice, *_) = completion.choices
+        text = choice.message.content or ""
+        usage = completion.usage
+        if not isinstance(text, str):
+            raise TypeError("the reply is not text")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError("the body is not a chat completion") from error
+    finished = "</think>" in text
+    thinks = finished or "<think>" in text
+    truncated = getattr(choice, "finish_reason", None) == "length"
+    return Reply(
+        text,
+        None if thinks else _first_word(choice),
+        cut_off=truncated and not finished and (thinks or not text),
+        prompt_tokens=_count(usage, "prompt_tokens"),
+        completion_tokens=_count(usage, "completion_tokens"),
+    )
 
 
 def read_reply(text: str, alternatives: Iterable[tuple[str, float]] | None = None) -> Answer | None:
-    """Return what a reply says, or None if it is neither yes nor no.
+    """Return the answer in a reply, or None if it is neither yes nor no.
 
     The first word alone decides, so that an answer does not depend on whether a server gives
     log-probabilities; those give the confidence.
 
     Args:
-        text: The reply. Thoughts in <think> tags, quotes and markup before the first word do not
-            count; "yes and no" is neither.
-        alternatives: (token, log-probability) of what the first word could have been, each token
-            once. The confidence is the share of the word said in yes and no, over their spellings.
+        text: The reply. Thoughts in <think> tags, quotes and markup before the first word are
+            skipped; "yes and no" is neither.
+        alternatives: As in `Reply`. The confidence is the share of the word's spellings in the
+            probability of all spellings of yes and no.
     """
-    said = _THOUGHTS.sub("", text)
-    match = _FIRST_WORD.match(said)
-    if match is None or _BOTH.match(said):
+    reply = _THOUGHTS.sub("", text)
+    match = _FIRST_WORD.match(reply)
+    if match is None or _BOTH.match(reply):
         return None
     yes = match[1].lower() == "yes"
     p = _share_of_yes(alternatives or ())
     if p is None:
-        return Answer(yes, f"replied {said.strip()[:_SHOWN]!r}")
+        return Answer(yes, f"replied {reply.strip()[:_SHOWN_CHARACTERS]!r}")
     return Answer(yes, f"P(yes) = {p:.3f}", p if yes else 1 - p)
 
 
 def _share_of_yes(alternatives: Iterable[tuple[str, float]]) -> float | None:
     mass = {"yes": 0.0, "no": 0.0}
     for token, log_probability in alternatives:
-        # Not a number, or no probability: such a server's numbers say nothing. Rounding may lift
-        # a certain token a little above 0.
+        # NaN or a probability above 1: such a server's numbers are not used. Rounding may move
+        # a certain token slightly above 0.
         if not log_probability < 1e-3:
             return None
         word = token.strip(" \n\t\"'*_`.,:!▁Ġ").lower()
@@ -54,3 +102,23 @@ def _share_of_yes(alternatives: Iterable[tuple[str, float]]) -> float | None:
             mass[word] += math.exp(log_probability)
     total = sum(mass.values())
     return mass["yes"] / total if total >= _LEAST_MASS else None
+
+
+def _first_word(choice: Any) -> list[tuple[str, float]] | None:
+    """Return (token, log-probability) of the alternatives for the first token with letters."""
+    content = getattr(getattr(choice, "logprobs", None), "content", None)
+    try:
+        for token in content or ():
+            if any(map(str.isalpha, token.token)):
+                known = {token.token: token.logprob}
+                known.update((other.token, other.logprob) for other in token.top_logprobs or ())
+                return [(name, float(value)) for name, value in known.items()]
+    except (AttributeError, TypeError, ValueError):
+        # Some servers use another format; the text alone gives the answer then.
+        return None
+    return None
+
+
+def _count(usage: Any, name: str) -> int:
+    value = getattr(usage, name, None)
+    return value if isinstance(value, int) else 0

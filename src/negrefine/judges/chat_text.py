@@ -1,4 +1,4 @@
-"""A chat as the text a causal language model reads before it answers."""
+"""A chat as the token ids that a causal language model reads before it answers."""
 
 from __future__ import annotations
 
@@ -7,53 +7,46 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
+_PROBE = [
+    {"role": "system", "content": "SYSTEM-PROBE"},
+    {"role": "user", "content": "USER-PROBE"},
+]
+
 
 def chat_renderer(tokenizer: Any) -> Callable[[Sequence[dict[str, str]]], list[int]]:
-    """Return what turns the messages of a chat into token ids.
+    """Return the function from the messages of a chat to token ids.
 
-    The tokenizer's chat template writes the chat, with the prompt of the reply at its end, and
-    without thoughts before the reply where a template knows of them. If it refuses or leaves out
-    the system message, that stands at the head of the user's message, followed by an empty line. A
-    tokenizer without a template gets the messages with empty lines between, then "Answer:".
+    The tokenizer's chat template writes the chat, ending with the beginning of the reply and, where
+    the template has such a switch, without thoughts. If it rejects or ignores system messages, the
+    system message is put in front of the user's, separated by an empty line. A tokenizer without a
+    template gets the messages separated by empty lines, then "Answer:".
     """
-    if not tokenizer.chat_template:
-        # Base models expect the tokens that a template would have written, such as a beginning.
-        return lambda messages: _ids(tokenizer, _plain(messages), special=True)
-    folds = _refuses_system(tokenizer)
+
+    def apply(messages: Sequence[dict[str, str]]) -> str:
+        text: str = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        return text
+
+    def has_system_role() -> bool:
+        try:
+            return "SYSTEM-PROBE" in apply(_PROBE)
+        except TemplateError:
+            return False
+
+    has_template = bool(tokenizer.chat_template)
+    has_system = has_template and has_system_role()
 
     def render(messages: Sequence[dict[str, str]]) -> list[int]:
-        text = _apply(tokenizer, _folded(messages) if folds else messages)
-        return _ids(tokenizer, text, special=False)
+        joined = "\n\n".join(message["content"] for message in messages)
+        if not has_template:
+            text = f"{joined}\n\nAnswer:"
+        elif has_system:
+            text = apply(messages)
+        else:
+            text = apply([{"role": "user", "content": joined}])
+        # A template writes the special tokens itself, such as the one at the beginning.
+        ids: list[int] = tokenizer(text, add_special_tokens=not has_template)["input_ids"]
+        return ids
 
     return render
-
-
-def _refuses_system(tokenizer: Any) -> bool:
-    probe = [
-        {"role": "system", "content": "SYSTEM-PROBE"},
-        {"role": "user", "content": "USER-PROBE"},
-    ]
-    try:
-        return "SYSTEM-PROBE" not in _apply(tokenizer, probe)
-    except TemplateError:
-        return True
-
-
-def _apply(tokenizer: Any, messages: Sequence[dict[str, str]]) -> str:
-    text: str = tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
-    )
-    return text
-
-
-def _folded(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    return [{"role": "user", "content": "\n\n".join(m["content"] for m in messages)}]
-
-
-def _plain(messages: Sequence[dict[str, str]]) -> str:
-    return "\n\n".join([*(m["content"] for m in messages), "Answer:"])
-
-
-def _ids(tokenizer: Any, text: str, *, special: bool) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=special)["input_ids"]
-    return ids

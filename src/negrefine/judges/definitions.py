@@ -1,4 +1,4 @@
-"""Reading the genus term, the kind that is named first, out of a dictionary definition."""
+"""Finding the genus term, the kind that is named first, in a dictionary definition."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEADING = word_set(
     "a an the any one some most all various numerous several many certain either each or such "
     "both other common important small large very"
 )
-# "a genus of agarics" and "any of various agarics" say agarics.
+# "a genus of agarics" and "any of various agarics" both mean agarics.
 _OF = word_set(
     "any one some either several genus subgenus family order species variety kind type form class "
     "group breed member subfamily suborder cultivar hybrid"
@@ -56,7 +56,7 @@ def genus_phrase(definition: str) -> str:
 
 
 def suffixes(phrase: str) -> Iterator[str]:
-    """Yield the phrase, then ever shorter endings of it, whole words, longest first."""
+    """Yield the phrase, then its endings in whole words, longest first."""
     tokens = phrase.split()
     for i in range(len(tokens)):
         yield " ".join(tokens[i:])
@@ -74,5 +74,5 @@ def taxa(definition: str) -> list[str]:
 
 
 def defines_members(definition: str) -> bool:
-    """Return whether it opens like the definition of a whole group: "any of various ..."."""
+    """Return whether it begins like the definition of a whole group: "any of various ..."."""
     return _MEMBERS.match(definition) is not None

@@ -1,22 +1,27 @@
-"""The questions of NegFilter in words, for language models."""
+"""The wording of NegFilter's questions for language models."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from negrefine.errors import InputError
 from negrefine.judges.base import Query
 
+_FIELDS = {
+    "proper_noun": ("word",),
+    "subcategory": ("word", "class_name"),
+    "subcategory_of_any": ("word", "class_names"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class JudgePrompts:
-    """What a language model reads.
+    """The texts that a language model reads.
 
-    The defaults are the published ones, a misspelling included: the recorded answers were given to
-    them. Only `subcategory_of_any` is ours.
+    The defaults are the published ones including a misspelling, because the recorded answers were
+    given to them. Only `subcategory_of_any` is not from the published code.
 
     Attributes:
         system: System prompt.
@@ -35,33 +40,27 @@ class JudgePrompts:
     subcategory_of_any: str = "Is '{word}' a subcategory of any of these: {class_names}?"
 
     def __post_init__(self) -> None:
-        """Check the fields.
+        """Check that each question contains its fields and no other.
 
         Raises:
             InputError: A question lacks one of its fields or has an unknown one.
         """
-        for name, fields in (
-            ("proper_noun", ("word",)),
-            ("subcategory", ("word", "class_name")),
-            ("subcategory_of_any", ("word", "class_names")),
-        ):
+        for name, fields in _FIELDS.items():
             template = getattr(self, name)
+            marks = {field: f"<{field}>" for field in fields}
             try:
-                complete = all(
-                    f"<{field}>" in template.format(**{f: f"<{f}>" for f in fields})
-                    for field in fields
-                )
+                text = template.format(**marks)
             except (KeyError, IndexError, ValueError):
-                complete = False
-            if not complete:
+                text = ""
+            if not all(mark in text for mark in marks.values()):
                 wanted = " and ".join(f"{{{field}}}" for field in fields)
                 raise InputError(
-                    f"The judge prompt {name!r} is {template!r}: it must hold {wanted} and no "
+                    f"The judge prompt {name!r} is {template!r}: it must contain {wanted} and no "
                     "other field."
                 )
 
     def question(self, query: Query) -> str:
-        """Return a query in words."""
+        """Return the question that a query stands for as text."""
         if not query.class_names:
             return self.proper_noun.format(word=query.word)
         if len(query.class_names) == 1:
@@ -70,7 +69,7 @@ class JudgePrompts:
         return self.subcategory_of_any.format(word=query.word, class_names=names)
 
     def messages(self, query: Query) -> list[dict[str, str]]:
-        """Return a query as the messages of a chat."""
+        """Return the question as the messages of a chat."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": self.question(query)}]
 
@@ -79,13 +78,12 @@ PUBLISHED_PROMPTS = JudgePrompts()
 
 
 def judge_identity(prompts: JudgePrompts, **facts: str | None) -> str:
-    """Return what decides a model's answers as one line, by which they are stored.
+    """Return everything that determines a model's answers as one line of JSON, their storage key.
 
     Args:
-        prompts: The questions in words; they enter as a SHA-256.
-        **facts: Model, revision, mode and so on.
+        prompts: The wording of the questions; only its SHA-256 is included.
+        **facts: Model, revision, mode and so on; those that are None are left out.
     """
-    words: Mapping[str, str] = asdict(prompts)
-    digest = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(asdict(prompts), sort_keys=True).encode()).hexdigest()
     known = {name: fact for name, fact in facts.items() if fact is not None}
     return json.dumps({**known, "prompts": digest[:16]}, sort_keys=True, ensure_ascii=False)

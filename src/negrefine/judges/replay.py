@@ -1,16 +1,16 @@
-"""A judge that repeats answers recorded by the official NegRefine code."""
+"""The log that the official NegRefine code writes, and a judge that repeats its answers."""
 
 from __future__ import annotations
 
 import gzip
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from negrefine.errors import InputError
-from negrefine.judges.base import Answer
+from negrefine.judges.base import Answer, Query
+from negrefine.judges.store import StoredAnswer
 
 _SEPARATOR = " | "
 _TRAILER = "-" * 45
@@ -22,35 +22,34 @@ _NOT_RECORDED = Answer(None, "not recorded")
 class ReplayJudge:
     """Answers from `llm_process_noun.txt` and `llm_process_adj.txt` of an official run.
 
-    Several logs are read as one record; a word that two of them hold is taken from the first. A
-    question that was never asked is undecided.
+    Several logs are read as one record; a word that occurs in two of them is taken from the first.
+    A question that was never asked is undecided.
 
     Attributes:
         name: "replay" and the logs' file names.
         recorded: Every word that was asked about, in the order of the logs.
         candidates: {word: class names in the order asked}, a name twice where it was asked twice.
             A word that is a proper noun has none; one equal to a class name has that name last.
-        n_questions: Number of answers by a language model that the logs hold.
+        answers: The recorded yes or no to each query, in the order of the logs.
+        n_questions: Number of answers of a language model in the logs.
     """
 
     def __init__(self, *logs: str | os.PathLike[str]) -> None:
-        """Read the logs; ".gz" files are unpacked.
+        """Read the logs; ".gz" files are decompressed.
 
         Raises:
-            InputError: No log given, or one that is missing, damaged or in another format.
+            InputError: No log is given, or one is missing, damaged or in another format.
         """
         if not logs:
             raise InputError("ReplayJudge needs at least one log: give llm_process_noun.txt.")
         paths = [Path(log) for log in logs]
         self.name = f"replay({', '.join(path.name for path in paths)})"
-        self._proper: dict[str, bool] = {}
-        self._subcategory: dict[tuple[str, str], bool] = {}
-        candidates: dict[str, list[str]] = {}
+        self.answers: dict[Query, bool] = {}
+        self.candidates: dict[str, list[str]] = {}
         self.n_questions = 0
         for path in paths:
-            self._read(path, candidates)
-        self.recorded: tuple[str, ...] = tuple(self._proper)
-        self.candidates: Mapping[str, list[str]] = MappingProxyType(candidates)
+            self._read(path)
+        self.recorded = tuple(self.candidates)
 
     @classmethod
     def from_logs(cls, paths: Iterable[str | os.PathLike[str]]) -> ReplayJudge:
@@ -59,14 +58,18 @@ class ReplayJudge:
 
     def is_proper_noun(self, words: Sequence[str]) -> list[Answer]:
         """Repeat the recorded answers; undecided where a word was never asked about."""
-        return [_recorded(self._proper.get(word)) for word in words]
+        return [self._answer(Query(word)) for word in words]
 
     def is_subcategory(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
         """Repeat the recorded answers; undecided where a pair was never asked about."""
-        return [_recorded(self._subcategory.get((word, name))) for word, name in pairs]
+        return [self._answer(Query(word, (name,))) for word, name in pairs]
 
-    def _read(self, path: Path, candidates: dict[str, list[str]]) -> None:
-        earlier = frozenset(self._proper)
+    def _answer(self, query: Query) -> Answer:
+        yes = self.answers.get(query)
+        return _NOT_RECORDED if yes is None else Answer(yes, "recorded")
+
+    def _read(self, path: Path) -> None:
+        earlier = frozenset(self.candidates)
         for number, line in _lines(path):
             word, *fields = line.split(_SEPARATOR)
             if fields != [_PROPER] and (len(fields) != 2 or fields[1] not in _VERDICTS):
@@ -77,24 +80,64 @@ class ReplayJudge:
                 )
             if word in earlier:
                 continue
-            if word not in self._proper:
-                self._proper[word] = fields == [_PROPER]
+            if word not in self.candidates:
+                self.candidates[word] = []
+                self.answers[Query(word)] = fields == [_PROPER]
                 self.n_questions += 1
-                candidates[word] = []
             if len(fields) == 2:
                 class_name, verdict = fields
-                candidates[word].append(class_name)
-                # A class name equal to the word was never put to the model.
+                self.candidates[word].append(class_name)
+                # The model was never asked about a class name equal to the word.
                 if (yes := _VERDICTS[verdict]) is not None:
-                    # A class list may hold a name twice, and a sampling model may answer twice
-                    # differently: one yes removed the word.
-                    pair = word, class_name
-                    self._subcategory[pair] = self._subcategory.get(pair, False) or yes
+                    # A class list may contain a name twice, and a sampling model may give two
+                    # different answers: one yes removed the word.
+                    query = Query(word, (class_name,))
+                    self.answers[query] = self.answers.get(query, False) or yes
                     self.n_questions += 1
 
 
-def _recorded(yes: bool | None) -> Answer:
-    return _NOT_RECORDED if yes is None else Answer(yes, "recorded")
+def read_official_log(path: str | os.PathLike[str], identity: str) -> list[StoredAnswer]:
+    """Read an official log as the answers of the judge `identity`.
+
+    A class name equal to the word, about which a model is never asked, is left out.
+
+    Raises:
+        InputError: The file does not exist, or is in another format.
+    """
+    return [
+        StoredAnswer(identity, query, Answer(yes, "recorded"))
+        for query, yes in ReplayJudge(path).answers.items()
+    ]
+
+
+def as_official_log(answers: Iterable[StoredAnswer]) -> Iterator[str]:
+    """Yield the lines of `llm_process_noun.txt`, without line breaks, in order of first appearance.
+
+    The format cannot express everything: an undecided answer counts as no, as published; questions
+    about several class names, and words of which only a no to the proper-noun question is stored,
+    are left out.
+    """
+    proper: dict[str, bool] = {}
+    pairs: dict[str, list[tuple[str, bool]]] = {}
+    for stored in answers:
+        word, names = stored.query.word, stored.query.class_names
+        proper.setdefault(word, False)
+        if not names:
+            proper[word] = bool(stored.answer.yes)
+        elif len(names) == 1:
+            pairs.setdefault(word, []).append((names[0], bool(stored.answer.yes)))
+    n_subcategories = 0
+    for word, is_proper in proper.items():
+        if is_proper:
+            yield _SEPARATOR.join((word, _PROPER))
+            continue
+        for name, yes in pairs.get(word, ()):
+            yield _SEPARATOR.join((word, name, "subcategory " if yes else ""))
+        n_subcategories += any(yes for _, yes in pairs.get(word, ()))
+    yield _TRAILER
+    yield f"n_proper: {sum(proper.values())}"
+    yield "n_same: 0"
+    yield f"n_subcatgeory: {n_subcategories}"
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -108,7 +151,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         ) from error
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(
-            f"The log {str(path)!r} is damaged or no text: give UTF-8 text, or the same in gzip."
+            f"The log {str(path)!r} is damaged or not text: give UTF-8 text, or a gzip file of it."
         ) from error
     except OSError as error:
         raise InputError(f"The log {str(path)!r} cannot be read: {error.strerror}.") from error

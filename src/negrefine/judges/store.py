@@ -1,4 +1,4 @@
-"""One SQLite file that holds every answer a language model has given."""
+"""The SQLite file that keeps every answer of a language model; its exchange as JSON Lines."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from negrefine.cache_directory import cache_directory
 from negrefine.errors import InputError
-from negrefine.judges.base import Answer, Query, Usage
+from negrefine.judges.base import Answer, Query
 
 FILE_NAME = "answers.sqlite"
-# Another process that writes at the same time holds the file for milliseconds.
+# Another process that writes at the same time locks the file for milliseconds.
 _BUSY_SECONDS = 60.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS judges (
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS answers (
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """One line of the store: who answered what."""
+    """One answer with the question and the identity of the judge."""
 
     identity: str
     query: Query
@@ -47,7 +47,7 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class JudgeCounts:
-    """What the store holds of one judge."""
+    """Numbers of stored answers of one judge."""
 
     identity: str
     proper_noun: int
@@ -58,20 +58,20 @@ class JudgeCounts:
 
 
 class AnswerStore:
-    """Answers by (judge identity, question), safe for several processes and for SIGKILL.
+    """Answers by (judge identity, question). Several processes may share the file.
 
     The file is SQLite in WAL mode. Every batch of answers is one transaction that is on the disk
-    when `put` returns.
+    when `put` returns, so that a process that is killed loses no stored answer.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Open the file, or make it.
+        """Open the file, or create it.
 
         Args:
             path: The file; by default "answers.sqlite" in `cache_directory()`.
 
         Raises:
-            InputError: The file cannot be made, or is something else than an answer store.
+            InputError: The file cannot be created, or is not an answer store.
         """
         self.path = cache_directory() / FILE_NAME if path is None else Path(path)
         self._lock = threading.Lock()
@@ -90,44 +90,42 @@ class AnswerStore:
         self._db.close()
 
     def get(self, identity: str, queries: Sequence[Query]) -> dict[int, Answer]:
-        """Return the answers that are stored, by position in `queries`."""
+        """Return the stored answers by position in `queries`."""
         found: dict[int, Answer] = {}
         with self._lock, self._explain_errors():
-            judge = self._judge_id(identity)
-            if judge is None:
-                return found
             for position, query in enumerate(queries):
                 row = self._db.execute(
-                    "SELECT yes, reason, confidence FROM answers "
-                    "WHERE judge = ? AND word = ? AND class_names = ?",
-                    (judge, query.word, _key(query.class_names)),
+                    "SELECT yes, reason, confidence FROM answers WHERE word = ? "
+                    "AND class_names = ? AND judge = (SELECT id FROM judges WHERE identity = ?)",
+                    (query.word, _key(query.class_names), identity),
                 ).fetchone()
                 if row is not None:
                     found[position] = _answer(*row)
         return found
 
     def put(self, identity: str, answers: Iterable[tuple[Query, Answer]]) -> int:
-        """Store answers in one transaction; what is stored already stays as it is.
+        """Store answers in one transaction; those that are already stored are not replaced.
 
         Returns:
-            How many were new.
+            The number of new answers.
         """
-        with self._lock, self._explain_errors(), self._transaction():
+        with self._lock, self._explain_errors(), self._db:
+            self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT OR IGNORE INTO judges (identity) VALUES (?)", (identity,))
-            judge = self._judge_id(identity)
             before = self._db.total_changes
             self._db.executemany(
                 "INSERT OR IGNORE INTO answers "
-                "(judge, word, class_names, yes, reason, confidence) VALUES (?, ?, ?, ?, ?, ?)",
+                "(judge, word, class_names, yes, reason, confidence) "
+                "VALUES ((SELECT id FROM judges WHERE identity = ?), ?, ?, ?, ?, ?)",
                 [
-                    (judge, query.word, _key(query.class_names), *_columns(answer))
-                    for query, answer in answers
+                    (identity, query.word, _key(query.class_names), a.yes, a.reason, a.confidence)
+                    for query, a in answers
                 ],
             )
             return self._db.total_changes - before
 
     def __iter__(self) -> Iterator[StoredAnswer]:
-        """Yield everything, judge by judge in the order of their identities, oldest first."""
+        """Yield all answers, judge by judge in the order of their identities, oldest first."""
         with self._lock, self._explain_errors():
             rows = self._db.execute(
                 "SELECT identity, word, class_names, yes, reason, confidence FROM answers "
@@ -137,7 +135,7 @@ class AnswerStore:
             yield StoredAnswer(identity, Query(word, tuple(json.loads(names))), _answer(*columns))
 
     def counts(self) -> list[JudgeCounts]:
-        """Return what is stored of each judge, by identity."""
+        """Return the numbers of answers of each judge, in the order of their identities."""
         with self._lock, self._explain_errors():
             rows = self._db.execute(
                 "SELECT identity, SUM(class_names = '[]'), SUM(class_names != '[]'), "
@@ -146,20 +144,6 @@ class AnswerStore:
             ).fetchall()
         return [JudgeCounts(*row) for row in rows]
 
-    def _judge_id(self, identity: str) -> int | None:
-        row = self._db.execute("SELECT id FROM judges WHERE identity = ?", (identity,)).fetchone()
-        return None if row is None else int(row[0])
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
     @contextmanager
     def _explain_errors(self) -> Iterator[None]:
         try:
@@ -167,67 +151,71 @@ class AnswerStore:
         except sqlite3.OperationalError as error:
             raise InputError(
                 f"The answer store {str(self.path)!r} cannot be used ({error}): check that its "
-                "folder can be written to and has room, or choose another file."
+                "folder is writable and the disk is not full, or choose another file."
             ) from error
         except sqlite3.DatabaseError as error:
             raise InputError(
-                f"{str(self.path)!r} is damaged or no answer store ({error}): move it away, or "
-                "choose another file."
+                f"{str(self.path)!r} is damaged or not an answer store ({error}): move it away, "
+                "or choose another file."
             ) from error
         except OSError as error:
             raise InputError(
-                f"The answer store {str(self.path)!r} cannot be made: {error.strerror}."
+                f"The answer store {str(self.path)!r} cannot be created ({error.strerror}): choose "
+                "another file."
             ) from error
 
 
-def answer_through_store(
-    store: AnswerStore | None,
-    identity: str,
-    queries: Sequence[Query],
-    ask: Callable[[Sequence[Query]], Iterator[list[tuple[int, Answer]]]],
-    usage: Usage,
-) -> Iterator[list[tuple[int, Answer]]]:
-    """Yield (position, answer): stored ones first, then those of `ask`, stored as they arrive.
+def as_json_lines(answers: Iterable[StoredAnswer]) -> Iterator[str]:
+    """Yield one JSON object per answer, without line breaks."""
+    for stored in answers:
+        line = {"judge": stored.identity, **asdict(stored.query), **asdict(stored.answer)}
+        yield json.dumps(line, ensure_ascii=False)
 
-    Equal queries are asked once.
 
-    Args:
-        store: None asks everything and stores nothing.
-        identity: Of the judge.
-        queries: The questions.
-        ask: Given distinct questions, yields lists of (position in them, answer).
-        usage: `cached` grows by the answers that were stored before; counting `asked` is up to
-            `ask`.
+def read_json_lines(path: str | os.PathLike[str]) -> list[StoredAnswer]:
+    """Read a file of the lines of `as_json_lines`.
+
+    Raises:
+        InputError: The file does not exist, or a line is not such a JSON object.
     """
-    known = {} if store is None else store.get(identity, queries)
-    usage.cached += len(known)
-    if known:
-        yield sorted(known.items())
-    positions: dict[Query, list[int]] = {}
-    for position, query in enumerate(queries):
-        if position not in known:
-            positions.setdefault(query, []).append(position)
-    missing = list(positions)
-    for batch in ask(missing) if missing else ():
-        if store is not None:
-            store.put(identity, [(missing[i], answer) for i, answer in batch])
-        yield [(position, answer) for i, answer in batch for position in positions[missing[i]]]
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{os.fspath(path)!r} is not UTF-8 text: give a JSONL file.") from error
+    except OSError as error:
+        raise InputError(f"{os.fspath(path)!r} cannot be read: {error.strerror}.") from error
+    answers = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                answers.append(_read_line(line))
+            except ValueError as error:
+                raise InputError(
+                    f"Line {number} of {os.fspath(path)!r} is {line[:80]!r}: it must be a JSON "
+                    "object with class_names, confidence, judge, reason, word, yes, as "
+                    "'judge-cache export' writes it."
+                ) from error
+    return answers
+
+
+def _read_line(line: str) -> StoredAnswer:
+    match json.loads(line):
+        case {
+            "judge": str(judge),
+            "word": str(word),
+            "class_names": [*names],
+            "yes": bool() | None as yes,
+            "reason": str(reason),
+            "confidence": int() | float() | None as confidence,
+            **others,
+        } if not others and all(isinstance(name, str) for name in names):
+            return StoredAnswer(judge, Query(word, tuple(names)), Answer(yes, reason, confidence))
+    raise ValueError("unexpected content")
 
 
 def _key(class_names: Sequence[str]) -> str:
     return json.dumps(list(class_names), ensure_ascii=False)
 
 
-def _columns(answer: Answer) -> tuple[int | None, str, float | None]:
-    return (None if answer.yes is None else int(answer.yes), answer.reason, answer.confidence)
-
-
 def _answer(yes: int | None, reason: str, confidence: float | None) -> Answer:
     return Answer(None if yes is None else bool(yes), reason, confidence)
-
-
-def open_store(setting: AnswerStore | str | os.PathLike[str] | None) -> AnswerStore | None:
-    """Return what a judge's `store` means: a store, a file, "default", or None for nowhere."""
-    if setting is None or isinstance(setting, AnswerStore):
-        return setting
-    return AnswerStore(None if setting == "default" else setting)

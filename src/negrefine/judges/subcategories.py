@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from negrefine.judges.base import Answer
 from negrefine.judges.definitions import (
@@ -15,7 +16,9 @@ from negrefine.judges.definitions import (
     taxa,
 )
 from negrefine.judges.word_finder import WordFinder
-from negrefine.labels.wordnet import WordNet
+
+if TYPE_CHECKING:
+    from negrefine.labels.wordnet import WordNet
 
 _NATURAL = frozenset({"noun.animal", "noun.plant"})
 
@@ -26,9 +29,9 @@ class _Class:
 
     Attributes:
         name: The class name, lower-cased.
-        rows: Its senses, and what "common name for" in their glosses makes synonymous.
+        rows: Its senses, and their synonyms by "common name for" in the glosses.
         lexnames: Lexicographer files of the senses.
-        taxa: Genera, families and so on that a sense is defined as the members of.
+        taxa: Genera, families and so on whose members a sense is defined as.
     """
 
     name: str
@@ -38,19 +41,20 @@ class _Class:
 
 
 class Subcategories:
-    """Answers from hypernyms, compound names, definitions and biological families."""
+    """Answers by hypernyms, compound names, definitions and biological families."""
 
     def __init__(self, wordnet: WordNet, finder: WordFinder) -> None:
         self._wordnet = wordnet
         self._finder = finder
-        self._senses = lru_cache(maxsize=65536)(self._find_senses)
-        self._class = lru_cache(maxsize=65536)(self._read_class)
-        self._groups = lru_cache(maxsize=65536)(self._read_groups)
-        self._members = lru_cache(maxsize=65536)(self._read_members)
-        self._chains = lru_cache(maxsize=65536)(wordnet.chains)
+        cache = lru_cache(maxsize=65536)
+        self._senses = cache(finder.senses)
+        self._class = cache(self._read_class)
+        self._groups = cache(self._read_groups)
+        self._members = cache(self._read_members)
+        self._chains = cache(wordnet.chains)
 
     def answer(self, word: str, class_name: str) -> Answer:
-        """Answer for one pair; undecided where WordNet does not know one of the two."""
+        """Answer for one pair; undecided if one of the two is not in WordNet."""
         target = self._class(class_name)
         if not target.rows:
             return Answer(None, f"class name {class_name!r} is not in WordNet")
@@ -67,11 +71,7 @@ class Subcategories:
             return Answer(None, "not in WordNet")
         return Answer(False, f"nothing in WordNet makes it a kind of {class_name}")
 
-    def _find_senses(self, word: str) -> tuple[int, ...]:
-        lemma = self._finder.word(word)
-        return () if lemma is None else tuple(self._wordnet.rows(lemma, pos="noun"))
-
-    def _by_hypernym(self, senses: tuple[int, ...], target: _Class) -> str | None:
+    def _by_hypernym(self, senses: list[int], target: _Class) -> str | None:
         for sense in senses:
             if sense in target.rows:
                 return f"another word for {target.name}"
@@ -85,36 +85,34 @@ class Subcategories:
                 return f"kind of {target.name}: {names}"
         return None
 
-    def _by_name(self, word: str, senses: tuple[int, ...], target: _Class) -> str | None:
+    def _by_name(self, word: str, senses: list[int], target: _Class) -> str | None:
         """The last word of a compound is the kind: an African daisy is a daisy."""
         name = word.lower().strip()
         if not name.endswith((f" {target.name}", f"-{target.name}")) or " of " in name:
             return None
-        # A chain fern is no chain: where WordNet knows the compound, it must be of the same nature.
+        # A chain fern is not a chain: a compound in WordNet must be in one of the class's files.
         if senses and not any(self._wordnet.lexname(row) in target.lexnames for row in senses):
             return None
         return f"named as a kind of {target.name}"
 
-    def _by_definition(self, senses: tuple[int, ...], target: _Class) -> str | None:
+    def _by_definition(self, senses: list[int], target: _Class) -> str | None:
         for sense in senses:
             definition = self._wordnet.synset(sense).definition
-            if self._looks_like(sense, definition, target) or any(
+            # Shrubs with daisylike flowers: to an encoder, their images are images of daisies.
+            looks_like = self._wordnet.lexname(sense) in target.lexnames and re.search(
+                rf"\b{re.escape(target.name)}-?like\b", definition
+            )
+            if looks_like or any(
                 self._chains(row).keys() & target.rows for row in self._members(sense, definition)
             ):
                 return f"gloss: {definition!r}"
         return None
 
-    def _looks_like(self, sense: int, definition: str, target: _Class) -> bool:
-        """Shrubs with daisylike flowers: a picture of one is a picture of daisies to an encoder."""
-        return self._wordnet.lexname(sense) in target.lexnames and bool(
-            re.search(rf"\b{re.escape(target.name)}-?like\b", definition)
-        )
-
     def _read_members(self, sense: int, definition: str) -> list[int]:
-        """What a taxon's definition says its members are: agarics, for "genus of gilled agarics".
+        """Return the senses of a taxon's members: agarics, for "genus of gilled agarics".
 
-        Only taxa need this: the hypernyms of everything else already hold the genus term, and the
-        hypernyms of a genus only say that it is a genus.
+        Only taxa need this: the hypernyms of everything else already include the genus term, and
+        the hypernyms of a genus only say that it is a genus.
         """
         if not self._wordnet.is_taxon(sense):
             return []
@@ -125,7 +123,7 @@ class Subcategories:
                 return rows
         return []
 
-    def _by_taxon(self, senses: tuple[int, ...], target: _Class) -> str | None:
+    def _by_taxon(self, senses: list[int], target: _Class) -> str | None:
         if not target.taxa:
             return None
         for sense in senses:
@@ -157,7 +155,7 @@ class Subcategories:
         )
 
     def _defining_taxa(self, row: int, definition: str) -> set[int]:
-        """Taxa named by "of the family ..." or by a noun before the genus term."""
+        """Return the taxa named by "of the family ..." or by a noun before the genus term."""
         lexname = self._wordnet.lexname(row)
         if lexname not in _NATURAL:
             return set()
@@ -175,7 +173,7 @@ class Subcategories:
         return [row for row in rows if self._wordnet.is_taxon(row)]
 
     def _read_groups(self, sense: int) -> frozenset[int]:
-        """Every taxon a sense belongs to, by membership, by its hypernyms and by their glosses."""
+        """Return all taxa of a sense, by membership, by its hypernyms and by their glosses."""
         if self._wordnet.lexname(sense) not in _NATURAL:
             return frozenset()
         kinds = [r for r in self._wordnet.chains(sense) if self._wordnet.lexname(r) in _NATURAL]

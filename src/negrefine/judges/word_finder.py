@@ -1,14 +1,17 @@
-"""Finding words and class names in WordNet although they are written differently there."""
+"""Finding words and class names in WordNet when they are spelled differently there."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from negrefine.judges.definitions import word_set
-from negrefine.labels.wordnet import WordNet
 
-# Files whose members can be seen in a picture: a class name means one of these where it can.
+if TYPE_CHECKING:
+    from negrefine.labels.wordnet import WordNet
+
+# Lexicographer files whose members can be seen in an image. Class names mean these where possible.
 DEPICTABLE = word_set(
     "noun.animal noun.artifact noun.body noun.food noun.object noun.person noun.phenomenon "
     "noun.plant noun.shape noun.substance"
@@ -30,10 +33,10 @@ _PLURALS = (
 
 
 class WordFinder:
-    """Rows of the noun synsets that a word or a class name may mean."""
+    """Finds the rows of the noun synsets that a word or a class name may mean."""
 
     def __init__(self, wordnet: WordNet) -> None:
-        """Index the words that NegFilter's cleaning changes or that are spelled in several ways."""
+        """Index the words that NegFilter's cleaning changes or that have several spellings."""
         self._wordnet = wordnet
         self._respelled: dict[str, str] = {}
         for word in wordnet.words():
@@ -41,26 +44,28 @@ class WordFinder:
                 self._respelled.setdefault(_spelling(word), word)
 
     def word(self, word: str) -> str | None:
-        """Return the lower-cased lemma that a word is, or None: "birds nest" is "bird's nest"."""
+        """Return the lower-cased lemma of a word, or None: "bird's nest" for "birds nest"."""
         for spelling in (word.lower().replace("_", " "), word.lower().strip()):
             if self._wordnet.rows(spelling, pos="noun"):
                 return spelling
         respelled = self._respelled.get(_spelling(word))
         return respelled if respelled and self._wordnet.rows(respelled, pos="noun") else None
 
+    def senses(self, word: str) -> list[int]:
+        """Return the noun senses of a word, commonest first."""
+        lemma = self.word(word)
+        return [] if lemma is None else self._wordnet.rows(lemma, pos="noun")
+
     def rows(self, word: str) -> list[int]:
         """Return the noun senses of a word or else of its singular, commonest first."""
-        for form in (word, *_singulars(word)):
-            if (found := self.word(form)) is not None:
-                return self._wordnet.rows(found, pos="noun")
-        return []
+        return next(filter(None, map(self.senses, (word, *_singulars(word)))), [])
 
     def class_rows(self, name: str) -> list[int]:
-        """Return the senses a class name may have, depictable ones only where there are any.
+        """Return the senses a class name may have; only depictable ones if there are any.
 
         "crane bird" is the crane that is a bird, "impala (antelope)" the impala that is an
-        antelope, "gas mask or respirator" either. A name that is only a kind of something WordNet
-        knows ("toy store") has no senses: its general word would be another class.
+        antelope, "gas mask or respirator" either. A name that is only a kind of something in
+        WordNet ("toy store") has no senses: its general word would be another class.
         """
         rows = list(dict.fromkeys(row for part in _parts(name) for row in self._part(*part)))
         depictable = [row for row in rows if self._wordnet.lexname(row) in DEPICTABLE]
@@ -94,7 +99,7 @@ def _parts(name: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _spelling(word: str) -> str:
-    """Reduce a word to its letters: "half-track", "half track" and "halftrack" share them."""
+    """Return the letters alone, which "half-track", "half track" and "halftrack" share."""
     return "".join(filter(str.isalpha, word.lower()))
 
 

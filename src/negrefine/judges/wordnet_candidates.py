@@ -1,4 +1,4 @@
-"""Class names worth asking about because WordNet, and not an encoder, connects them to a word."""
+"""Class names worth asking about because WordNet, not an encoder, relates them to a word."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Iterator, Sequence
 from negrefine.judges.word_finder import WordFinder
 from negrefine.labels.wordnet import WordNet
 
-# Hardly a class name is longer.
+# Hardly any class name has more words.
 _LONGEST_NAME = 4
 _WORD = re.compile(r"[\w'-]+")
 
 
 class WordNetCandidates:
-    """Class names among the hypernyms of a word or in the glosses of its senses.
+    """Finds class names among the hypernyms of a word or in the glosses of its senses.
 
-    The published candidates are neighbours of bare words in an encoder, where a word's true
-    hypernym is often missing ("external carotid artery" is near "matchstick").
+    The published candidates are a bare word's neighbours in an encoder, which often lack the
+    word's true hypernym ("external carotid artery" is near "matchstick").
     """
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        """Look up what the class names may mean in the shipped WordNet."""
+        """Look up the senses of the class names in the bundled WordNet."""
         self._wordnet = WordNet.load()
         self._finder = WordFinder(self._wordnet)
         self._by_row: dict[int, list[str]] = {}
@@ -34,10 +34,10 @@ class WordNetCandidates:
     def __call__(self, text: str) -> list[str]:
         """Return class names: hypernyms from near to far, then those in glosses, each once.
 
-        A phrase that WordNet does not hold ("gooey pattern") is looked up by its last word.
+        A phrase that is not in WordNet ("gooey pattern") is looked up by its last word.
         """
-        lemma = self._finder.word(text) or self._finder.word(text.strip().rpartition(" ")[2])
-        rows = [] if lemma is None else self._wordnet.rows(lemma, pos="noun")
+        last_word = text.strip().rpartition(" ")[2]
+        rows = self._finder.senses(text) or self._finder.senses(last_word)
         found: dict[str, None] = {}
         for row in rows:
             for above in self._wordnet.chains(row):
@@ -53,7 +53,7 @@ class WordNetCandidates:
 def with_wordnet_candidates(
     texts: Sequence[str], candidates: Sequence[Sequence[str]], class_names: Sequence[str]
 ) -> list[list[str]]:
-    """Return for each text its class names by WordNet, then its other candidates."""
+    """Return for each text its class names by WordNet, then its given candidates."""
     lookup = WordNetCandidates(class_names)
     return [
         list(dict.fromkeys((*lookup(text), *names)))

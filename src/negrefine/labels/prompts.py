@@ -79,135 +79,15 @@ def check_template(kind: str, template: str) -> None:
         raise InputError(f"The {kind} {template!r} must contain '{{}}' exactly once.")
 
 
-MCM_PROMPTS = Prompts(class_name=("a photo of a {}",))
+_PUBLISHED = json.loads((Path(__file__).parent / "data" / "prompts.json").read_text("utf-8"))
 
-NEGLABEL_PROMPTS = Prompts(
-    class_name=("the nice {}",), noun=("the nice {}",), adjective=("This is a {} photo",)
-)
-
-_CSP_NOUN = (
-    "a close-up photo of the nice {}.",
-    "a photo with the nice {}.",
-    "a good photo with the nice {}.",
-    "a photo of the nice {}.",
-    "{}",
-    "the {}",
-    "the good {}",
-    "the nice {}",
-)
-_CSP_ADJECTIVE = (
-    "{}",
-    "a nice photo of {}",
-    "a good photo of {}",
-    "a close-up photo of {}",
-)
-_SKETCH_NOUN = ("a sketch of a {}", "a sketch of the {}", *_CSP_NOUN)
-
-CSP_PROMPTS = Prompts(class_name=_CSP_NOUN, noun=_CSP_NOUN, adjective=_CSP_ADJECTIVE)
+MCM_PROMPTS = Prompts(**_PUBLISHED["mcm"])
+NEGLABEL_PROMPTS = Prompts(**_PUBLISHED["neglabel"])
+CSP_PROMPTS = Prompts(**_PUBLISHED["csp"])
 """Used by CSP and NegRefine."""
-
-CSP_SKETCH_PROMPTS = Prompts(class_name=_SKETCH_NOUN, noun=_SKETCH_NOUN, adjective=_CSP_ADJECTIVE)
+CSP_SKETCH_PROMPTS = Prompts(**_PUBLISHED["csp-sketch"])
 """CSP and NegRefine on ImageNet-Sketch."""
-
-SUPERCLASS_TEMPLATES = (
-    "{} environment",
-    "{} space",
-    "{} object",
-    "{} scene",
-    "{} place",
-    "{} item",
-    "{} area",
-    "{} view",
-    "{} thing",
-    "{} pattern",
-    "{} structure",
-    "{} landscape",
-    "{} vista",
-    "{} creature",
-)
+CLIPN_PROMPTS = Prompts(**_PUBLISHED["clipn"])
+"""64 frames with "of" and the same with "with", quotes and two stray commas as published."""
+SUPERCLASS_TEMPLATES: tuple[str, ...] = tuple(_PUBLISHED["superclasses"])
 """CSP's conjugated semantic pool: an adjective with one of 14 superclasses."""
-
-
-_CLIPN_FRAMES = (
-    "a bad photo of a {}.",
-    "a photo of many {}.",
-    "a sculpture of a {}.",
-    "a low resolution photo of the {}.",
-    "a rendering of a {}.",
-    "graffiti of a {}.",
-    "a bad photo of the {}.",
-    "a cropped photo of the {}.",
-    "a tattoo of a {}.",
-    "a bright photo of a {}.",
-    "a photo of a clean {}.",
-    "a photo of a dirty {}.",
-    "a dark photo of the {}.",
-    "a drawing of a {}.",
-    "a photo of my {}.",
-    "a photo of the cool {}.",
-    "a close-up photo of a {}.",
-    "a black and white photo of the {}.",
-    "a painting of the {}.",
-    "a painting of a {}.",
-    "a pixelated photo of the {}.",
-    "a sculpture of the {}.",
-    "a bright photo of the {}.",
-    "a cropped photo of a {}.",
-    "a photo of the dirty {}.",
-    "a jpeg corrupted photo of a {}.",
-    "a blurry photo of the {}.",
-    "a photo of the {}.",
-    "a good photo of the {}.",
-    "a rendering of the {}.",
-    "a {} in a video game.",
-    "a photo of one {}.",
-    "a doodle of a {}.",
-    "a close-up photo of the {}.",
-    "a photo of a {}.",
-    "the {} in a video game.",
-    "a sketch of a {}.",
-    "a doodle of the {}.",
-    "a low resolution photo of a {}.",
-    "a rendition of the {}.",
-    "a photo of the clean {}.",
-    "a photo of a large {}.",
-    "a rendition of a {}.",
-    "a photo of a nice {}.",
-    "a photo of a weird {}.",
-    "a blurry photo of a {}.",
-    "art of a {}.",
-    "a sketch of the {}.",
-    "a pixelated photo of a {}.",
-    "itap of the {}.",
-    "a jpeg corrupted photo of the {}.",
-    "a good photo of a {}.",
-    "a photo of the nice {}.",
-    "a photo of the small {}.",
-    "a photo of the weird {}.",
-    "a drawing of the {}.",
-    "a photo of the large {}.",
-    "a black and white photo of a {}.",
-    "a dark photo of a {}.",
-    "itap of a {}.",
-    "graffiti of the {}.",
-    "a photo of a cool {}.",
-    "a photo of a small {}.",
-    "a tattoo of the {}.",
-)
-
-
-def _with_frame(frame: str) -> str:
-    return frame.replace(" of ", " with ").replace(" in a video", " appearing in a video")
-
-
-def _quoted(frame: str) -> str:
-    """Quote a frame: the official file does, and its quotes are encoded with the prompt."""
-    comma = "," if frame in {"a photo of a {}.", "a photo with a {}."} else ""
-    return f"'{frame}'{comma}"
-
-
-CLIPN_PROMPTS = Prompts(
-    class_name=tuple(_quoted(frame) for frame in (*_CLIPN_FRAMES, *map(_with_frame, _CLIPN_FRAMES)))
-)
-"""CLIPN (arXiv 2308.12213): 64 frames with "of" and the same with "with", quotes and two stray
-commas as published."""

@@ -1,0 +1,54 @@
+"""Reading yes or no from replies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from negrefine.judges.base import Answer
+from negrefine.judges.chat_reply import read_reply
+
+
+@pytest.mark.parametrize(
+    ("text", "yes"),
+    [
+        ("Yes", True),
+        (" no.", False),
+        ("**No**, because", False),
+        ('"Yes, it is."', True),
+        ("<think>No? Yes!\n</think>\n\nNo", False),
+        ("<think>never ends: yes", None),
+        ("Yes and no.", None),
+        ("Nothing", None),
+        ("Yesterday", None),
+        ("_Yes_", True),
+        ("__No__", False),
+        ("Yes/No", None),
+        ("No wait, let me think.\n</think>\n\nYes", True),
+        ("The answer is yes", None),
+        ("", None),
+    ],
+)
+def test_reads_replies(text: str, yes: bool | None) -> None:
+    answer = read_reply(text)
+    assert (None if answer is None else answer.yes) is yes
+
+
+def test_probabilities_change_the_confidence_but_not_the_answer() -> None:
+    shares = {"Yes": 0.4, "No": 0.3, "no": 0.25}
+    sure = read_reply("Yes", [(word, float(np.log(p))) for word, p in shares.items()])
+    assert sure is not None
+    assert sure.yes is True
+    assert sure.confidence == pytest.approx(0.4 / 0.95)
+    assert read_reply("Yes and no", [("Yes", -0.01)]) is None
+
+
+@pytest.mark.parametrize("odd", [1000.0, float("inf"), float("nan")])
+def test_impossible_probabilities_do_not_count(odd: float) -> None:
+    assert read_reply("Yes", [("Yes", odd)]) == Answer(True, "replied 'Yes'")
+
+
+def test_improbable_words_do_not_count() -> None:
+    alternatives = [("The", float(np.log(0.7))), ("Yes", float(np.log(0.3)))]
+    assert read_reply("The answer is unclear", alternatives) is None
+    assert read_reply("No", alternatives) == Answer(False, "replied 'No'")

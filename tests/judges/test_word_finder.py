@@ -1,0 +1,30 @@
+"""Finding words and class names in WordNet."""
+
+from __future__ import annotations
+
+import pytest
+
+from negrefine.judges.word_finder import WordFinder
+from negrefine.labels.wordnet import WordNet
+
+
+@pytest.mark.parametrize(
+    ("name", "definition"),
+    [
+        ("crane bird", "large long-necked wading bird"),
+        ("impala (antelope)", "African antelope"),
+        ("common sorrel horse", "a horse of a brownish orange"),
+        ("ram (adult male sheep)", "uncastrated adult male sheep"),
+        ("half-track", "a motor vehicle"),
+    ],
+)
+def test_class_names_find_their_meaning(name, definition):
+    wordnet = WordNet.load()
+    rows = WordFinder(wordnet).class_rows(name)
+    assert wordnet.synset(rows[0]).definition.startswith(definition)
+
+
+def test_class_names_that_only_narrow_a_known_word_mean_nothing():
+    finder = WordFinder(WordNet.load())
+    assert finder.class_rows("toy store") == []
+    assert finder.class_rows("Treeing Walker Coonhound") == []
