@@ -53,17 +53,17 @@ TEN = (
 
 
 @pytest.mark.parametrize(("name", "size"), SIZES.items())
-def test_class_lists_have_their_size_and_no_blemish(name: str, size: int) -> None:
+def test_class_lists_have_their_size_and_clean_names(name: str, size: int) -> None:
     names = class_list(name)
     assert len(names) == size
-    assert all(each and each == each.strip() and "_" not in each for each in names)
+    assert all(n and n == n.strip() and "_" not in n for n in names)
 
 
 def test_every_class_list_is_covered() -> None:
     assert set(list_class_lists()) == set(SIZES)
 
 
-def test_imagenet_holds_two_names_twice_and_tells_cranes_and_swimsuits_apart() -> None:
+def test_imagenet_has_two_names_twice_and_distinguishes_cranes_and_swimsuits() -> None:
     names = class_list("imagenet-1k")
     assert len(set(names)) == 998
     assert [i for i, name in enumerate(names) if name == "missile"] == [657, 744]
@@ -74,7 +74,7 @@ def test_imagenet_holds_two_names_twice_and_tells_cranes_and_swimsuits_apart() -
     assert class_list("imagenet-v2") == class_list("imagenet-sketch") == names
 
 
-def test_wordnet_ids_stand_at_their_class_numbers() -> None:
+def test_wordnet_ids_are_in_the_order_of_class_numbers() -> None:
     ids = wordnet_ids("imagenet-1k")
     assert ids is not None
     assert ids == sorted(ids)
@@ -121,11 +121,11 @@ def test_official_names_of_imagenet_are_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [("imagenet-a", "first space"), ("imagenet-r", "67 of the 200"), ("pets", "spelling")],
 )
-def test_official_lists_that_are_not_known_are_not_invented(name: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_official_lists_that_are_not_known_are_not_invented(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         class_list(name, names="official")
 
 
@@ -152,7 +152,7 @@ def test_official_words_left_for_mining_are_as_many_as_published(shared: Path) -
     assert {name: mined(class_list(name, names="official")) for name in published} == published
 
 
-def test_unknown_names_list_near_ones() -> None:
+def test_unknown_names_list_similar_ones() -> None:
     with pytest.raises(InputError, match=r"did you mean .*food-101"):
         class_list("food-11")
     with pytest.raises(InputError, match=r"no benchmark 'imagnet-1k'.*did you mean .*imagenet-1k"):
@@ -162,7 +162,7 @@ def test_unknown_names_list_near_ones() -> None:
     assert load_benchmark("ImageNet_1K") == load_benchmark("imagenet-1k")
 
 
-def test_sources_file_names_every_list_and_the_shipped_bytes() -> None:
+def test_sources_file_lists_every_class_list_and_its_checksum() -> None:
     text = (data_directory() / "SOURCES.md").read_text(encoding="utf-8")
     for file in (data_directory() / "classes").iterdir():
         assert file.name in text
@@ -175,7 +175,7 @@ def test_sources_file_names_every_list_and_the_shipped_bytes() -> None:
 # The catalogue
 
 
-def test_benchmarks_refer_to_sets_with_everything_a_reader_needs() -> None:
+def test_every_set_of_a_benchmark_is_described() -> None:
     assert list_benchmarks()[0] == "imagenet-1k"
     for name in list_benchmarks():
         benchmark = load_benchmark(name)

@@ -27,7 +27,7 @@ def by_name(findings: Iterable[Finding]) -> dict[str, Finding]:
 
 @pytest.fixture(scope="module")
 def imagenet_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ImageNet's validation folders, as empty files, of ImageNet-10, -20 and -99 alone."""
+    """ImageNet's validation folders with empty files, only those of ImageNet-10, -20 and -99."""
     root = tmp_path_factory.mktemp("imagenet")
     wnids = {w for n in (10, 20, 99) for w in wordnet_ids(f"imagenet-{n}") or []}
     for wnid in wnids:
@@ -45,7 +45,7 @@ def test_a_complete_benchmark_is_ok(imagenet_root: Path) -> None:
     assert all(f.ok and not f.problem and not f.remedy for f in findings)
 
 
-def test_all_of_imagenet_is_incomplete_then(imagenet_root: Path) -> None:
+def test_all_of_imagenet_is_then_incomplete(imagenet_root: Path) -> None:
     (finding,) = check(load_benchmark("imagenet-1k"), imagenet_root)[:1]
     assert (finding.status, finding.found) == ("incomplete", 127 * 50)
     assert "6,350 images instead of 50,000" in finding.problem
@@ -54,7 +54,7 @@ def test_all_of_imagenet_is_incomplete_then(imagenet_root: Path) -> None:
     )
 
 
-def test_missing_sets_say_where_they_go_and_where_they_are_had(imagenet_root: Path) -> None:
+def test_missing_sets_say_where_to_get_and_where_to_put_them(imagenet_root: Path) -> None:
     findings = by_name(check(load_benchmark("imagenet-1k"), imagenet_root))
     ninco = findings["ninco"]
     assert (ninco.status, ninco.found, ninco.folder) == ("missing", 0, None)
@@ -83,7 +83,7 @@ def test_both_published_counts_of_ninco_are_right(tmp_path: Path, images: int) -
     assert by_name(check(benchmark, tmp_path))["ninco"].ok
 
 
-def test_wrong_layouts_are_told_from_missing_sets(tmp_path: Path) -> None:
+def test_wrong_layouts_are_distinguished_from_missing_sets(tmp_path: Path) -> None:
     fill(tmp_path / "ImageNet" / "val", 5)
     (tmp_path / "iNaturalist").mkdir()
     (tmp_path / "iNaturalist" / "readme.txt").touch()
@@ -95,7 +95,7 @@ def test_wrong_layouts_are_told_from_missing_sets(tmp_path: Path) -> None:
     assert findings["clean"].status == "missing"
 
 
-def test_a_set_may_lie_elsewhere(tmp_path: Path) -> None:
+def test_a_set_may_be_outside_the_root(tmp_path: Path) -> None:
     fill(tmp_path / "elsewhere" / "n04552348", 2)
     fill(tmp_path / "odd", 3)
     benchmark = load_benchmark("imagenet-10").with_ood(["sun"])
@@ -110,7 +110,7 @@ def test_a_set_may_lie_elsewhere(tmp_path: Path) -> None:
         check(benchmark)
 
 
-def test_the_demo_is_always_there() -> None:
+def test_the_demo_is_always_complete() -> None:
     findings = check(load_benchmark("demo"))
     assert all(finding.ok for finding in findings)
     assert sum(finding.found for finding in findings) == len(demo_images())

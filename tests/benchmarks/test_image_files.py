@@ -63,7 +63,7 @@ def test_true_classes_from_names(
     assert found.labels == labels
 
 
-def test_waterbirds_take_their_classes_from_the_metadata(tmp_path: Path) -> None:
+def test_classes_of_waterbirds_come_from_the_metadata(tmp_path: Path) -> None:
     folder = tmp_path / "waterbird_complete95_forest2water2"
     for file in ("001.A/a.jpg", "001.A/b.jpg", "002.B/c.jpg"):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ def published(table: str, method: str, ood_set: str, metric: str) -> float:
 
 
 def test_published_averages_are_the_means_of_the_published_sets() -> None:
-    """The tables were typed in; a slip would show in a mean."""
+    """The tables were typed by hand; a typing error would show in a mean."""
     for method in ("mcm", "glmcm", "clipn", "neglabel", "csp", "negrefine"):
         sets = ("inaturalist", "openimage-o", "clean", "ninco")
         mean = np.mean([published("main", method, name, "auroc") for name in sets])
@@ -81,7 +81,7 @@ def test_no_mean_is_taken_over_fewer_sets_than_published() -> None:
         compare_with_published(evaluation, set(), ["all"])
 
 
-def test_reasons_go_when_the_run_is_like_the_published_one() -> None:
+def test_reasons_disappear_when_the_run_matches_the_published_one() -> None:
     evaluation = evaluation_of(FOUR)
 
     def reasons(facts: set[str], table: str = "main") -> set[str]:
@@ -101,7 +101,7 @@ def test_reasons_go_when_the_run_is_like_the_published_one() -> None:
     )
 
 
-def test_reports_name_each_reason_once_and_hold_every_number() -> None:
+def test_reports_give_each_reason_once_and_every_number() -> None:
     evaluation = evaluation_of(FOUR)
     cells = compare_with_published(evaluation, {"seed 0"})
     page = as_markdown(cells, ["Not comparable: a test."])

@@ -38,13 +38,13 @@ def scores_of(name: str, scores: list[float], groups: list[str]) -> SetScores:
     )
 
 
-def test_group_means_weigh_classes_alike() -> None:
+def test_group_means_weight_classes_equally() -> None:
     nan = float("nan")
     known = [0.9, 0.8, 0.7, 0.6]
-    # Class "a" (three images) is perfectly told apart, class "b" (one image) half.
-    strange = [0.1, 0.1, 0.1, 0.75, nan, nan]
+    # Class "a" (three images) is detected perfectly, class "b" (one image) by half.
+    ood = [0.1, 0.1, 0.1, 0.75, nan, nan]
     id_set = scores_of("ID", [*known, nan], [""] * 5)
-    ninco = scores_of("NINCO", strange, ["a", "a", "a", "b", "b", "c"])
+    ninco = scores_of("NINCO", ood, ["a", "a", "a", "b", "b", "c"])
     evaluation = Evaluation(Path(), "", ["a"], ["negrefine"], id_set, [ninco], [], [], None, {}, {})
     (row,) = group_means(evaluation, "NINCO")
     assert row.n_groups == 2
@@ -60,7 +60,7 @@ def test_group_means_weigh_classes_alike() -> None:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few drawings in folders laid out like the real data sets."""
+    """A few drawings in folders with the layouts of the real data sets."""
     top = tmp_path_factory.mktemp("data")
     pictures: dict[str, list[Path]] = {}
     for image in demo_images():
@@ -85,7 +85,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def words_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough words of WordNet to fill a hundred groups."""
+    """Enough words of WordNet for a hundred groups."""
     entries = Lexicon.wordnet(min_frequency=1).entries
     nouns = [e for e in entries if e.lexname == "noun.artifact"][:700]
     adjectives = [e for e in entries if e.pos == "adj"][:100]
@@ -134,7 +134,7 @@ def test_check_loads_no_model() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
 
 
-def test_incomplete_images_stop_a_run_before_anything_is_loaded(root: Path, tmp_path: Path) -> None:
+def test_incomplete_images_stop_a_run_before_a_model_is_loaded(root: Path, tmp_path: Path) -> None:
     for command in (("benchmark", "run", "imagenet-1k"), ("reproduce",)):
         result = negrefine(
             *command, "--data", root, "--encoder", tmp_path / "no-model", "--out", tmp_path / "out"
@@ -160,13 +160,13 @@ def test_run_on_folders_like_the_real_ones(root: Path, words_file: Path, tmp_pat
     rows = {row["method"]: row for row in content["group_means"]}
     assert set(rows) == {"mcm", "csp"}
 
-    # The same numbers, taken by hand.
+    # The same numbers, computed directly.
     encoder = load_encoder("builtin", device="cpu")
     names = class_list("imagenet-1k")
     detector = MCM(encoder).fit(names)
-    known = detector.score_samples(sorted((root / "ImageNet").rglob("*.png")))
+    id_scores = detector.score_samples(sorted((root / "ImageNet").rglob("*.png")))
     aurocs = [
-        metrics.auroc(known, detector.score_samples(sorted(folder.glob("*.png"))))
+        metrics.auroc(id_scores, detector.score_samples(sorted(folder.glob("*.png"))))
         for folder in sorted((root / "NINCO" / "NINCO_OOD_classes").iterdir())
     ]
     assert rows["mcm"]["ood_set"] == "NINCO"
@@ -174,7 +174,7 @@ def test_run_on_folders_like_the_real_ones(root: Path, words_file: Path, tmp_pat
     assert rows["mcm"]["auroc"] == pytest.approx(np.mean(aurocs), abs=1e-9)
 
 
-def test_run_the_demo_with_classes_of_ones_own(words_file: Path, tmp_path: Path) -> None:
+def test_run_the_demo_with_other_class_names(words_file: Path, tmp_path: Path) -> None:
     classes = tmp_path / "classes.txt"
     classes.write_text("\n".join(f"{name} drawing" for name in demo_class_names()))
     options = ("--encoder", "builtin", "--device", "cpu", "--methods", "mcm", "--bootstrap", "0")
@@ -232,7 +232,7 @@ MCM_ONLY = ("--methods", "mcm", "--encoder", "builtin", "--out", "x")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("reproduce", "--only", "table7", "--out", "x"), "main, ablation, seed0"),
         (("reproduce", "--methods", "mcm", "--out", "x"), "add negrefine"),
@@ -254,7 +254,7 @@ MCM_ONLY = ("--methods", "mcm", "--encoder", "builtin", "--out", "x")
         ),
     ],
 )
-def test_wrong_usage_is_answered_with_a_sentence(arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_usage_is_reported_in_a_sentence(arguments: tuple[str, ...], message: str) -> None:
     result = negrefine(*arguments)
     assert isinstance(result.exception, InputError)
-    assert said in str(result.exception)
+    assert message in str(result.exception)

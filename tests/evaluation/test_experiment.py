@@ -12,8 +12,10 @@ import torch
 
 from negrefine import MCM, Detector, Lexicon, NegLabel, NegRefine, metrics
 from negrefine.benchmarks.bundled import demo_class_names
+from negrefine.constraints import Whole
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.loading import load_detector
+from negrefine.detectors.parameters import detector, parameter
 from negrefine.encoders import CLIPEncoder
 from negrefine.errors import BundleError, InputError, NotFittedError
 from negrefine.evaluation.experiment import evaluate
@@ -24,39 +26,46 @@ Run = Callable[..., Evaluation]
 Fit = Callable[..., dict[str, Detector]]
 
 
+@detector
 class LargestCosine(Detector):
-    """A detector of a user's own: the largest cosine, or another one by a random draw."""
+    """A detector of a user's own: the largest cosine, plus a number that a seed gives."""
 
     method = "largest-cosine"
-    parts = ("cosine",)
     seed_parameter = "draw"
+    parts = ("cosine",)
 
-    def __init__(self, encoder: Any, prompts: Any = None, draw: int = 0) -> None:
-        self.encoder, self.prompts, self.draw = encoder, prompts, draw
+    draw: int = parameter(0, Whole(0), "Added to the score.")
 
-    def compute_part(self, name: str, images: ImageBlock) -> torch.Tensor:
-        assert name == "cosine"
+    def compute_part(self, name: str, images: ImageBlock) -> torch.Tensor:  # noqa: ARG002
         return images.classes.max(dim=1).values + self.draw
 
 
+@detector
 class WithPatches(LargestCosine):
     """The same on patch features, which are not kept."""
 
     method = "patches"
     uses_patches = True
 
-    def score_feature_parts(self, features: Any, patches: Any = None, **options: Any) -> Any:  # noqa: ARG002
-        assert patches is not None
-        assert len(patches) == len(features)
-        return {"cosine": patches.sum(axis=(1, 2), dtype=np.float64) + self.draw}
+    def compute_part(self, name: str, images: ImageBlock) -> torch.Tensor:  # noqa: ARG002
+        assert images.patches is not None
+        return torch.from_numpy(images.patches).double().sum(dim=(1, 2)) + self.draw
+
+
+@detector
+class SameName(MCM):
+    """Another method that forgot to choose another name."""
+
+    def compute_part(self, name: str, images: ImageBlock) -> torch.Tensor:
+        return -super().compute_part(name, images)
 
 
 def test_numbers(run: Run, fit: Fit, tmp_path: Path) -> None:
     methods = ("mcm", "glmcm", "neglabel", "csp", "negrefine")
     found = run(tmp_path / "out", methods, seeds=(0, 3), with_ablation=True)
-    detectors = [("mcm", 0, fit("mcm")), ("neglabel", 3, fit("neglabel", seed=3))]
+    expected_of = [("mcm", 0, fit("mcm")), ("neglabel", 3, fit("neglabel", seed=3))]
     sets = {image_set.name: image_set for image_set in found.sets}
-    for method, seed, fitted in detectors:
+    for method, seed, fitted in expected_of:
         for image_set in sets.values():
             readable = image_set.readable
             paths = [Path(p) for p, ok in zip(image_set.paths, readable, strict=True) if ok]
@@ -112,17 +121,17 @@ def test_rows_are_any_detectors(
         "../own|\U0001f600": own,
         "mcm": MCM(builtin_encoder).fit(demo_class_names()),
         "patches": WithPatches(builtin_encoder).fit(demo_class_names()),
+        "reversed": SameName(builtin_encoder).fit(demo_class_names()),
     }
     found = run(tmp_path / "out", detectors, seeds=(0, 2))
     assert found.methods == list(detectors)
-    assert [found.title_of(row) for row in found.methods] == [
-        *list(detectors)[:3],
-        "MCM",
-        "patches",
-    ]
+    titles = [found.title_of(row) for row in found.methods]
+    assert titles == [*list(detectors)[:3], "MCM", "patches", "reversed"]
     for row in ("../own|\U0001f600", "patches"):
         by_seed = found.ood_sets[0].scores[row]
         np.testing.assert_allclose(by_seed[2] - by_seed[0], 2)
+    mcm, reversed_mcm = (found.ood_sets[0].scores[row][0] for row in ("mcm", "reversed"))
+    np.testing.assert_array_equal(mcm, -reversed_mcm)
     one, half = (found.ood_sets[0].scores[row][0] for row in found.methods[:2])
     parts = found.ood_sets[0].parts[found.methods[0]]
     np.testing.assert_allclose(one - half, 0.5 * parts["multi_match"], atol=1e-12)
@@ -153,7 +162,7 @@ def test_an_encoder_of_ones_own(folders: Path, own_encoder: Any, tmp_path: Path)
     )
     assert int((~found.id_set.readable).sum()) == 1
     assert "broken.png" in next(error for error in found.id_set.errors if error is not None)
-    assert found.settings["encoder"]["dtype"] is None
+    assert found.settings["encoder"]["dtype"] == ""
     readable = [
         Path(p) for p, e in zip(found.id_set.paths, found.id_set.errors, strict=True) if not e
     ]

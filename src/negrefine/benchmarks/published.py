@@ -180,25 +180,18 @@ def as_json(cells: Sequence[Cell], warnings: Sequence[str], settings: dict[str, 
         "comparable": not warnings,
         "warnings": list(warnings),
         "settings": settings,
-        "sources": {name: tables[name]["source"] for name in _tables(cells)},
+        "sources": {cell.table: tables[cell.table]["source"] for cell in cells},
         "cells": [asdict(cell) | {"difference": cell.difference} for cell in cells],
         "reasons": {key: reason_texts()[key] for key in _reason_numbers(cells)},
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def _tables(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Return table name to cells."""
-    tables: dict[str, list[Cell]] = {}
-    for cell in cells:
-        tables.setdefault(cell.table, []).append(cell)
-    return tables
-
-
 def _text_tables(cells: Sequence[Cell]) -> Iterator[tuple[str, str, str, list[list[str]]]]:
     """Yield title, source, the reasons that hold for every measured number, and rows of text."""
     numbers = _reason_numbers(cells)
-    for name, members in _tables(cells).items():
+    for name in dict.fromkeys(cell.table for cell in cells):
+        members = [cell for cell in cells if cell.table == name]
         content = _published("tables")[name]
         measured = [set(cell.reasons) for cell in members if cell.measured is not None]
         shared = set.intersection(*measured) if measured else set()

@@ -60,19 +60,6 @@ class GroupMean:
     fpr95: float
 
 
-@dataclass(frozen=True)
-class BenchmarkRun:
-    """A finished run.
-
-    Attributes:
-        evaluation: The results; its directory also contains benchmark.json.
-        group_means: Means over the classes of the OOD sets whose authors report these (NINCO).
-    """
-
-    evaluation: Evaluation
-    group_means: list[GroupMean]
-
-
 def make_ready(
     benchmark: Benchmark,
     root: Path | None = None,
@@ -144,7 +131,7 @@ def run_benchmark(
     n_bootstrap: int = 1000,
     batch_size: int = 64,
     progress: bool = False,
-) -> BenchmarkRun:
+) -> tuple[Evaluation, list[GroupMean]]:
     """Evaluate detectors on a benchmark.
 
     Args:
@@ -153,6 +140,10 @@ def run_benchmark(
             `Benchmark.parameters` gives.
         out: Gets everything that `evaluate` writes, and benchmark.json.
         ablation: As for `evaluate`, like all arguments that follow.
+
+    Returns:
+        The results, and the means over the classes of the OOD sets whose authors report these
+        (NINCO).
 
     Raises:
         InputError: As for `evaluate`.
@@ -188,7 +179,7 @@ def run_benchmark(
         "group_means": [asdict(row) for row in means],
     }
     write_text(out / "benchmark.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    return BenchmarkRun(evaluation, means)
+    return evaluation, means
 
 
 def group_means(evaluation: Evaluation, ood_set: str) -> list[GroupMean]:

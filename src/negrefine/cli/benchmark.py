@@ -137,26 +137,20 @@ def run_benchmark(
     check_evaluation(out, ready.ood_names, run.seeds)
     warn(*ready.warnings)
     encoder = new.load()
-    finished = run.evaluate(
+    evaluation, means = run.evaluate(
         encoder, class_names, out, partial(runs.run_benchmark, ready), chosen.parameters
     )
-    if finished.group_means:
+    if means:
         print_table(
             ["method", "set", "classes", "AUROC", "FPR95"],
             [
-                (
-                    row.method,
-                    row.ood_set,
-                    str(row.n_groups),
-                    percent(row.auroc),
-                    percent(row.fpr95),
-                )
-                for row in finished.group_means
+                (m.method, m.ood_set, str(m.n_groups), percent(m.auroc), percent(m.fpr95))
+                for m in means
             ],
             title="Means over the classes of an OOD set (percent)",
             caption="As the set's authors report it; the tables above pool all images.",
         )
-    run.write_results(finished.evaluation, encoder)
+    run.write_results(evaluation, encoder)
 
 
 def _choose(name: str, ood: str | None) -> Benchmark:
@@ -171,14 +165,8 @@ def _show_findings(chosen: Benchmark, findings: list[Finding]) -> None:
     print_table(
         ["set", "state", "images", "published", "folder"],
         [
-            (
-                image_set.title,
-                finding.status,
-                _count(finding.found),
-                _count(finding.expected),
-                str(finding.folder or ""),
-            )
-            for image_set, finding in zip(chosen.sets, findings, strict=True)
+            (s.title, f.status, _count(f.found), _count(f.expected), str(f.folder or ""))
+            for s, f in zip(chosen.sets, findings, strict=True)
         ],
         title=f"{chosen.name}: {chosen.title}",
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def demo(
-    out: Path = option(Path("demo-results"), "Where to write the detector and the results.", "DIR"),
+    out: Path = option(Path("demo-results"), "Folder for the detector and the results.", "DIR"),
     full: bool = option(
         False, "Mine all of WordNet instead of its common words (minutes).", name="--full"
     ),
@@ -46,7 +46,8 @@ def demo(
             f"{explanation.summary()}"
         )
     typer.echo(f"\n{CAVEAT}")
-    typer.echo(f"Results: {out / 'results.csv'}, {out / 'scores'}; detector: {out / 'detector'}")
+    results = ", ".join(str(out / name) for name in ("results.csv", "examples.json", "scores"))
+    typer.echo(f"Results: {results}; detector: {out / 'detector'}")
     # "make demo" installs into an environment that is not on the search path.
     command = "negrefine" if shutil.which("negrefine") else sys.argv[0]
     typer.echo(f"Next: {command} explain {out / 'detector'} YOUR_PICTURE.png")

@@ -10,7 +10,8 @@ import typer
 from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import ANSWERS
 from negrefine.errors import InputError
-from negrefine.judges.store import AnswerStore
+from negrefine.judges.replay import as_official_log, read_official_log
+from negrefine.judges.store import AnswerStore, as_json_lines, read_json_lines
 
 judge_cache = typer.Typer(
     name="judge-cache",
@@ -45,10 +46,6 @@ def export_answers(
     answers: Path | None = ANSWERS,
 ) -> None:
     """Write stored answers to a file."""
-    from negrefine.files import write_text
-    from negrefine.judges.replay import as_official_log
-    from negrefine.judges.store import as_json_lines
-
     store = AnswerStore(answers)
     chosen = list(store)
     if judge is not None or file_format is Format.OFFICIAL:
@@ -59,6 +56,8 @@ def export_answers(
     if str(out) == "-":
         typer.echo(text, nl=False)
         return
+    from negrefine.files import write_text
+
     write_text(out, text)
     typer.echo(f"Wrote {len(chosen)} answers to {out}.", err=True)
 
@@ -76,9 +75,6 @@ def import_answers(
     answers: Path | None = ANSWERS,
 ) -> None:
     """Read answers from files; those that are stored already stay as they are."""
-    from negrefine.judges.replay import read_official_log
-    from negrefine.judges.store import read_json_lines
-
     if judge is not None and file_format is Format.JSONL:
         raise InputError(
             "--judge has no effect on JSONL files, which name it in every line: leave it out."

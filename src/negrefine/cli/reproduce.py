@@ -82,13 +82,13 @@ def reproduce(
     warn(*warnings)
     # The published runs did not turn photographs upright.
     encoder = new.load(exif_orientation=False)
-    finished = replace(run, ablation="ablation" in tables).evaluate(
+    evaluation, _ = replace(run, ablation="ablation" in tables).evaluate(
         encoder,
         benchmark_class_names(ready.benchmark, "official"),
         out,
         partial(run_benchmark, ready),
     )
-    run.write_results(finished.evaluation, encoder)
+    run.write_results(evaluation, encoder)
     states = {
         "incomplete": bool(ready.warnings),
         "other encoder": new.encoder != PAPERS_ENCODER,
@@ -101,8 +101,8 @@ def reproduce(
         "seed 0": run.seeds == [0],
     }
     facts = {fact for fact, is_true in states.items() if is_true}
-    cells = published.compare_with_published(finished.evaluation, facts, tables)
-    content = published.as_json(cells, warnings, finished.evaluation.settings)
+    cells = published.compare_with_published(evaluation, facts, tables)
+    content = published.as_json(cells, warnings, evaluation.settings)
     write_text(out / "reproduce.json", content)
     write_text(out / "reproduce.md", published.as_markdown(cells, warnings))
     print_tables(published.rich_tables(cells))

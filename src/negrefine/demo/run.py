@@ -59,8 +59,8 @@ def run_demo(
         say: Called with a line before each step.
         progress: Draw progress bars on a terminal.
     """
-    ready = make_ready(load_benchmark("demo"))
     check_target(out / "detector")
+    ready = make_ready(load_benchmark("demo"))
     check_evaluation(out, ready.ood_names, (0,))
     class_names = demo_class_names()
     encoder = load_encoder("builtin")
@@ -68,7 +68,7 @@ def run_demo(
     detector = NegRefine(encoder, lexicon=Lexicon.wordnet(min_frequency=min_frequency))
     detector.fit(class_names, progress=progress)
     say("Scoring with and without NegFilter and S_MM")
-    finished = run_benchmark(
+    evaluation, _ = run_benchmark(
         ready,
         {"mcm": MCM(encoder).fit(class_names)},
         out=out,
@@ -83,13 +83,11 @@ def run_demo(
     shown = _choose([image for image in images if image not in calibration])
     explanations = [detector.explain(image.path) for image in shown]
     examples = list(zip(shown, explanations, strict=True))
-    content = {
-        "caveat": CAVEAT,
-        "examples": [{"file": image.path.name, **e.as_dict()} for image, e in examples],
-    }
+    described = [{"file": image.path.name, **example.as_dict()} for image, example in examples]
+    content = {"caveat": CAVEAT, "examples": described}
     write_text(out / "examples.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    write_tables(finished.evaluation)
-    return DemoResult(finished.evaluation, examples, len(calibration))
+    write_tables(evaluation)
+    return DemoResult(evaluation, examples, len(calibration))
 
 
 def _choose(images: Sequence[DemoImage]) -> list[DemoImage]:

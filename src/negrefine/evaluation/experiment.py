@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from negrefine.detectors import Detector
 from negrefine.detectors.saved_parameters import encode_parameter
-from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError, NotFittedError
 from negrefine.evaluation.images import ImageSet
 from negrefine.evaluation.measure import measure, measure_accuracy
@@ -31,7 +31,7 @@ from negrefine.evaluation.results import (
     save_evaluation,
     set_directory,
 )
-from negrefine.evaluation.store import FeatureBlock, Parts, Scorer, SetStore
+from negrefine.evaluation.store import Block, Parts, Scorer, SetStore
 from negrefine.files import storable
 
 # Components that do not depend on a detector's seed: S_MM, which takes by far the longest.
@@ -114,11 +114,13 @@ def evaluate(
         detector.save(saved[row])
     scorers = {row: _scorers_by_seed(detector, seeds) for row, detector in detectors.items()}
     scorers |= {row: _scorers_by_seed(detector, ()) for row, detector in (ablation or {}).items()}
+    used = [s for by_seed in scorers.values() for wanted in by_seed.values() for s in wanted]
+    on_patches = {s.identity: s for s in used if s.detector.uses_patches}
     scored = []
     for number, (name, image_set) in enumerate(image_sets.items()):
         folder = set_directory(number, name)
         store = SetStore(out / "features" / folder, out / "parts" / folder, name, progress)
-        blocks = store.encode(first.encoder, image_set.paths, _on_patches(scorers), batch_size)
+        blocks = store.encode(first.encoder, image_set.paths, list(on_patches.values()), batch_size)
         scored.append(_score_set(name, image_set, store, blocks, scorers, first.class_features_))
     id_set, *ood_sets = scored
     evaluation = Evaluation(
@@ -132,7 +134,12 @@ def evaluate(
         ablation=[row for name in ablation or {} for row in _measure(name, scored, n_bootstrap)],
         accuracy=_accuracy(id_set, n_bootstrap),
         settings={
-            "encoder": _encoder_facts(first.encoder),
+            "encoder": {
+                "name": first.encoder.name,
+                "fingerprint": first.encoder.fingerprint,
+                "options": first.encoder.options,
+                "dtype": str(getattr(first.encoder, "dtype", "")),
+            },
             "methods": {row: _parameters(detector) for row, detector in detectors.items()},
             "seeds": list(seeds),
             "n_bootstrap": n_bootstrap,
@@ -208,22 +215,11 @@ def _scorers_by_seed(detector: Detector, seeds: Sequence[int]) -> _Scorers:
     return {seed: [Scorer(variant, seeded), *shared] for seed, variant in variants.items()}
 
 
-def _on_patches(scorers: Mapping[str, _Scorers]) -> list[Scorer]:
-    by_identity = {
-        scorer.identity: scorer
-        for by_seed in scorers.values()
-        for wanted in by_seed.values()
-        for scorer in wanted
-        if scorer.detector.uses_patches
-    }
-    return list(by_identity.values())
-
-
 def _score_set(
     name: str,
     images: ImageSet,
     store: SetStore,
-    blocks: Sequence[FeatureBlock],
+    blocks: Sequence[Block],
     scorers: Mapping[str, _Scorers],
     class_features: FloatArray,
 ) -> SetScores:
@@ -282,16 +278,6 @@ def _accuracy(id_set: SetScores, n_bootstrap: int) -> Measured | None:
     if not known.any():
         return None
     return measure_accuracy((id_set.predictions == id_set.labels)[known], n_bootstrap)
-
-
-def _encoder_facts(encoder: Encoder) -> dict[str, Any]:
-    dtype = getattr(encoder, "dtype", None)
-    return {
-        "name": encoder.name,
-        "fingerprint": encoder.fingerprint,
-        "options": encoder.options,
-        "dtype": None if dtype is None else str(dtype),
-    }
 
 
 def _parameters(detector: Detector) -> dict[str, Any]:

@@ -5,9 +5,10 @@ There is one row for each file; no row is lost to an unreadable image or an inte
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,7 +21,7 @@ from negrefine.detectors.conformal import detection_interval, p_values, threshol
 from negrefine.detectors.explanation import verdict_of
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.errors import ImageError, InputError, NotFittedError
-from negrefine.files import file_stamp, storable
+from negrefine.files import file_stamp, storable, write_text
 from negrefine.progress import progress_bar
 
 # Images scored between two writes of the journal.
@@ -113,12 +114,12 @@ def score_files(
     """Score image files in order.
 
     Args:
-        detector: Fitted, on an encoder from `load_encoder`.
+        detector: Fitted.
         paths: Image files.
         journal: Finished rows are appended here as the run goes on, and rows of an earlier run of
             the same detector on unchanged files are taken from here. The caller removes it once
             the results are stored.
-        batch_size: Images to encode at a time.
+        batch_size: Number of images to encode at a time.
         progress: Draw a progress bar on a terminal.
 
     Returns:
@@ -131,15 +132,18 @@ def score_files(
     missing = [i for i, stamp in enumerate(stamps) if stamp not in known]
     with progress_bar("Scoring images", len(paths), enabled=progress) as advance:
         advance(len(paths) - len(missing))
-        stream = None if journal is None else _open_journal(journal, identity, resume=bool(known))
+        stream = None if journal is None else _open_journal(journal, identity, known)
         try:
             for start in range(0, len(missing), _BLOCK):
                 block = missing[start : start + _BLOCK]
                 rows = _score_block(detector, [paths[i] for i in block], batch_size)
                 for i, row in zip(block, rows, strict=True):
                     known[stamps[i]] = row
+                    if stream is not None:
+                        stream.write(_line(stamps[i], row))
                 if stream is not None:
-                    _append(stream, [(stamps[i], known[stamps[i]]) for i in block])
+                    stream.flush()
+                    os.fsync(stream.fileno())
                 advance(len(block))
         finally:
             if stream is not None:
@@ -159,11 +163,11 @@ def calibrate_files(
     """Do what `Detector.calibrate` does with image files, leaving out those that cannot be read.
 
     Args:
-        detector: Fitted, on an encoder from `load_encoder`; gets the threshold.
+        detector: Fitted; gets the threshold.
         paths: In-distribution image files.
         fpr: False-alarm rate, in (0, 1).
         delta: See `Detector.calibrate`.
-        batch_size: Images to encode at a time.
+        batch_size: Number of images to encode at a time.
         progress: Draw a progress bar on a terminal.
 
     Raises:
@@ -251,47 +255,31 @@ def _read_journal(journal: Path, identity: dict[str, Any]) -> dict[str, ScoredIm
     except (OSError, UnicodeDecodeError):
         return {}
     rows: dict[str, ScoredImage] = {}
-    for number, line in enumerate(lines):
+    if not lines or lines[0] != json.dumps(identity):
+        return rows
+    for line in lines[1:]:
         try:
             content = json.loads(line)
         except ValueError:
             # A killed run leaves at most one unfinished line, at the end.
             break
-        if number == 0:
-            if content != identity:
-                return {}
-            continue
         row = ScoredImage(**content["row"])
-        # What kept an image from being read may have passed.
+        # The cause of an error may be gone.
         if row.error is None:
             rows[content["stamp"]] = row
     return rows
 
 
-def _open_journal(journal: Path, identity: dict[str, Any], *, resume: bool) -> TextIO:
-    try:
-        if resume:
-            _drop_unfinished_line(journal)
-            return journal.open("a", encoding="utf-8")
-        stream = journal.open("w", encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"The results cannot be written to {str(journal.parent)!r}: {error.strerror}."
-        ) from error
-    stream.write(json.dumps(identity) + "\n")
-    stream.flush()
-    return stream
+def _open_journal(
+    journal: Path, identity: dict[str, Any], known: Mapping[str, ScoredImage]
+) -> TextIO:
+    """Start the journal anew with the rows that are known, so that no unfinished line is left."""
+    write_text(
+        journal, json.dumps(identity) + "\n" + "".join(itertools.starmap(_line, known.items()))
+    )
+    return journal.open("a", encoding="utf-8")
 
 
-def _drop_unfinished_line(journal: Path) -> None:
-    with journal.open("rb+") as stream:
-        data = stream.read()
-        stream.truncate(data.rfind(b"\n") + 1)
-
-
-def _append(stream: TextIO, rows: list[tuple[str, ScoredImage]]) -> None:
-    for stamp, row in rows:
-        content = {name: getattr(row, name) for name in ScoredImage.__slots__}
-        stream.write(json.dumps({"stamp": stamp, "row": content}) + "\n")
-    stream.flush()
-    os.fsync(stream.fileno())
+def _line(stamp: str, row: ScoredImage) -> str:
+    content = {name: getattr(row, name) for name in ScoredImage.__slots__}
+    return json.dumps({"stamp": stamp, "row": content}) + "\n"

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
 from negrefine.errors import InputError
-from negrefine.files import write_rows, write_text
+from negrefine.files import write_atomically, write_text
 
 Scores = NDArray[np.float64]
 
@@ -23,13 +24,6 @@ ID, MEAN = "ID", "mean"
 """Names of the in-distribution set, and of the mean over the OOD sets, in tables."""
 MANIFEST = "evaluation.json"
 _FORMAT = 1
-_FACTS = {
-    "path": "string",
-    "group": "string",
-    "label": "int64",
-    "prediction": "int64",
-    "error": "string",
-}
 
 
 @dataclass(frozen=True)
@@ -105,15 +99,6 @@ class Result:
     fpr95: Measured
     aupr_in: Measured
     aupr_out: Measured
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Result:
-        """Return the result that `dataclasses.asdict` made a dictionary of."""
-        cells: dict[str, Any] = {
-            name: Measured(**value) if isinstance(value, dict) else value
-            for name, value in content.items()
-        }
-        return cls(**cells)
 
 
 @dataclass(frozen=True)
@@ -225,8 +210,8 @@ def load_evaluation(directory: Path) -> Evaluation:
             content["methods"],
             sets[0],
             sets[1:],
-            [Result.from_dict(row) for row in content["results"]],
-            [Result.from_dict(row) for row in content["ablation"]],
+            [_result(row) for row in content["results"]],
+            [_result(row) for row in content["ablation"]],
             None if accuracy is None else Measured(**accuracy),
             content["settings"],
             {name: directory / path for name, path in content["detectors"].items()},
@@ -236,6 +221,11 @@ def load_evaluation(directory: Path) -> Evaluation:
         raise InputError(
             f"The evaluation in {str(directory)!r} is damaged ({error}): run it again."
         ) from error
+
+
+def _result(row: dict[str, Any]) -> Result:
+    cells: Any = {k: Measured(**v) if isinstance(v, dict) else v for k, v in row.items()}
+    return Result(**cells)
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
@@ -261,21 +251,19 @@ def _scores_file(directory: Path, number: int, name: str) -> Path:
 
 
 def _write_set(path: Path, image_set: SetScores) -> None:
-    columns: dict[str, list[Any]] = {
-        "path": image_set.paths,
-        "group": image_set.groups,
-        "label": image_set.labels.tolist(),
-        "prediction": image_set.predictions.tolist(),
-        "error": list(image_set.errors),
+    columns = {
+        "path": pa.array(image_set.paths, pa.string()),
+        "group": pa.array(image_set.groups, pa.string()),
+        "label": pa.array(image_set.labels, pa.int64()),
+        "prediction": pa.array(image_set.predictions, pa.int64()),
+        "error": pa.array(image_set.errors, pa.string()),
     }
     for method, seeds in image_set.scores.items():
-        for seed, values in seeds.items():
-            columns[f"score/{method}/{seed}"] = values.tolist()
+        columns |= {f"score/{method}/{seed}": pa.array(v) for seed, v in seeds.items()}
     for method, parts in image_set.parts.items():
-        for part, values in parts.items():
-            columns[f"part/{method}/{part}"] = values.tolist()
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    write_rows(path, rows, {name: _FACTS.get(name, "double") for name in columns})
+        columns |= {f"part/{method}/{part}": pa.array(v) for part, v in parts.items()}
+    table = pa.table(columns)
+    write_atomically(path, lambda temporary: pyarrow.parquet.write_table(table, temporary))
 
 
 def _read_set(path: Path, name: str) -> SetScores:

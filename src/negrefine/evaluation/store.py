@@ -1,4 +1,4 @@
-"""Features and score components of an image set on disk, in blocks that a later run takes up."""
+"""Features and score components of an image set on disk, in blocks that a later run reuses."""
 
 from __future__ import annotations
 
@@ -30,16 +30,41 @@ _BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class FeatureBlock:
-    """Features of consecutive images of a set.
+class Block:
+    """Arrays about consecutive images of a set, with one row for each readable image.
 
     Attributes:
-        features: float32 (n_readable, d), in order.
-        errors: Why an image could not be read, None for readable ones; one entry for each image.
+        arrays: Name to array: "features", float32 (n_readable, d), or components of scores.
+        errors: For features, why an image could not be read, None for readable ones; one entry for
+            each image.
     """
 
-    features: FloatArray
-    errors: list[str | None]
+    arrays: Mapping[str, NDArray[Any]]
+    errors: Sequence[str | None] = ()
+
+    @classmethod
+    def read(cls, file: Path, key: str) -> Block | None:
+        """Return what was written for this key, or None."""
+        try:
+            with safe_open(file, framework="np") as stream:
+                metadata = stream.metadata() or {}
+                if metadata.get("key") != key:
+                    return None
+                arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+                return cls(arrays, json.loads(metadata["errors"]))
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return None
+
+    def write(self, file: Path, key: str) -> None:
+        """Write the block; `key` says what decided its content."""
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
+        metadata = {"key": key, "errors": json.dumps(self.errors)}
+        write_atomically(file, lambda temporary: save_file(arrays, temporary, metadata))
+
+    @property
+    def features(self) -> FloatArray:
+        """Image features, float32 (n_readable, d)."""
+        return self.arrays["features"]
 
     @cached_property
     def digest(self) -> str:
@@ -49,12 +74,7 @@ class FeatureBlock:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Some components of the score of a fitted detector.
-
-    Attributes:
-        detector: The detector.
-        part_names: Names of the components.
-    """
+    """Components of the score of a fitted detector, all or some of them."""
 
     detector: Detector
     part_names: tuple[str, ...]
@@ -62,14 +82,14 @@ class Scorer:
     @cached_property
     def identity(self) -> str:
         """SHA-256 (hex) over everything but the features that decides the components."""
-        # The threshold does not.
-        scores = self.detector.with_params().identity()
-        return _digest([scores, *self.part_names])
+        # The threshold does not, but the code of a class that shares its method's name does.
+        cls = type(self.detector)
+        without_threshold = self.detector.with_params().identity()
+        return _digest([cls.__module__, cls.__qualname__, without_threshold, *self.part_names])
 
     def score(self, features: FloatArray, patches: FloatArray | None = None) -> Parts:
         """Return the components, each float64 (n,), of features (n, d)."""
-        parts = self.detector.score_feature_parts(features, patches, only=self.part_names)
-        return {name: np.ascontiguousarray(parts[name]) for name in self.part_names}
+        return self.detector.score_feature_parts(features, patches, only=self.part_names)
 
 
 @dataclass(frozen=True)
@@ -97,7 +117,7 @@ class SetStore:
         paths: Sequence[Path],
         patch_scorers: Sequence[Scorer] = (),
         batch_size: int = 64,
-    ) -> list[FeatureBlock]:
+    ) -> list[Block]:
         """Encode images, each once, or take what an earlier run stored for the same files.
 
         Args:
@@ -107,31 +127,33 @@ class SetStore:
             batch_size: Number of images to encode at a time.
         """
         model = f"{encoder.fingerprint} {getattr(encoder, 'dtype', '')}"
-        blocks: list[FeatureBlock] = []
-        with progress_bar(f"Encoding {self.caption}", len(paths), enabled=self.progress) as advance:
+        caption = f"Encoding {self.caption}"
+        blocks: list[Block] = []
+        with progress_bar(caption, len(paths), enabled=self.progress) as advance:
             for number, start in enumerate(range(0, len(paths), _BLOCK)):
                 files = paths[start : start + _BLOCK]
                 target = self.features / f"{number:05}.safetensors"
                 key = _digest([model, *map(file_stamp, files)])
-                block = _read_features(target, key, files)
+                block = Block.read(target, key)
+                if block is not None and _any_readable(files, block.errors):
+                    block = None
                 missing = [
                     scorer
                     for scorer in patch_scorers
-                    if block is None or self._read_parts(number, scorer, block) is None
+                    if block is None or Block.read(*self._parts_file(number, scorer, block)) is None
                 ]
                 if block is None or missing:
-                    encoded, parts = _encode_block(encoder, files, missing, batch_size)
+                    encoded, scored = _encode(encoder, files, missing, batch_size)
                     if block is None or block.errors != encoded.errors:
                         block = encoded
-                        arrays = {"features": np.ascontiguousarray(block.features)}
-                        _write(target, key, arrays, block.errors)
-                    for scorer, values in zip(missing, parts, strict=True):
-                        self._write_parts(number, scorer, block, values)
+                        block.write(target, key)
+                    for scorer, parts in zip(missing, scored, strict=True):
+                        Block(parts).write(*self._parts_file(number, scorer, block))
                 blocks.append(block)
                 advance(len(files))
         return blocks
 
-    def score(self, scorer: Scorer, blocks: Sequence[FeatureBlock], row: str) -> Parts:
+    def score(self, scorer: Scorer, blocks: Sequence[Block], row: str) -> Parts:
         """Score features, or take what an earlier run stored for the same features.
 
         Args:
@@ -142,35 +164,28 @@ class SetStore:
         Returns:
             Component name to float64 (n_readable,).
         """
+        caption, total = f"Scoring {self.caption} ({row})", sum(len(b.features) for b in blocks)
         scored = []
-        total = sum(len(block.features) for block in blocks)
-        with progress_bar(
-            f"Scoring {self.caption} ({row})", total, enabled=self.progress
-        ) as advance:
+        with progress_bar(caption, total, enabled=self.progress) as advance:
             for number, block in enumerate(blocks):
-                parts = self._read_parts(number, scorer, block)
+                place = self._parts_file(number, scorer, block)
+                parts = Block.read(*place)
                 if parts is None:
-                    parts = scorer.score(block.features)
-                    self._write_parts(number, scorer, block, parts)
-                scored.append(parts)
+                    parts = Block(scorer.score(block.features))
+                    parts.write(*place)
+                scored.append(parts.arrays)
                 advance(len(block.features))
         return {name: np.concatenate([s[name] for s in scored]) for name in scorer.part_names}
 
-    def _read_parts(self, number: int, scorer: Scorer, block: FeatureBlock) -> Parts | None:
-        stored = _read(self._parts_file(number, scorer), _digest([scorer.identity, block.digest]))
-        return None if stored is None else stored[0]
-
-    def _write_parts(self, number: int, scorer: Scorer, block: FeatureBlock, parts: Parts) -> None:
-        key = _digest([scorer.identity, block.digest])
-        _write(self._parts_file(number, scorer), key, parts)
-
-    def _parts_file(self, number: int, scorer: Scorer) -> Path:
-        return self.parts / f"{number:05}.{scorer.identity[:16]}.safetensors"
+    def _parts_file(self, number: int, scorer: Scorer, block: Block) -> tuple[Path, str]:
+        """Return where the components of a block of features are, and their key."""
+        file = self.parts / f"{number:05}.{scorer.identity[:16]}.safetensors"
+        return file, _digest([scorer.identity, block.digest])
 
 
-def _encode_block(
+def _encode(
     encoder: Encoder, paths: Sequence[Path], scorers: Sequence[Scorer], batch_size: int
-) -> tuple[FeatureBlock, list[Parts]]:
+) -> tuple[Block, list[Parts]]:
     """Return the features of images and, of each scorer, its components."""
     features: list[FloatArray] = []
     errors: list[str | None] = []
@@ -184,45 +199,19 @@ def _encode_block(
         {name: np.concatenate([batch[name] for batch in batches]) for name in scorer.part_names}
         for scorer, batches in zip(scorers, scored, strict=True)
     ]
-    return FeatureBlock(np.concatenate(features), errors), parts
+    return Block({"features": np.concatenate(features)}, errors), parts
 
 
-def _read_features(target: Path, key: str, paths: Sequence[Path]) -> FeatureBlock | None:
-    stored = _read(target, key)
-    if stored is None:
-        return None
-    arrays, errors = stored
-    failed = [path for path, error in zip(paths, errors, strict=True) if error is not None]
-    # An image that failed before may be readable by now, as after a network fault.
-    return None if any(map(_is_readable, failed)) else FeatureBlock(arrays["features"], errors)
-
-
-def _is_readable(path: Path) -> bool:
-    try:
-        read_image(path)
-    except ImageError:
-        return False
-    return True
-
-
-def _write(
-    target: Path, key: str, arrays: Mapping[str, NDArray[Any]], errors: Sequence[str | None] = ()
-) -> None:
-    metadata = {"key": key, "errors": json.dumps(list(errors))}
-    write_atomically(target, lambda temporary: save_file(dict(arrays), temporary, metadata))
-
-
-def _read(target: Path, key: str) -> tuple[dict[str, NDArray[Any]], list[str | None]] | None:
-    """Return the arrays and errors of a file, or None unless it was written for this key."""
-    try:
-        with safe_open(target, framework="np") as stream:
-            metadata = stream.metadata() or {}
-            if metadata.get("key") != key:
-                return None
-            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-            return arrays, json.loads(metadata["errors"])
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return None
+def _any_readable(paths: Sequence[Path], errors: Sequence[str | None]) -> bool:
+    """Whether an image with an error can be read by now, as after a network fault."""
+    for path, error in zip(paths, errors, strict=True):
+        if error is not None:
+            try:
+                read_image(path)
+            except ImageError:
+                continue
+            return True
+    return False
 
 
 def _digest(texts: Sequence[str]) -> str:

@@ -115,14 +115,8 @@ def sweep(
                     detector = filtered.with_params(n_groups=int(n_groups), k=int(k), alpha=1.0)
                     parts = {key: detector.score_feature_parts(x) for key, x in sets.items()}
                     for alpha in map(float, values["alpha"]):
-                        setting = Setting(
-                            alpha,
-                            int(k),
-                            int(n_candidates),
-                            int(n_groups),
-                            float(top_fraction),
-                            float(quantile),
-                        )
+                        sizes = int(k), int(n_candidates), int(n_groups)
+                        setting = Setting(alpha, *sizes, float(top_fraction), float(quantile))
                         rows += _rows(setting, detector.with_params(alpha=alpha), parts)
                     advance()
     return rows

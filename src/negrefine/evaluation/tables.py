@@ -71,17 +71,16 @@ class Cell:
         """The standard deviation over seeds in percent, "" with one seed."""
         return "" if self.measured.std is None else percent(self.measured.std)
 
-    def interval(self, separator: str = " to ") -> str:
+    def interval(self, pattern: str = "{} to {}") -> str:
         """Return the ends of the interval in percent with one decimal, "" without one."""
         if self.measured.low is None or self.measured.high is None:
             return ""
-        return f"{100 * self.measured.low:.1f}{separator}{100 * self.measured.high:.1f}"
+        return pattern.format(f"{100 * self.measured.low:.1f}", f"{100 * self.measured.high:.1f}")
 
-    def text(self) -> str:
-        """Return everything in one line, such as "95.12 ± 0.10 [94.8, 95.5]"."""
-        std = f" ± {self.std}" if self.std else ""
-        interval = self.interval(", ")
-        return f"{self.value}{std} [{interval}]" if interval else f"{self.value}{std}"
+    def text(self, plus_minus: str = " ± ", interval: str = " [{}, {}]") -> str:
+        """Return everything as one text, such as "95.12 ± 0.10 [94.8, 95.5]"."""
+        std = f"{plus_minus}{self.std}" if self.std else ""
+        return f"{self.value}{std}{self.interval(interval)}"
 
 
 @dataclass(frozen=True)
@@ -186,15 +185,11 @@ def rich_tables(evaluation: Evaluation) -> list[Table]:
             heading = "mean over the sets" if name == MEAN else f"against {name}"
             table.add_row(Text(heading, style="italic"))
             for method in found.methods:
-                cells = []
+                cells = [Text(f"  {evaluation.title_of(method)}")]
                 for cell in found.row(method, name):
-                    shown = cell.value
-                    if name == MEAN:
-                        shown += f" ±{cell.std}" if cell.std else ""
-                        shown += f"\n{cell.interval(' - ')}" if cell.interval() else ""
+                    shown = cell.text(" ±", "\n{} - {}") if name == MEAN else cell.value
                     cells.append(Text(shown, style="bold" if cell.is_best else ""))
-                is_last = method == found.methods[-1]
-                table.add_row(Text(f"  {evaluation.title_of(method)}"), *cells, end_section=is_last)
+                table.add_row(*cells, end_section=method == found.methods[-1])
         tables.append(table)
     return tables
 

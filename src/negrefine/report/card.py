@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
@@ -125,12 +126,12 @@ def _fonts(size: int) -> tuple[Font, ...]:
 
 
 @lru_cache(maxsize=4096)
-def _glyph(letter: str, size: int) -> tuple[int, str]:
+def _glyph(letter: str, size: int) -> tuple[Font, str]:
     """Return the first font that has the letter, and the letter, or its code if none has it."""
-    for i, font in enumerate(_fonts(size)):
+    for font in _fonts(size):
         if letter.isspace() or _drawn(font, letter) != _drawn(font, "\U0010fffd"):
-            return i, letter
-    return 0, f"[U+{ord(letter):04X}]"
+            return font, letter
+    return _fonts(size)[0], f"[U+{ord(letter):04X}]"
 
 
 def _drawn(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:
@@ -138,31 +139,24 @@ def _drawn(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:
     return mask.size, bytes(mask)
 
 
-def _runs(text: str, size: int) -> list[tuple[int, str]]:
+def _runs(text: str, size: int) -> list[tuple[Font, str]]:
     """Return the text as pieces of one font each."""
-    runs: list[tuple[int, str]] = []
-    for letter in text:
-        i, shown = _glyph(letter, size)
-        if runs and runs[-1][0] == i:
-            runs[-1] = (i, runs[-1][1] + shown)
-        else:
-            runs.append((i, shown))
-    return runs
+    glyphs = [_glyph(letter, size) for letter in text]
+    return [(font, "".join(g for _, g in run)) for font, run in groupby(glyphs, lambda g: g[0])]
 
 
 def _text(
     draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, size: int, fill: str
 ) -> None:
     x, y = corner
-    for i, piece in _runs(text, size):
-        font = _fonts(size)[i]
+    for font, piece in _runs(text, size):
         # One baseline for all fonts.
         draw.text((x, y + size), piece, font=font, fill=fill, anchor="ls")
         x += font.getlength(piece)
 
 
 def _width(text: str, size: int) -> float:
-    return sum(_fonts(size)[i].getlength(piece) for i, piece in _runs(text, size))
+    return sum(font.getlength(piece) for font, piece in _runs(text, size))
 
 
 def _cut(text: str, size: int, width: float) -> str:

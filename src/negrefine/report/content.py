@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from negrefine.detectors.base import Detector
-from negrefine.detectors.loading import load_detector
+from negrefine.detectors.loading import load_detector, load_labels
 from negrefine.encoders.base import Encoder
 from negrefine.errors import BundleError, EncoderError
 from negrefine.evaluation.results import MEAN, Evaluation, Result, Scores, SetScores
-from negrefine.evaluation.tables import ResultTable, percent, result_table
+from negrefine.evaluation.tables import ResultTable, result_table
+from negrefine.labels.negatives import NegativeLabel
 from negrefine.metrics import OperatingPoint, operating_point
 from negrefine.report.curves import class_aurocs, group_aurocs, shared_bins
-from negrefine.report.mined_labels import MinedLabels, mined_labels
-from negrefine.report.mistakes import Mistake, find_mistakes, first_seed, with_picture
+from negrefine.report.mistakes import Mistake, find_mistakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class ReportContent:
     Attributes:
         evaluation: What the report is about.
         methods: Methods, the main one first.
-        summary: Sentences that say what the tables show.
+        ranking: Each method's means over the OOD sets, the highest AUROC first.
         results: The methods' results.
         ablation: Those of the ablation, None without one.
         id_scores: Method to float64 (n,), of the readable in-distribution images.
@@ -69,13 +70,13 @@ class ReportContent:
         accepted_ood: OOD images with the highest scores.
         rejected_id: ID images with the lowest scores.
         explanation_problem: Why the mistakes are not explained, "" if they are.
-        labels: Method to its mined labels, for methods that have some.
+        labels: Method to its mined labels, or to why they cannot be read, for methods with some.
         errors: Set, path and reason of each unreadable image.
     """
 
     evaluation: Evaluation
     methods: list[str]
-    summary: list[str]
+    ranking: list[Result]
     results: ResultTable
     ablation: ResultTable | None
     id_scores: dict[str, Scores]
@@ -87,7 +88,7 @@ class ReportContent:
     accepted_ood: list[Mistake]
     rejected_id: list[Mistake]
     explanation_problem: str
-    labels: dict[str, MinedLabels]
+    labels: dict[str, list[NegativeLabel] | str]
     errors: list[tuple[str, str, str]]
 
 
@@ -100,10 +101,10 @@ def measure_content(
     """Measure what a report says; arguments are those of `write_report`."""
     main = main_method(evaluation)
     methods = [main, *(method for method in evaluation.methods if method != main)]
-    id_scores = {method: _finite(evaluation.id_set, method) for method in methods}
+    id_scores = {method: evaluation.id_set.readable_scores(method)[0] for method in methods}
     curves = []
     for ood_set in evaluation.ood_sets:
-        scores = {method: _finite(ood_set, method) for method in methods}
+        scores = {method: ood_set.readable_scores(method)[0] for method in methods}
         points = {method: operating_point(id_scores[method], scores[method]) for method in methods}
         curves.append(SetCurves(ood_set.name, scores, points))
     folders = {
@@ -114,19 +115,15 @@ def measure_content(
     threshold = operating_point(id_scores[main], id_scores[main]).threshold
     detector, problem = _explaining_detector(evaluation, main, detectors, encoder, threshold)
     accepted_ood, rejected_id = (
-        [
-            with_picture(mistake, evaluation.directory, detector)
-            for mistake in find_mistakes(
-                evaluation, main, sets, threshold, n_mistakes, highest=highest
-            )
-        ]
+        find_mistakes(evaluation, main, sets, threshold, detector, n_mistakes, highest=highest)
         for sets, highest in ((evaluation.ood_sets, True), ([evaluation.id_set], False))
     )
-    saved = ((m, mined_labels(path)) for m, path in evaluation.detectors.items())
+    means = [result for result in evaluation.results if result.ood_set == MEAN]
+    labels = {method: _labels(path) for method, path in evaluation.detectors.items()}
     return ReportContent(
         evaluation=evaluation,
         methods=methods,
-        summary=summary(evaluation),
+        ranking=sorted(means, key=lambda result: -result.auroc.value),
         results=result_table(evaluation.results),
         ablation=result_table(evaluation.ablation) if evaluation.ablation else None,
         id_scores=id_scores,
@@ -138,7 +135,7 @@ def measure_content(
         accepted_ood=accepted_ood,
         rejected_id=rejected_id,
         explanation_problem=problem,
-        labels={method: labels for method, labels in saved if labels is not None},
+        labels={method: rows for method, rows in labels.items() if rows},
         errors=[
             (image_set.name, path, error)
             for image_set in evaluation.sets
@@ -155,58 +152,12 @@ def main_method(evaluation: Evaluation) -> str:
     return (matching or evaluation.methods)[-1]
 
 
-def summary(evaluation: Evaluation) -> list[str]:
-    """Return sentences that say what the tables show, plain text."""
-    name = evaluation.title_of
-    ranked = sorted(
-        (result for result in evaluation.results if result.ood_set == MEAN),
-        key=lambda result: -result.auroc.value,
-    )
-    best = ranked[0]
-    n_sets = len(evaluation.ood_sets)
-    over = f"over {n_sets} OOD sets" if n_sets > 1 else f"on {evaluation.ood_sets[0].name}"
-    average = "mean " if n_sets > 1 else ""
-    sentences = [
-        f"{name(best.method)} has the highest {average}AUROC {over}: "
-        f"{percent(best.auroc.value)} %. At the threshold that accepts 95 % of the "
-        f"in-distribution images, it accepts {percent(best.fpr95.value)} % of the "
-        "out-of-distribution images."
-    ]
-    if len(ranked) > 1:
-        sentences.append(_against_next(best, ranked[1], name(ranked[1].method)))
-        lowest = min(ranked, key=lambda result: result.fpr95.value)
-        if percent(lowest.fpr95.value) != percent(best.fpr95.value):
-            sentences.append(
-                f"{name(lowest.method)} has the lowest {average}FPR95: "
-                f"{percent(lowest.fpr95.value)} %."
-            )
-    by_set = [r for r in evaluation.results if r.method == best.method and r.ood_set != MEAN]
-    if len(by_set) > 1:
-        worst = min(by_set, key=lambda result: result.auroc.value)
-        sentences.append(
-            f"The hardest set for {name(best.method)} is {worst.ood_set}: AUROC "
-            f"{percent(worst.auroc.value)} %, FPR95 {percent(worst.fpr95.value)} %."
-        )
-    return sentences
-
-
-def _against_next(best: Result, second: Result, second_name: str) -> str:
-    text = (
-        f"Next is {second_name} with {percent(second.auroc.value)} %, "
-        f"{percent(best.auroc.value - second.auroc.value)} points less"
-    )
-    if best.auroc.low is None or second.auroc.high is None:
-        return f"{text}."
-    if best.auroc.low > second.auroc.high:
-        return f"{text}; the bootstrap intervals of the two do not overlap."
-    return (
-        f"{text}; their bootstrap intervals overlap, so these images do not settle which is better."
-    )
-
-
-def _finite(scores: SetScores, method: str) -> Scores:
-    values = first_seed(scores, method)
-    return np.asarray(values[np.isfinite(values)], dtype=np.float64)
+def _labels(directory: Path) -> list[NegativeLabel] | str:
+    """Return the mined labels of a saved detector, or why they cannot be read."""
+    try:
+        return load_labels(directory) or []
+    except BundleError as error:
+        return str(error)
 
 
 def _class_table(

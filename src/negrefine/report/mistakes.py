@@ -15,7 +15,7 @@ from negrefine.detectors.base import Detector
 from negrefine.detectors.explanation import Explanation
 from negrefine.encoders.images import read_image
 from negrefine.errors import ImageError
-from negrefine.evaluation.results import Evaluation, Scores, SetScores
+from negrefine.evaluation.results import Evaluation, SetScores
 
 THUMBNAIL_SIZE = 160
 
@@ -61,56 +61,50 @@ def find_mistakes(
     method: str,
     sets: Sequence[SetScores],
     threshold: float,
+    detector: Detector | None,
     n: int,
     *,
     highest: bool,
 ) -> list[Mistake]:
-    """Return the n images of the sets with the highest, or lowest, scores; ties by position."""
-    places = [(s, int(i)) for s in sets for i in np.flatnonzero(np.isfinite(first_seed(s, method)))]
-    values = np.array([first_seed(s, method)[i] for s, i in places])
-    order = np.argsort(-values if highest else values, kind="stable")[:n]
-    return [
-        _mistake(evaluation, method, places[j][0], places[j][1], threshold) for j in order.tolist()
-    ]
-
-
-def first_seed(scores: SetScores, method: str) -> Scores:
-    """Return a method's scores (n,) of its first seed, NaN for unreadable images."""
-    return next(iter(scores.scores[method].values()))
-
-
-def _mistake(
-    evaluation: Evaluation, method: str, scores: SetScores, i: int, threshold: float
-) -> Mistake:
-    names = evaluation.class_names
-    label, prediction = int(scores.labels[i]), int(scores.predictions[i])
-    score = float(first_seed(scores, method)[i])
-    parts = scores.parts.get(method, {})
-    return Mistake(
-        path=scores.paths[i],
-        set_name=scores.name,
-        truth=names[label] if label >= 0 else scores.groups[i],
-        predicted=names[prediction] if prediction >= 0 else "",
-        score=score,
-        accepted=score >= threshold,
-        parts={name: float(values[i]) for name, values in parts.items()},
-    )
-
-
-def with_picture(mistake: Mistake, root: Path, detector: Detector | None) -> Mistake:
-    """Return the mistake with its thumbnail, and explained if there is a detector.
+    """Return the n images of the sets with the highest, or lowest, scores; ties by position.
 
     Args:
-        mistake: From `find_mistakes`.
-        root: Folder to which relative paths that do not exist refer.
-        detector: Fitted, with the threshold of the verdict as `offset_`.
+        evaluation: The evaluation of the sets.
+        method: Its scores, of the first seed, are those that count.
+        sets: Where to look for images.
+        threshold: Images with this score or a larger one are accepted.
+        detector: Explains the images; None leaves the explanations out.
+        n: Number of images.
+        highest: Whether the highest or the lowest scores are the mistakes.
     """
+    places = [(s, int(i)) for s in sets for i in np.flatnonzero(s.readable)]
+    scores = np.concatenate([s.readable_scores(method)[0] for s in sets])
+    order = np.argsort(-scores if highest else scores, kind="stable")[:n].tolist()
+    names = evaluation.class_names
+    mistakes = []
+    for place, score in ((places[j], float(scores[j])) for j in order):
+        image_set, i = place
+        label = int(image_set.labels[i])
+        mistake = Mistake(
+            path=image_set.paths[i],
+            set_name=image_set.name,
+            truth=names[label] if label >= 0 else image_set.groups[i],
+            predicted=names[int(image_set.predictions[i])],
+            score=score,
+            accepted=score >= threshold,
+            parts={name: float(p[i]) for name, p in image_set.parts.get(method, {}).items()},
+        )
+        mistakes.append(_with_picture(mistake, evaluation.directory, detector))
+    return mistakes
+
+
+def _with_picture(mistake: Mistake, root: Path, detector: Detector | None) -> Mistake:
+    """Return the mistake with its thumbnail, and explained if there is a detector."""
     path = Path(mistake.path)
-    if not path.is_absolute() and not path.exists():
+    if not path.exists():
         path = root / path
     try:
-        image = read_image(path)
-        thumbnail, size = _data_uri(image)
+        thumbnail, size = _data_uri(read_image(path))
         explanation = None if detector is None else detector.explain(path, unfiltered=True)
     except ImageError as error:
         return replace(mistake, problem=str(error))

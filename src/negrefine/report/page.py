@@ -18,6 +18,7 @@ from negrefine.errors import InputError
 from negrefine.evaluation.results import MEAN, Evaluation
 from negrefine.evaluation.tables import METRIC_PAIRS, Cell, ResultTable, percent
 from negrefine.files import write_text
+from negrefine.labels.negatives import removal_counts
 from negrefine.report import figures
 from negrefine.report.card import explanation_sentences
 from negrefine.report.content import ReportContent, measure_content
@@ -95,6 +96,7 @@ def _render(content: ReportContent) -> str:
         "columns": _columns,
         "sentences": explanation_sentences,
         "spread": figures.spread,
+        "removal_counts": lambda labels: removal_counts(labels).items(),
     }
     # The main method has a style of its own; the other five take turns.
     lines = {m: f"line{i and 1 + (i - 1) % 5}" for i, m in enumerate(content.methods)}
