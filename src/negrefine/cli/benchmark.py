@@ -22,6 +22,7 @@ from negrefine.cli.options import (
 from negrefine.cli.output import print_json, print_table, warn
 from negrefine.cli.runs import RunOptions
 from negrefine.errors import InputError
+from negrefine.labels.class_names import read_class_names
 
 if TYPE_CHECKING:
     from negrefine.benchmarks import Benchmark, Finding
@@ -123,7 +124,6 @@ def run_benchmark(
     from negrefine.benchmarks import run as runs
     from negrefine.evaluation.experiment import check_evaluation
     from negrefine.evaluation.tables import percent
-    from negrefine.labels.class_names import read_class_names
 
     chosen = _choose(name, ood)
     if classes is not None and names is NameChoice.OFFICIAL:

@@ -8,6 +8,7 @@ from pathlib import Path
 from negrefine.cli.bundles import option
 from negrefine.cli.options import ABLATION, OOD_SETS, EncoderOptions, named_folders
 from negrefine.cli.runs import RunOptions
+from negrefine.labels.class_names import read_class_names
 
 
 def evaluate(
@@ -47,7 +48,6 @@ def evaluate(
 def _read_classes(classes: str) -> list[str]:
     """Return class names from a file, or from one of the lists of the benchmarks."""
     from negrefine.benchmarks import class_list
-    from negrefine.labels.class_names import read_class_names
 
     path = Path(classes)
     if path.exists() or path.suffix or len(path.parts) > 1:

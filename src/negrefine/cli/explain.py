@@ -76,11 +76,9 @@ def _render(explanation: Explanation) -> str:
     lines.append(f"class names      {_matches(explanation.classes)}")
     if explanation.negatives:
         lines.append(f"negative labels  {_matches(explanation.negatives)}")
-        lines += [
-            f"  {match.text} ({match.lexname}): {match.definition}"
-            for match in explanation.negatives
-            if match.definition
-        ]
+    for match in explanation.negatives:
+        if match.definition:
+            lines.append(f"  {match.text} ({match.lexname}): {match.definition}")
     if explanation.unfiltered is not None:
         lines.append(f"removed labels   {_matches(explanation.unfiltered.removed)}")
     pair = explanation.pair

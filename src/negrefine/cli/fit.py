@@ -19,6 +19,8 @@ from negrefine.cli.output import (
 )
 from negrefine.detectors import DETECTORS, NegRefine
 from negrefine.errors import InputError
+from negrefine.labels.class_names import read_class_names
+from negrefine.labels.prompts import Prompts
 
 # The default method and its relatives first.
 _ParameterOptions = method_options(reversed(DETECTORS.values()))
@@ -59,9 +61,6 @@ def fit(
     batch_size: int = BATCH_SIZE,
 ) -> None:
     """Fit a detector on class names, optionally set its threshold, and save it."""
-    from negrefine.labels.class_names import read_class_names
-    from negrefine.labels.prompts import Prompts
-
     if not 0 < fpr < 1:
         raise InputError(f"--fpr must lie strictly between 0 and 1, not {fpr}.")
     class_names = read_class_names(classes)
@@ -74,12 +73,7 @@ def fit(
     images = find_images(calibrate) if calibrate else []
     if images:
         check_enough(len(images), fpr, None)
-    given = {
-        **words.given(),
-        **judge.given(new.device),
-        **lists.given(),
-        **options.given(),
-    }
+    given = {**words.given(), **judge.given(new.device), **lists.given(), **options.given()}
     if prompts is not None:
         given["prompts"] = Given("--prompts", Prompts.from_json(prompts))
     parameters = parameters_for([method], given)[method]

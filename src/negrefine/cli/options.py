@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import typer
 from negrefine.cli.bundles import option
 from negrefine.cli.method_options import Given
 from negrefine.errors import InputError
+from negrefine.labels.class_names import read_class_names
 
 if TYPE_CHECKING:
     from negrefine.detectors import Detector
@@ -57,14 +58,8 @@ class EncoderOptions:
         """Load the encoder; further options as for `load_encoder`."""
         from negrefine.encoders import load_encoder
 
-        return load_encoder(
-            self.encoder,
-            device=self.device,
-            dtype=self.dtype,
-            resample=self.resample,
-            cache=self.cache,
-            **options,
-        )
+        given = asdict(self)
+        return load_encoder(given.pop("encoder"), **given, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +121,6 @@ class WordLists:
 
     def given(self) -> dict[str, Given]:
         """Return the lists as parameters, without those that were not given."""
-        from negrefine.labels.class_names import read_class_names
-
         files = {"keep": self.keep, "drop": self.drop}
         return {
             name: Given(f"--{name}", read_class_names(file)) for name, file in files.items() if file

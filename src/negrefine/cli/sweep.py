@@ -24,6 +24,7 @@ from negrefine.detectors import NegRefine
 from negrefine.errors import InputError
 from negrefine.evaluation.sweep import Setting
 from negrefine.evaluation.sweep import sweep as sweep_settings
+from negrefine.labels.class_names import read_class_names
 
 _GRID = method_options([NegRefine], only=[each.name for each in fields(Setting)], lists=True)
 _COLUMNS = {
@@ -52,7 +53,6 @@ def sweep(
     from negrefine.evaluation.images import encode_readable
     from negrefine.evaluation.tables import percent
     from negrefine.files import check_target, write_rows
-    from negrefine.labels.class_names import read_class_names
 
     values = {name: _numbers(each) for name, each in grid.given().items()}
     if out is not None:
