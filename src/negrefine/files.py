@@ -1,4 +1,4 @@
-"""Write rows of results as CSV, JSON lines or Parquet, whole or not at all."""
+"""Files: rows of results as CSV, JSON lines or Parquet, and text, written atomically."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _LABEL, _NUMBER = 250, 64
 _PAPER, _INK, _FAINT, _TRACK = "#ffffff", "#1f2430", "#6b7280", "#eef0f4"
 _CLASS, _NEGATIVE = "#2f6fb2", "#c8702a"
 _VERDICT = {"ID": "#2e7d4f", "OOD": "#b3362b", None: "#6b7280"}
-# Found by name where the system keeps its fonts; the later ones know more scripts.
+# Looked up by name in the system's font folders; the later ones cover more scripts.
 _FONTS = (
     *("DejaVuSans.ttf", "segoeui.ttf", "Arial.ttf", "NotoSans-Regular.ttf"),
     *("NotoSansCJK-Regular.ttc", "msyh.ttc", "Arial Unicode.ttf", "PingFang.ttc"),

@@ -167,29 +167,22 @@ def _class_table(
     labels = id_set.labels[id_set.readable]
     if not (labels >= 0).any():
         return None
-    columns = [
+    aurocs = [
         class_aurocs(scores, labels, np.concatenate([c.scores[method] for c in curves]))
         for method, scores in id_scores.items()
     ]
-    is_right = id_set.predictions[id_set.readable] == labels
-    accuracy = [
-        float(is_right[labels == i].mean()) if (labels == i).any() else None
-        for i in range(len(columns[0]))
-    ]
-    counts = np.bincount(labels[labels >= 0])
-    return _part_table("Class", evaluation.class_names, columns, counts, accuracy)
+    is_correct = id_set.predictions[id_set.readable] == labels
+    return _part_table("Class", evaluation.class_names, labels, aurocs, is_correct)
 
 
 def _folder_table(
     ood_set: SetScores, curves: SetCurves, id_scores: Mapping[str, Scores]
 ) -> PartTable:
     names, numbers = np.unique(_readable_groups(ood_set), return_inverse=True)
-    columns = [
-        group_aurocs(scores, curves.scores[method], numbers.astype(np.int64))
-        for method, scores in id_scores.items()
+    aurocs = [
+        group_aurocs(scores, curves.scores[method], numbers) for method, scores in id_scores.items()
     ]
-    shown = [str(name) or "(no folder)" for name in names]
-    return _part_table("Folder", shown, columns, np.bincount(numbers), [None] * len(shown))
+    return _part_table("Folder", [str(name) or "(no folder)" for name in names], numbers, aurocs)
 
 
 def _readable_groups(image_set: SetScores) -> list[str]:
@@ -200,17 +193,28 @@ def _readable_groups(image_set: SetScores) -> list[str]:
 def _part_table(
     kind: str,
     names: Sequence[str],
-    columns: Sequence[Scores],
-    counts: NDArray[np.int64],
-    accuracy: Sequence[float | None],
+    parts: NDArray[np.int64],
+    aurocs: Sequence[Scores],
+    is_correct: NDArray[np.bool_] | None = None,
 ) -> PartTable:
-    order = np.argsort(columns[0], kind="stable")
-    order = order[np.isfinite(columns[0][order])]
-    rows = [
-        (names[i], int(counts[i]), [float(column[i]) for column in columns], accuracy[i])
-        for i in order.tolist()
-    ]
-    return PartTable(kind, rows, [float(column[order].mean()) for column in columns])
+    """Return the table of P parts with images.
+
+    Args:
+        kind: "Class" or "Folder".
+        names: Of the parts.
+        parts: For each image the index of its part, or -1.
+        aurocs: For each method (P,), the AUROC of each part.
+        is_correct: For each image whether it was classified correctly.
+    """
+    known = parts >= 0
+    counts = np.bincount(parts[known])
+    accuracy: list[float | None] = [None] * len(counts)
+    if is_correct is not None:
+        correct = np.bincount(parts[known], weights=is_correct[known])
+        accuracy = (correct / np.maximum(counts, 1)).tolist()
+    order = [i for i in np.argsort(aurocs[0], kind="stable").tolist() if counts[i]]
+    rows = [(names[i], int(counts[i]), [float(a[i]) for a in aurocs], accuracy[i]) for i in order]
+    return PartTable(kind, rows, [float(each[order].mean()) for each in aurocs])
 
 
 def _explaining_detector(
@@ -225,8 +229,6 @@ def _explaining_detector(
         detector = detectors[method].with_params()
     elif encoder is None:
         return None, "The mistakes are not explained: no encoder was given to load the detector."
-    elif method not in evaluation.detectors:
-        return None, "The mistakes are not explained: the detector was not saved."
     else:
         try:
             detector = load_detector(evaluation.detectors[method], encoder)
