@@ -58,16 +58,28 @@ def test_the_options_of_fit_are_the_declared_parameters() -> None:
     }
     assert set(found) - JUDGE - not_parameters == set(declared)
     for name, by_method in declared.items():
-        text = found[name].help
         for method, parameter in by_method.items():
-            assert parameter.help in text
-            assert (
-                len(by_method) == len(DETECTORS)
-                or method in text.rpartition("[")[2]
-                or (f"{parameter.help} [" in text)
-            )
+            _, said, tail = found[name].help.partition(parameter.help)
+            owners = tail.partition("]")[0].strip(" [").split(", ")
+            assert said
+            assert method in (owners if tail else DETECTORS)
+            assert tail or set(by_method) == set(DETECTORS)
     assert "[negrefine]" in found["--alpha"].help
     assert set(declared) >= {"--alpha", "--k", "--temperature", "--rule", "--all-labels"}
+
+
+def test_the_help_of_every_command_is_in_words() -> None:
+    command: Any = get_command(app)
+    names = [(name,) for name, each in command.commands.items() if not hasattr(each, "commands")]
+    names += [(n, m) for n in ("benchmark", "judge-cache") for m in command.commands[n].commands]
+    assert len(names) == 17
+    for name in names:
+        text = CliRunner().invoke(app, [*name, "--help"]).output
+        assert f"Usage: negrefine {' '.join(name)} [OPTIONS]" in text
+        assert "<list[" not in text
+        for declared in options(*name).values():
+            ends = (".", "]", "...")
+            assert declared.name == "help" or declared.hidden or declared.help.endswith(ends)
 
 
 def test_the_methods_are_those_of_the_registry() -> None:

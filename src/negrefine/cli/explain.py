@@ -26,7 +26,10 @@ def explain(
         None, "Also draw the explanation of one image as a picture.", "FILE.png"
     ),
 ) -> None:
-    """Show the class names, negative labels and pair of names that decide an image's score."""
+    """Show the class names, negative labels and pair of names that decide an image's score.
+
+    IMAGES are files, folders or quoted globs.
+    """
     from negrefine.encoders import find_images
 
     paths = find_images(images)

@@ -64,7 +64,7 @@ def export_answers(
 
 @judge_cache.command("import")
 def import_answers(
-    files: list[Path] = typer.Argument(metavar="FILE...", help="What 'export' wrote."),
+    files: list[Path] = typer.Argument(metavar="FILE", hidden=True),
     file_format: Format = _FORMAT,
     judge: str | None = option(
         None,
@@ -74,7 +74,7 @@ def import_answers(
     ),
     answers: Path | None = ANSWERS,
 ) -> None:
-    """Read answers from files; those that are stored already stay as they are."""
+    """Read answers that 'export' wrote to files; those that are stored already are not changed."""
     if judge is not None and file_format is Format.JSONL:
         raise InputError(
             "--judge has no effect on JSONL files, which name it in every line: leave it out."

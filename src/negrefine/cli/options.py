@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from negrefine.encoders import CLIPEncoder
 
 DETECTOR_DIR = typer.Argument(metavar="DETECTOR_DIR", help="Directory written by 'negrefine fit'.")
-IMAGES = typer.Argument(metavar="IMAGES...", help="Files, folders or quoted globs.")
+# Typer would list it with the type <list[str]>; the commands describe it in their first lines.
+IMAGES = typer.Argument(metavar="IMAGES", hidden=True)
 CLASS_FILE = option(..., "Text file with one class name per line.", "FILE")
 OOD_SETS = option(..., "An OOD set; may be given several times.", "NAME=DIR", name="--ood")
 AS_JSON = option(False, "Print JSON.", name="--json")

@@ -27,6 +27,8 @@ def score(
 ) -> None:
     """Score images; larger means more in-distribution.
 
+    IMAGES are files, folders or quoted globs.
+
     Columns: path, score, the components of the score, p_value (if the detector is calibrated),
     verdict (ID or OOD if it has a threshold), error. An image that cannot be read has a row with
     the error; the exit code is 1 if no image could be read.
