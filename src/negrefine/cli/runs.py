@@ -72,7 +72,7 @@ class RunOptions:
             seeds += range(int(first), int(last if dash else first) + 1)
         if not seeds:
             raise InputError(
-                f"--seeds {self.seeds!r} holds no number: write the smaller one first."
+                f"--seeds {self.seeds!r} contains no number: write the smaller one first."
             )
         return list(dict.fromkeys(seeds))
 
