@@ -320,7 +320,7 @@ def test_refine_command_says_what_is_wrong(
     for arguments, sentence in (
         ((tmp_path / "mcm",), "only 'negrefine' has a filter"),
         ((tmp_path / "mcm", "--judge", "gpt"), "--judge must be"),
-        ((tmp_path / "mcm", "--judge-url", "http://x"), "--judge-url means nothing"),
+        ((tmp_path / "mcm", "--judge-url", "http://x"), "--judge-url has no effect"),
         ((tmp_path / "none",), "negrefine fit"),
     ):
         done = negrefine("refine", *arguments)

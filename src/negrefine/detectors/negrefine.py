@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from negrefine.encoders.images import ImageSource
     from negrefine.judges.base import Judge
 
-_FILTER_PARAMETERS = tuple(name for name in CONSTRAINTS if name != "ranks_per_round")
+FILTER_PARAMETERS = tuple(name for name in CONSTRAINTS if name != "ranks_per_round")
+"""The parameters that `with_filter` takes beside the judge."""
 
 
 @detector
@@ -123,7 +124,7 @@ class NegRefine(NegativeLabelDetector):
             self.mined_,
             class_names,
             resolve_judge(self.judge),
-            FilterRules(**{name: getattr(self, name) for name in _FILTER_PARAMETERS}),
+            FilterRules(**{name: getattr(self, name) for name in FILTER_PARAMETERS}),
             encoder=self.encoder,
             prompts=self.prompts_,
             progress=progress,
@@ -163,10 +164,10 @@ class NegRefine(NegativeLabelDetector):
             NotFittedError: `fit` has not run.
             InputError: A parameter that cannot be used.
         """
-        if unknown := sorted(set(parameters) - set(_FILTER_PARAMETERS)):
+        if unknown := sorted(set(parameters) - set(FILTER_PARAMETERS)):
             raise InputError(
                 f"with_filter has no parameter {unknown[0]!r}: give one of "
-                f"{', '.join(_FILTER_PARAMETERS)}."
+                f"{', '.join(FILTER_PARAMETERS)}."
             )
         defaults: dict[str, Any] = {"filters": FILTERS, "keep": (), "drop": ()}
         other = self.with_params(judge=judge, **{**defaults, **parameters})
