@@ -116,12 +116,12 @@ class NegRefine(NegativeLabelDetector):
     def _negatives(
         self, class_names: list[str], class_features: FloatArray, *, progress: bool
     ) -> Negatives:
-        self.mined_ = super()._negatives(class_names, class_features, progress=progress)
-        return self._refine(class_names, progress=progress)
+        mined = super()._negatives(class_names, class_features, progress=progress)
+        return self._refine(mined, class_names, progress=progress)
 
-    def _refine(self, class_names: list[str], *, progress: bool) -> Negatives:
-        negatives, self.audit_ = refine(
-            self.mined_,
+    def _refine(self, mined: Negatives, class_names: list[str], *, progress: bool) -> Negatives:
+        negatives, audit = refine(
+            mined,
             class_names,
             resolve_judge(self.judge),
             FilterRules(**{name: getattr(self, name) for name in FILTER_PARAMETERS}),
@@ -129,6 +129,7 @@ class NegRefine(NegativeLabelDetector):
             prompts=self.prompts_,
             progress=progress,
         )
+        self.mined_, self.audit_ = mined, audit
         return negatives
 
     def _hold(
@@ -171,7 +172,7 @@ class NegRefine(NegativeLabelDetector):
             )
         defaults: dict[str, Any] = {"filters": FILTERS, "keep": (), "drop": ()}
         other = self.with_params(judge=judge, **{**defaults, **parameters})
-        negatives = other._refine(self.class_names_, progress=progress)
+        negatives = other._refine(self.mined_, self.class_names_, progress=progress)
         other._hold(negatives, self.class_names_, self.pairs_.embeddings)
         return other
 
