@@ -101,4 +101,4 @@ def test_an_unreadable_image_in_an_evaluation_is_a_warning(
         *("--methods", "maxlogit", "--bootstrap", "0", "--no-report"),
     )
     assert done.code == 0, done.err
-    assert "warning: 5 of 13 images of mixed could not be read; the first: " in done.err
+    assert "warning: 5 of 13 images of mixed could not be read and were left out; " in done.err

@@ -23,11 +23,14 @@ def warn(*sentences: str) -> None:
         typer.echo(f"negrefine: warning: {sentence}", err=True)
 
 
-def warn_unreadable(errors: Sequence[object], n: int, image_set: str = "") -> None:
+def warn_unreadable(
+    errors: Sequence[object], n: int, image_set: str = "", *, left_out: bool = True
+) -> None:
     """Warn if images, out of n in a set, could not be read; `errors` says for each why."""
     if errors:
         images = f"images of {image_set}" if image_set else "images"
-        warn(f"{len(errors)} of {n} {images} could not be read; the first: {errors[0]}")
+        effect = " and were left out" if left_out else ""
+        warn(f"{len(errors)} of {n} {images} could not be read{effect}; the first: {errors[0]}")
 
 
 def print_json(content: Any, indent: int | None = 2) -> None:

@@ -62,7 +62,7 @@ def score(
         write_rows(out, rows, schema)
         journal.unlink(missing_ok=True)
     errors = [row.error for row in scored if row.error is not None]
-    warn_unreadable(errors, len(scored))
+    warn_unreadable(errors, len(scored), left_out=False)
     if len(errors) == len(scored):
         raise ImageError("No image could be read; the error column says why for each.")
     if out is not None:
