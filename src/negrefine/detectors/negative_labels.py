@@ -90,7 +90,7 @@ class NegativeLabelDetector(Detector):
     logit_scale: float | None = parameter(
         None,
         POSITIVE_OR_NONE,
-        "Factor on cosines; None is the encoder's own.",
+        "Factor on cosines; None is the encoder's own (100 for OpenAI's CLIP).",
     )
     official: bool = parameter(
         True,
