@@ -1,9 +1,9 @@
 """NegRefine's scores where only the side of a threshold was asked for.
 
 S_MM is in [0, 1], so S is between S_NegLabel and S_NegLabel + alpha. An image whose interval is on
-one side of the threshold needs no pair embedding, and its score is the end of the interval nearest
-to the threshold. S_MM is the best of all pairs, so the other images are done as soon as the pairs
-of one of their class names, the most similar first, carry them over the threshold.
+one side of the threshold needs no pair embedding; its value is the end nearest to the threshold.
+S_MM is the best of all pairs, so another image is done as soon as the pairs of one of its class
+names, the most similar first, carry it over the threshold.
 """
 
 from __future__ import annotations

@@ -23,15 +23,11 @@ _PRODUCT_IMAGES = 32
 
 
 class PairEmbeddings:
-    """Prompt ensembles of pair texts, with a bounded memory of those used last.
+    """Prompt ensembles of pair texts, with a memory of the `max_pairs` used last.
 
-    A pair is known by one number, made of the numbers that its class name and its negative label
-    got when they were first seen; equal texts have equal numbers.
-
-    Args:
-        encoder: Encodes the texts.
-        templates: Noun templates; they serve adjective phrases too, as published.
-        max_pairs: Most pairs to remember (2 KB each at d = 512).
+    A pair is identified by one number, made of the numbers that its class name and its negative
+    label got when they were first seen; equal texts have equal numbers. The templates are those of
+    nouns, for adjective phrases too, as published.
     """
 
     def __init__(self, encoder: Encoder, templates: Sequence[str], max_pairs: int) -> None:

@@ -48,18 +48,10 @@ CONSTRAINTS: Mapping[str, Constraint] = MappingProxyType(
 class FilterRules:
     """What NegFilter asks, and what the user has decided already.
 
-    Attributes:
-        filters: Which of "proper_noun" and "subcategory" to ask.
-        keep: Words or texts that stay whatever the judge says.
-        drop: Words or texts that are removed without a question; `keep` wins.
-        n_candidates: Class names, the nearest ones, about which each label is asked.
-        wordnet_candidates: Also ask about class names among a label's hypernyms or in its gloss.
-        names_per_question: Above 1, ask about at most this many class names in one question, and
-            one by one only where the answer is not no. A language model may answer such a question
-            differently; the published code asks one by one.
-        ranks_per_round: Ask about this many class names of a word before its answers are looked at:
-            a few questions more, but a model that shares prefixes reads the word once. The kept set
-            is the same. None is what the judge prefers.
+    The fields are the parameters of `NegRefine` with these names; `keep` wins over `drop`. With
+    `ranks_per_round`, a word's answers are looked at after this many class names: a few questions
+    more, but a model that shares prefixes reads the word once, and the kept set is the same. None
+    is what the judge prefers.
 
     Raises:
         InputError: Unknown filter names, a string in place of a list, or numbers below 1.

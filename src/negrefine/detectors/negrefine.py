@@ -224,16 +224,9 @@ class NegRefine(NegativeLabelDetector):
         progress: bool = False,
         threshold: float | None = None,
     ) -> NDArray[np.float64] | BoundedScores:
-        """Score images; larger is more in-distribution.
+        """Score images, float64 (n,), or with a threshold `BoundedScores`; see `score_features`.
 
-        Args and Raises as `Detector.score_samples`, and:
-
-        Args:
-            threshold: Leave S_MM, and so the encoding of pair texts, out for images whose side of
-                this score is already clear; see `score_features`.
-
-        Returns:
-            float64 (n,), or `BoundedScores` with a threshold.
+        Args and Raises otherwise as `Detector.score_samples`.
         """
         if threshold is None:
             return super().score_samples(images, batch_size=batch_size, progress=progress)
@@ -262,18 +255,9 @@ class NegRefine(NegativeLabelDetector):
     ) -> NDArray[np.float64] | BoundedScores:
         """Return float64 (n,) scores of image features (n, d), or bounds of them.
 
-        S_MM lies in [0, 1], so S lies between S_NegLabel and S_NegLabel + alpha. With a threshold,
-        images whose interval lies on one side of it need no pair embedding; see
-        `negrefine.detectors.bounded_scores`.
-
-        Args:
-            features: (n, d) from `encoder.encode_images`.
-            patches: Not used by this method: None.
-            threshold: A score whose sides are of interest, such as `offset_`.
-
-        Raises:
-            NotFittedError: `fit` has not run.
-            InputError: The features have the wrong shape.
+        With a threshold, such as `offset_`, images whose side of it is clear without S_MM need no
+        pair embedding; see `negrefine.detectors.bounded_scores`. Args and Raises otherwise as
+        `score_feature_parts`.
         """
         if threshold is None:
             return super().score_features(features, patches)

@@ -34,14 +34,8 @@ def refine(
 ) -> tuple[Negatives, list[Question]]:
     """Clean mined labels and remove those that a judge calls proper nouns or kinds of a class.
 
-    Args:
-        mined: From `mine`.
-        class_names: K names.
-        judge: None asks nothing: only the user's lists apply, and texts stay as mined.
-        rules: What to ask.
-        encoder: Finds the nearest class names, and encodes the texts that cleaning changed.
-        prompts: Templates of nouns and adjectives.
-        progress: Draw progress bars on a terminal.
+    Without a judge nothing is asked: only the user's lists apply, and texts stay as mined. The
+    encoder finds the nearest class names and encodes the texts that cleaning changed.
 
     Returns:
         The negatives with `removed_by` set, and the audit trail.
