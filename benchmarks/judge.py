@@ -84,7 +84,7 @@ def read_questions(reference: Path, n_words: int) -> tuple[list[tuple[str, list[
         recorded = ReplayJudge.from_logs(logs).candidates
         full = [(word, list(names)) for word, names in recorded.items() if len(names) == N_NAMES]
         return full[:: max(1, len(full) // n_words)][:n_words], "recorded ImageNet run"
-    words = sorted(word for word in WordNet.load().words if word.islower())
+    words = sorted(word for word in WordNet.load().words() if word.islower())
     chosen = words[:: max(1, len(words) // (n_words + N_NAMES))]
     names = chosen[:N_NAMES]
     return [(word, names) for word in chosen[N_NAMES:][:n_words]], "WordNet words"
