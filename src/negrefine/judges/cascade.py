@@ -71,27 +71,24 @@ class CascadeJudge(QueryJudge):
 
     def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         """Yield lists of (position, answer) as the judges find them."""
-        unanswered = list(range(len(queries)))
+        unanswered = set(range(len(queries)))
         for level, judge in enumerate(self.judges):
             last = level == len(self.judges) - 1
-            passed_on: list[int] = []
-            for batch in iter_answers(judge, [queries[i] for i in unanswered]):
-                accepted: AnswerBatch = []
-                for index, answer in batch:
-                    position = unanswered[index]
-                    if last or self._accepts(queries[position], answer):
-                        accepted.append((position, answer))
-                    else:
-                        passed_on.append(position)
+            positions = sorted(unanswered)
+            for batch in iter_answers(judge, [queries[i] for i in positions]):
+                accepted = [
+                    (positions[i], answer)
+                    for i, answer in batch
+                    if last or self._accepts(queries[positions[i]], answer)
+                ]
                 self.answered[level] += len(accepted)
+                unanswered.difference_update(position for position, _ in accepted)
                 if accepted:
                     yield accepted
-            unanswered = sorted(passed_on)
 
     def _accepts(self, query: Query, answer: Answer) -> bool:
-        if answer.yes is None:
-            return False
         kind = "subcategory" if query.class_names else "proper_noun"
-        if ("yes" if answer.yes else "no") not in self.trust.get(kind, ()):
+        trusted = self.trust.get(kind, ())
+        if answer.yes is None or ("yes" if answer.yes else "no") not in trusted:
             return False
         return answer.confidence is None or answer.confidence >= self.min_confidence
