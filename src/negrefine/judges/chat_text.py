@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from jinja2.exceptions import TemplateError
@@ -28,14 +29,10 @@ def chat_renderer(tokenizer: Any) -> Callable[[Sequence[dict[str, str]]], list[i
         )
         return text
 
-    def has_system_role() -> bool:
-        try:
-            return "SYSTEM-PROBE" in apply(_PROBE)
-        except TemplateError:
-            return False
-
     has_template = bool(tokenizer.chat_template)
-    has_system = has_template and has_system_role()
+    has_system = False
+    with suppress(TemplateError):
+        has_system = has_template and "SYSTEM-PROBE" in apply(_PROBE)
 
     def render(messages: Sequence[dict[str, str]]) -> list[int]:
         joined = "\n\n".join(message["content"] for message in messages)

@@ -80,9 +80,7 @@ PUBLISHED_PROMPTS = JudgePrompts()
 def judge_identity(prompts: JudgePrompts, **facts: str | None) -> str:
     """Return everything that determines a model's answers as one line of JSON, their storage key.
 
-    Args:
-        prompts: The wording of the questions; only its SHA-256 is included.
-        **facts: Model, revision, mode and so on; those that are None are left out.
+    Facts that are None are left out; of the wording, only its SHA-256 is included.
     """
     digest = hashlib.sha256(json.dumps(asdict(prompts), sort_keys=True).encode()).hexdigest()
     known = {name: fact for name, fact in facts.items() if fact is not None}
