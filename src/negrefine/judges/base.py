@@ -148,11 +148,7 @@ def answer_all(judge: Judge, queries: Sequence[Query]) -> list[Answer]:
 def as_answers(
     values: Sequence[Answer | bool | None], expected: int, judge: object
 ) -> list[Answer]:
-    """Return the `expected` answers that a judge gave as a list of `Answer`.
-
-    Raises:
-        InputError: The wrong number of answers, or one that is neither an Answer, a bool nor None.
-    """
+    """Return what a judge gave as `Answer`; InputError if it is not `expected` valid answers."""
     name = getattr(judge, "name", type(judge).__name__)
     if not isinstance(values, Iterable):
         raise InputError(

@@ -18,15 +18,8 @@ from negrefine.judges.store import AnswerStore
 class LanguageModelJudge(QueryJudge):
     """Looks answers up in a store, and asks the model for those that are missing.
 
-    Subclasses define `identity` and `_ask`, which counts what it asks in `usage`.
-
-    Args:
-        prompts: The wording of the questions.
-        store: Where answers are kept: an AnswerStore, a file, "default" for the one in
-            `cache_directory()`, or None to keep none. Opened when questions are asked.
-
-    Attributes:
-        usage: Questions and tokens so far.
+    Subclasses describe the fields, and define `identity` and `_ask`, which counts in `usage` what
+    it asks.
     """
 
     prompts: JudgePrompts = PUBLISHED_PROMPTS

@@ -239,20 +239,7 @@ class _Asker:
         async with self._open_requests:
             if self._fatal is not None:
                 raise self._fatal
-            try:
-                answer = await self._answer(query)
-            except JudgeError as error:
-                self._fatal = error
-                raise
-            except _UnansweredError as error:
-                self._failures_in_a_row += 1
-                if self._failures_in_a_row < max(_LEAST_FAILURES, self._judge.concurrency):
-                    raise
-                self._fatal = JudgeError(
-                    f"{self.where} has stopped answering ({error}): what it answered is stored; "
-                    "run it again when the server is back."
-                )
-                raise self._fatal from None
+            answer = await self._answer(query)
             self._failures_in_a_row = 0
             return answer
 
@@ -289,13 +276,23 @@ class _Asker:
         """Return what to raise: whether only this question or all questions fail."""
         key = self._client.api_key
         text = server_errors.error_text(error, "" if key == _NO_KEY else key)
+        judge = self._judge
         # Before the first answer, an error of one question is assumed to be one of all.
-        if transient or (self._judge._understood and not server_errors.is_fatal(error)):
-            return _UnansweredError(text)
-        if isinstance(error, _CutOffError):
-            return JudgeError(f"{self.where} gave no answer: {text}.")
-        advice = server_errors.advice(error, self._judge.model, self._judge.api_key_env)
-        return JudgeError(f"{self.where} refused: {text}; {advice}.")
+        if transient or (judge._understood and not server_errors.is_fatal(error)):
+            self._failures_in_a_row += 1
+            if self._failures_in_a_row < max(_LEAST_FAILURES, judge.concurrency):
+                return _UnansweredError(text)
+            problem = (
+                f"has stopped answering ({text}): what it answered is stored; run it again when "
+                "the server is back"
+            )
+        elif isinstance(error, _CutOffError):
+            problem = f"gave no answer: {text}"
+        else:
+            advice = server_errors.advice(error, judge.model, judge.api_key_env)
+            problem = f"refused: {text}; {advice}"
+        self._fatal = JudgeError(f"{self.where} {problem}.")
+        return self._fatal
 
     async def _request(self, query: Query) -> Reply | None:
         from openai import APIStatusError

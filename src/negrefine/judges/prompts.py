@@ -40,11 +40,7 @@ class JudgePrompts:
     subcategory_of_any: str = "Is '{word}' a subcategory of any of these: {class_names}?"
 
     def __post_init__(self) -> None:
-        """Check that each question contains its fields and no other.
-
-        Raises:
-            InputError: A question lacks one of its fields or has an unknown one.
-        """
+        """Raise InputError if a question lacks one of its fields or has an unknown one."""
         for name, fields in _FIELDS.items():
             template = getattr(self, name)
             marks = {field: f"<{field}>" for field in fields}

@@ -105,11 +105,7 @@ class AnswerStore:
         }
 
     def put(self, identity: str, answers: Iterable[tuple[Query, Answer]]) -> int:
-        """Store answers in one transaction; those that are already stored are not replaced.
-
-        Returns:
-            The number of new answers.
-        """
+        """Store answers in one transaction without replacing any; return the number of new ones."""
         with self._session(), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT OR IGNORE INTO judges (identity) VALUES (?)", (identity,))

@@ -11,6 +11,7 @@ import inspect
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Any, NamedTuple, TypeAlias
 
@@ -68,37 +69,34 @@ def yes_no_tokens(tokenizer: Any, name: str) -> tuple[Ids, Ids]:
     return yes, no
 
 
+@dataclass(eq=False)
 class YesNoModel:
     """Computes P(yes) / (P(yes) + P(no)) for prompts given as token ids.
 
     `tokens` counts the tokens read so far, without padding.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        name: str,
-        *,
-        token_budget: int | None,
-        batch_size: int | None,
-        share_prefixes: bool,
-    ) -> None:
+    model: Any
+    tokenizer: Any
+    name: str
+    token_budget: int | None
+    batch_size: int | None
+    share_prefixes: bool
+    tokens: int = 0
+
+    def __post_init__(self) -> None:
         """Find the tokens of yes and no, and the cheapest way to their logits."""
-        self._name = name
-        self._model = model
-        self._device = next(model.parameters()).device
+        self._device = next(self.model.parameters()).device
         default = _CPU_TOKEN_BUDGET if self._device.type == "cpu" else _GPU_TOKEN_BUDGET
-        self._token_budget = token_budget or default
-        self._batch_size = batch_size
-        yes, no = yes_no_tokens(tokenizer, name)
+        self._token_budget = self.token_budget or default
+        yes, no = yes_no_tokens(self.tokenizer, self.name)
         self._n_yes = len(yes)
         self._ids = torch.tensor([*yes, *no], device=self._device)
         # None until the first call has checked that sharing is exact.
-        self._shares_prefixes = None if share_prefixes and _has_plain_cache(model) else False
-        self.tokens = 0
-        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
-        exact = model.dtype is torch.float32
+        plain = _has_plain_cache(self.model)
+        self._shares_prefixes = None if self.share_prefixes and plain else False
+        self._keeps = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        exact = self.model.dtype is torch.float32
         self._tolerance = 1e-3 if exact else 0.25
         self._head: tuple[torch.Tensor, torch.Tensor | None] | None = None
         self._use_head(rtol=1e-4 if exact else 0.05)
@@ -118,7 +116,7 @@ class YesNoModel:
         for batch in batches:
             if any(math.isnan(p) for _, p in batch):
                 raise InputError(
-                    f"The model {self._name!r} returns NaN in {self._model.dtype}: use "
+                    f"The model {self.name!r} returns NaN in {self.model.dtype}: use "
                     "dtype='float32' or 'bfloat16'."
                 )
             yield batch
@@ -165,7 +163,7 @@ class YesNoModel:
         first = 0
         while first < len(ordered):
             width = len(ordered[first].ids)
-            size = min(max(1, self._token_budget // width), self._batch_size or len(ordered))
+            size = min(max(1, self._token_budget // width), self.batch_size or len(ordered))
             part = ordered[first : first + size]
             n_rests = accumulate(sum(len(rest.ids) for rest in text.rests) for text in part)
             room = _BATCHES_PER_BLOCK * self._token_budget
@@ -177,7 +175,7 @@ class YesNoModel:
                 if len(part) == 1:
                     raise InputError(
                         f"One prompt of {width} tokens does not fit into the memory of "
-                        f"{self._device} beside {self._name!r}: use a smaller model or dtype."
+                        f"{self._device} beside {self.name!r}: use a smaller model or dtype."
                     ) from error
                 result = None
             # Outside the handler, whose traceback keeps the tensors alive.
@@ -213,7 +211,7 @@ class YesNoModel:
         inputs: _Inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
         if not self._shares_prefixes:
             return inputs, last
-        cache = DynamicCache(config=self._model.config)
+        cache = DynamicCache(config=self.model.config)
         if before is not None:
             rows = torch.tensor([text.row for text in texts], device=self._device)
             mask = torch.cat([before["attention_mask"][rows], mask], dim=1)
@@ -229,12 +227,12 @@ class YesNoModel:
         """Return the logits of the tokens of yes and no after the tokens at `last`: float32."""
         row = torch.arange(len(last), device=self._device)
         if self._head is not None:
-            hidden = self._model.base_model(**inputs).last_hidden_state[row, last]
+            hidden = self.model.base_model(**inputs).last_hidden_state[row, last]
             return functional.linear(hidden.float(), *self._head)
         options = {}
         if self._keeps:
             options["logits_to_keep"], last = torch.unique(last, return_inverse=True)
-        logits: torch.Tensor = self._model(**inputs, **options).logits[row, last][:, self._ids]
+        logits: torch.Tensor = self.model(**inputs, **options).logits[row, last][:, self._ids]
         return logits.float()
 
     @torch.inference_mode()
@@ -244,8 +242,8 @@ class YesNoModel:
         Some models scale, cap or project in between, which a comparison with the model's own output
         shows.
         """
-        head = self._model.get_output_embeddings()
-        if type(head) is not torch.nn.Linear or self._model.base_model is self._model:
+        head = self.model.get_output_embeddings()
+        if type(head) is not torch.nn.Linear or self.model.base_model is self.model:
             return
         # Any short text will do; these tokens exist.
         inputs, last = self._inputs(None, [_Text(0, self._ids[:4].tolist())])
