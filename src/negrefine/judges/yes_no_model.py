@@ -109,11 +109,9 @@ class YesNoModel:
         """
         if self._shares_prefixes is None and len(prompts) > 1:
             self._shares_prefixes = self._sharing_is_exact(prompts, families)
-        if self._shares_prefixes and len(prompts) > 1:
-            batches = self._score_sharing(prompts, families)
-        else:
-            batches = self._score_whole(prompts)
-        for batch in batches:
+        shared = self._shares_prefixes and len(prompts) > 1
+        whole = self._score_whole(prompts)
+        for batch in self._score_sharing(prompts, families) if shared else whole:
             if any(math.isnan(p) for _, p in batch):
                 raise InputError(
                     f"The model {self.name!r} returns NaN in {self.model.dtype}: use "
