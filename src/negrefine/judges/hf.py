@@ -14,7 +14,6 @@ from negrefine.errors import InputError
 from negrefine.hub import pick_device
 from negrefine.judges.base import Answer, AnswerBatch, Query
 from negrefine.judges.causal_lm import load_causal_lm, model_version, pick_dtype
-from negrefine.judges.chat_text import chat_renderer
 from negrefine.judges.language_model import LanguageModelJudge
 from negrefine.judges.prompts import judge_identity
 
@@ -125,6 +124,8 @@ class HFJudge(LanguageModelJudge):
     @cached_property
     def _lm(self) -> tuple[Any, Any, Callable[[Sequence[dict[str, str]]], list[int]]]:
         """The model, its tokenizer, and the function from messages to token ids."""
+        from negrefine.judges.chat_text import chat_renderer
+
         device = pick_device(self.device)
         dtype = pick_dtype(self.dtype, device)
         model, tokenizer = load_causal_lm(self._model, self.revision, device, dtype)
