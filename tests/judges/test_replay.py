@@ -58,7 +58,7 @@ def test_replay_reads_several_logs_first_one_wins(log, tmp_path):
     other.write_bytes(
         gzip.compress(b"tabby | proper noun \r\nsafe space | safe | subcategory \r\n")
     )
-    replay = ReplayJudge.from_logs([log, other])
+    replay = ReplayJudge(log, other)
     assert replay.recorded[-1] == "safe space"
     assert replay.is_proper_noun(["tabby"])[0].yes is False
     assert replay.candidates["tabby"] == ["dog", "cat"]

@@ -8,11 +8,6 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-_PROBE = [
-    {"role": "system", "content": "SYSTEM-PROBE"},
-    {"role": "user", "content": "USER-PROBE"},
-]
-
 
 def chat_renderer(tokenizer: Any) -> Callable[[Sequence[dict[str, str]]], list[int]]:
     """Return the function from the messages of a chat to token ids.
@@ -31,8 +26,9 @@ def chat_renderer(tokenizer: Any) -> Callable[[Sequence[dict[str, str]]], list[i
 
     has_template = bool(tokenizer.chat_template)
     has_system = False
+    probe = [{"role": role, "content": f"{role}-PROBE"} for role in ("system", "user")]
     with suppress(TemplateError):
-        has_system = has_template and "SYSTEM-PROBE" in apply(_PROBE)
+        has_system = has_template and "system-PROBE" in apply(probe)
 
     def render(messages: Sequence[dict[str, str]]) -> list[int]:
         joined = "\n\n".join(message["content"] for message in messages)
@@ -43,7 +39,6 @@ def chat_renderer(tokenizer: Any) -> Callable[[Sequence[dict[str, str]]], list[i
         else:
             text = apply([{"role": "user", "content": joined}])
         # A template writes the special tokens itself, such as the one at the beginning.
-        ids: list[int] = tokenizer(text, add_special_tokens=not has_template)["input_ids"]
-        return ids
+        return list(tokenizer(text, add_special_tokens=not has_template)["input_ids"])
 
     return render

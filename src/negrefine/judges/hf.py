@@ -20,7 +20,6 @@ from negrefine.judges.prompts import judge_identity
 if TYPE_CHECKING:
     from negrefine.judges.yes_no_model import YesNoModel
 
-MODES = ("probability", "official")
 _SHOWN_CHARACTERS = 60
 
 
@@ -84,7 +83,7 @@ class HFJudge(LanguageModelJudge):
 
     def __post_init__(self) -> None:
         """Check the settings; the model is loaded later."""
-        if self.mode not in MODES:
+        if self.mode not in ("probability", "official"):
             raise InputError(f"mode must be 'probability' or 'official', not {self.mode!r}.")
         self._check_at_least(token_budget=1, batch_size=1, ranks_per_round=1, max_new_tokens=1)
         if self.ranks_per_round is None:

@@ -14,7 +14,6 @@ _SEPARATOR = " | "
 _TRAILER = "-" * 45
 _PROPER = "proper noun "
 _VERDICTS = {"": False, "subcategory ": True, "the same ": None}
-_NOT_RECORDED = Answer(None, "not recorded")
 
 
 class ReplayJudge(QueryJudge):
@@ -49,16 +48,11 @@ class ReplayJudge(QueryJudge):
             self._read(path)
         self.recorded = tuple(self.candidates)
 
-    @classmethod
-    def from_logs(cls, paths: Iterable[str | os.PathLike[str]]) -> ReplayJudge:
-        """Read an iterable of logs."""
-        return cls(*paths)
-
     def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         """Yield one list of (position, recorded answer)."""
         answers = map(self.answers.get, queries)
         yield [
-            (i, _NOT_RECORDED if yes is None else Answer(yes, "recorded"))
+            (i, Answer(yes, "not recorded" if yes is None else "recorded"))
             for i, yes in enumerate(answers)
         ]
 

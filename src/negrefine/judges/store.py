@@ -18,7 +18,6 @@ from negrefine.cache_directory import cache_directory
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Query
 
-FILE_NAME = "answers.sqlite"
 # Another process that writes at the same time locks the file for milliseconds.
 _BUSY_SECONDS = 60.0
 _SCHEMA = """
@@ -76,7 +75,7 @@ class AnswerStore:
         Raises:
             InputError: The file cannot be created, or is not an answer store.
         """
-        self.path = cache_directory() / FILE_NAME if path is None else Path(path)
+        self.path = cache_directory() / "answers.sqlite" if path is None else Path(path)
         self._lock = threading.Lock()
         with self._session():
             self.path.parent.mkdir(parents=True, exist_ok=True)
