@@ -81,10 +81,10 @@ def read_questions(reference: Path, n_words: int) -> tuple[list[tuple[str, list[
     """Return pairs of a word and its class names, and their source."""
     logs = sorted(reference.glob("llm_process_noun.txt*"))
     if logs:
-        recorded = ReplayJudge.from_logs(logs).candidates
+        recorded = ReplayJudge(*logs).candidates
         full = [(word, list(names)) for word, names in recorded.items() if len(names) == N_NAMES]
         return full[:: max(1, len(full) // n_words)][:n_words], "recorded ImageNet run"
-    words = sorted(word for word in WordNet.load().words if word.islower())
+    words = sorted(word for word in WordNet.load().words() if word.islower())
     chosen = words[:: max(1, len(words) // (n_words + N_NAMES))]
     names = chosen[:N_NAMES]
     return [(word, names) for word in chosen[N_NAMES:][:n_words]], "WordNet words"

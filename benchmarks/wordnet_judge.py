@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, default=DEFAULT_REFERENCE, metavar="DIR")
     reference = parser.parse_args().reference
     judges = (("WordNetJudge", WordNetJudge()), ("baseline", InstanceFlag()))
-    both = ReplayJudge.from_logs(logs(reference))
+    both = ReplayJudge(*logs(reference))
 
     print(f"{'question':<14}{'words':<13}{'judge':<14}{'n':>7}{'yes':>6}{'prec.':>8}{'recall':>8}"
           f"{'accuracy':>10}")  # fmt: skip

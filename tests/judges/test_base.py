@@ -32,7 +32,8 @@ def test_plain_bools_become_answers():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([True], "'plain' returned 1 answers to 2 questions"),
+        ([True], "'plain' left 1 of 2 questions without an answer"),
+        ([True, None, True], "'plain' answered position 2 twice, or was not asked about it"),
         ([True, "yes"], "returned 'yes' as answer 1"),
         ([True, 1], "returned 1 as answer 1"),
         (None, "returned None: return a list"),

@@ -293,10 +293,11 @@ def test_leaving_early_ends_the_requests_that_are_waiting_for_a_reply(
     assert position == 0
     while server.open_now < 3:
         time.sleep(0.01)
+    (event_loop,) = (thread for thread in threading.enumerate() if "portal" in thread.name)
     with pytest.raises(end):
         stream.throw(end)  # type: ignore[attr-defined]
     # The server is still working on them.
     assert server.open_now == 3
-    assert "negrefine-openai" not in {thread.name for thread in threading.enumerate()}
+    assert not event_loop.is_alive()
     left.set()
     assert len(AnswerStore(tmp_path / "a.sqlite").get(judge.identity, QUERIES)) == 1

@@ -58,7 +58,7 @@ def test_replay_reads_several_logs_first_one_wins(log, tmp_path):
     other.write_bytes(
         gzip.compress(b"tabby | proper noun \r\nsafe space | safe | subcategory \r\n")
     )
-    replay = ReplayJudge.from_logs([log, other])
+    replay = ReplayJudge(log, other)
     assert replay.recorded[-1] == "safe space"
     assert replay.is_proper_noun(["tabby"])[0].yes is False
     assert replay.candidates["tabby"] == ["dog", "cat"]
@@ -88,7 +88,8 @@ def test_replay_names_the_bad_line(tmp_path, line):
 def test_replay_explains_unusable_files(tmp_path):
     with pytest.raises(NegrefineError, match="at least one log"):
         ReplayJudge()
-    with pytest.raises(NegrefineError, match="does not exist"):
+    sentence = r"The log .* cannot be read \(No such file or directory\): give an llm_process"
+    with pytest.raises(NegrefineError, match=sentence):
         ReplayJudge(tmp_path / "none.txt")
     with pytest.raises(NegrefineError, match="cannot be read"):
         ReplayJudge(tmp_path)

@@ -120,7 +120,7 @@ def test_answers_come_in_order_and_repeat(judge):
 def test_agreement_with_the_published_run_on_held_out_words(judge, shared):
     """Floors slightly below what was measured once on the half the rules were not designed on."""
     reference = shared / "reference" / "negrefine_imagenet_seed0"
-    replay = ReplayJudge.from_logs(sorted(reference.glob("llm_process_*.txt.gz"), reverse=True))
+    replay = ReplayJudge(*sorted(reference.glob("llm_process_*.txt.gz"), reverse=True))
     words = [w for w in replay.recorded if hashlib.sha256(w.encode()).digest()[-1] % 2]
     pairs = [(w, name) for w in words for name in dict.fromkeys(replay.candidates[w])]
 

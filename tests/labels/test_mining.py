@@ -93,7 +93,7 @@ def test_replayed_answers_keep_the_published_labels(published: Path) -> None:
     kept_total = 0
     for pos, kept_count in (("noun", 4_998), ("adj", 1_372)):
         initial = read_lines(published / f"initial_neg_labels_{pos}.txt")
-        judge = ReplayJudge.from_logs([published / f"llm_process_{pos}.txt.gz"])
+        judge = ReplayJudge(published / f"llm_process_{pos}.txt.gz")
         labels = clean_labels(
             [NegativeLabel(word, word, word, pos, f"{pos}.all", 0.0) for word in initial]
         )

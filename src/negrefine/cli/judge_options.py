@@ -83,7 +83,7 @@ class JudgeOptions:
         if text == "wordnet":
             return WordNetJudge()
         if kind == "replay" and argument:
-            return ReplayJudge.from_logs(argument.split(","))
+            return ReplayJudge(*argument.split(","))
         if kind == "hf" and argument:
             return HFJudge(argument, device=device, mode=self.judge_mode.value, store=store)
         if kind == "openai" and argument:

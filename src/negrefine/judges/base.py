@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import chain, islice
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -64,12 +64,7 @@ class Usage:
     completion_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.asked + other.asked,
-            self.cached + other.cached,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-        )
+        return Usage(*map(add, astuple(self), astuple(other)))
 
 
 @runtime_checkable
@@ -132,13 +127,12 @@ def iter_answers(judge: Judge, queries: Sequence[Query]) -> Iterator[AnswerBatch
     if not queries:
         return
     if isinstance(judge, StreamingJudge):
-        yield from _checked(judge, queries)
+        yield from _checked(judge.iter_answers(queries), len(queries), judge.name)
         return
-    proper = [i for i, query in enumerate(queries) if not query.class_names]
-    if proper:
-        words = [queries[i].word for i in proper]
-        given = as_answers(judge.is_proper_noun(words), len(words), judge)
-        yield list(zip(proper, given, strict=True))
+    words = {i: query.word for i, query in enumerate(queries) if not query.class_names}
+    if words:
+        given = as_answers(judge.is_proper_noun(list(words.values())), len(words), judge)
+        yield list(zip(words, given, strict=True))
     subcategory = [i for i, query in enumerate(queries) if query.class_names]
     pairs = [(queries[i].word, name) for i in subcategory for name in queries[i].class_names]
     if pairs:
@@ -154,41 +148,33 @@ def answer_all(judge: Judge, queries: Sequence[Query]) -> list[Answer]:
 def as_answers(
     values: Sequence[Answer | bool | None], expected: int, judge: object
 ) -> list[Answer]:
-    """Return the `expected` answers that a judge gave as a list of `Answer`.
-
-    Raises:
-        InputError: The wrong number of answers, or one that is neither an Answer, a bool nor None.
-    """
+    """Return what a judge gave as `Answer`; InputError if it is not `expected` valid answers."""
     name = getattr(judge, "name", type(judge).__name__)
-    try:
-        answers = list(values)
-    except TypeError as error:
+    if not isinstance(values, Iterable):
         raise InputError(
             f"The judge {name!r} returned {values!r}: return a list with one answer per question."
-        ) from error
-    if len(answers) != expected:
-        raise InputError(
-            f"The judge {name!r} returned {len(answers)} answers to {expected} questions: "
-            "return one per question, in order."
         )
-    return [_as_answer(answer, position, name) for position, answer in enumerate(answers)]
+    return _in_order(_checked([list(enumerate(values))], expected, name))
 
 
-def _checked(judge: StreamingJudge, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
-    unanswered = set(range(len(queries)))
-    for batch in judge.iter_answers(queries):
+def _checked(
+    batches: Iterable[Sequence[tuple[int, Answer | bool | None]]], expected: int, name: str
+) -> Iterator[AnswerBatch]:
+    """Yield the batches with plain values as `Answer`; InputError unless each position is once."""
+    unanswered = set(range(expected))
+    for batch in batches:
         for position, _ in batch:
             if position not in unanswered:
                 raise InputError(
-                    f"The judge {judge.name!r} answered position {position} twice, or was not "
-                    "asked about it: answer every position once."
+                    f"The judge {name!r} answered position {position} twice, or was not asked "
+                    "about it: answer every position once."
                 )
             unanswered.remove(position)
-        yield [(position, _as_answer(answer, position, judge.name)) for position, answer in batch]
+        yield [(position, _as_answer(answer, position, name)) for position, answer in batch]
     if unanswered:
         raise InputError(
-            f"The judge {judge.name!r} left {len(unanswered)} of {len(queries)} questions without "
-            "an answer: answer every position once."
+            f"The judge {name!r} left {len(unanswered)} of {expected} questions without an answer: "
+            "answer every position once."
         )
 
 

@@ -28,9 +28,6 @@ def pick_dtype(dtype: str, device: torch.device) -> str:
     """Return the name of a dtype, or "auto" for that of the checkpoint on a GPU.
 
     On the CPU "auto" is float32, because few CPUs multiply shorter numbers faster.
-
-    Raises:
-        InputError: Not a dtype.
     """
     hub.check_dtype(dtype)
     return "float32" if dtype == "auto" and device.type == "cpu" else dtype
@@ -41,9 +38,6 @@ def model_version(name: str, revision: str | None) -> tuple[str, str]:
 
     A directory is identified by the SHA-256 of its weights, configuration and tokenizer, wherever
     it is; a model on the hub by its commit.
-
-    Raises:
-        InputError: There is no such model, or the hub cannot be reached.
     """
     path = Path(name).expanduser()
     if not path.is_dir():
@@ -63,18 +57,7 @@ def model_version(name: str, revision: str | None) -> tuple[str, str]:
 def load_causal_lm(
     name: str, revision: str | None, device: torch.device, dtype: str
 ) -> tuple[Any, Any]:
-    """Return (model, tokenizer).
-
-    Args:
-        name: A directory or hub id.
-        revision: Branch, tag or commit on the hub.
-        device: Where the model goes.
-        dtype: As `pick_dtype` returns it.
-
-    Raises:
-        InputError: The model cannot be found, reached or read, has no safetensors weights, or is
-            not a causal language model.
-    """
+    """Return (model, tokenizer) of a directory or hub id; `dtype` is one of `pick_dtype`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     directory = hub.find_directory(_CAUSAL_LM, name, revision)

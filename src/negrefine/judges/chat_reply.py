@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,30 +24,23 @@ _SHOWN_CHARACTERS = 40
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the first choice of a chat completion says.
+    """What the first choice of a chat completion says; numbers of tokens are 0 if unknown.
 
     Attributes:
-        text: The reply, with thoughts.
         alternatives: (token, log-probability) of what the first word could have been, each token
-            once; None where the server does not give them or the reply begins with thoughts.
+            once; none where the server does not give them or the reply begins with thoughts.
         cut_off: The reply ends within the model's thoughts, before the answer.
-        prompt_tokens: Tokens that the model read; 0 if the server does not say.
-        completion_tokens: Tokens that the model wrote; 0 if the server does not say.
     """
 
     text: str
-    alternatives: list[tuple[str, float]] | None
+    alternatives: list[tuple[str, float]]
     cut_off: bool
     prompt_tokens: int
     completion_tokens: int
 
 
 def read_completion(completion: Any) -> Reply:
-    """Return the first choice of a completion, as the openai package returns it.
-
-    Raises:
-        ValueError: The object is not a chat completion.
-    """
+    """Return the first choice of a completion of the openai package; ValueError if it is none."""
     try:
         (choice, *_) = completion.choices
         text = choice.message.content or ""
@@ -60,31 +54,26 @@ def read_completion(completion: Any) -> Reply:
     truncated = getattr(choice, "finish_reason", None) == "length"
     return Reply(
         text,
-        None if thinks else _first_word(choice),
+        [] if thinks else _first_word(choice),
         cut_off=truncated and not finished and (thinks or not text),
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
     )
 
 
-def read_reply(text: str, alternatives: Iterable[tuple[str, float]] | None = None) -> Answer | None:
-    """Return the answer in a reply, or None if it is neither yes nor no.
+def read_reply(text: str, alternatives: Iterable[tuple[str, float]] = ()) -> Answer | None:
+    """Return the answer in a reply, or None if it is neither yes nor no, or both.
 
-    The first word alone decides, so that an answer does not depend on whether a server gives
-    log-probabilities; those give the confidence.
-
-    Args:
-        text: The reply. Thoughts in <think> tags, quotes and markup before the first word are
-            skipped; "yes and no" is neither.
-        alternatives: As in `Reply`. The confidence is the share of the word's spellings in the
-            probability of all spellings of yes and no.
+    The first word after thoughts, quotes and markup alone decides, so that an answer does not
+    depend on whether a server gives log-probabilities. Those give the confidence: the share of the
+    word's spellings in the probability of all spellings of yes and no.
     """
     reply = _THOUGHTS.sub("", text)
     match = _FIRST_WORD.match(reply)
     if match is None or _BOTH.match(reply):
         return None
     yes = match[1].lower() == "yes"
-    p = _share_of_yes(alternatives or ())
+    p = _share_of_yes(alternatives)
     if p is None:
         return Answer(yes, f"replied {reply.strip()[:_SHOWN_CHARACTERS]!r}")
     return Answer(yes, f"P(yes) = {p:.3f}", p if yes else 1 - p)
@@ -104,19 +93,16 @@ def _share_of_yes(alternatives: Iterable[tuple[str, float]]) -> float | None:
     return mass["yes"] / total if total >= _LEAST_MASS else None
 
 
-def _first_word(choice: Any) -> list[tuple[str, float]] | None:
+def _first_word(choice: Any) -> list[tuple[str, float]]:
     """Return (token, log-probability) of the alternatives for the first token with letters."""
-    content = getattr(getattr(choice, "logprobs", None), "content", None)
-    try:
-        for token in content or ():
+    # Some servers use another format; the text alone gives the answer then.
+    with suppress(AttributeError, TypeError, ValueError):
+        for token in choice.logprobs.content:
             if any(map(str.isalpha, token.token)):
                 known = {token.token: token.logprob}
                 known.update((other.token, other.logprob) for other in token.top_logprobs or ())
                 return [(name, float(value)) for name, value in known.items()]
-    except (AttributeError, TypeError, ValueError):
-        # Some servers use another format; the text alone gives the answer then.
-        return None
-    return None
+    return []
 
 
 def _count(usage: Any, name: str) -> int:

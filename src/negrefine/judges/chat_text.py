@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from jinja2.exceptions import TemplateError
-
-_PROBE = [
-    {"role": "system", "content": "SYSTEM-PROBE"},
-    {"role": "user", "content": "USER-PROBE"},
-]
 
 
 def chat_renderer(tokenizer: Any) -> Callable[[Sequence[dict[str, str]]], list[int]]:
@@ -28,14 +24,11 @@ def chat_renderer(tokenizer: Any) -> Callable[[Sequence[dict[str, str]]], list[i
         )
         return text
 
-    def has_system_role() -> bool:
-        try:
-            return "SYSTEM-PROBE" in apply(_PROBE)
-        except TemplateError:
-            return False
-
     has_template = bool(tokenizer.chat_template)
-    has_system = has_template and has_system_role()
+    has_system = False
+    probe = [{"role": role, "content": f"{role}-PROBE"} for role in ("system", "user")]
+    with suppress(TemplateError):
+        has_system = has_template and "system-PROBE" in apply(probe)
 
     def render(messages: Sequence[dict[str, str]]) -> list[int]:
         joined = "\n\n".join(message["content"] for message in messages)
@@ -46,7 +39,6 @@ def chat_renderer(tokenizer: Any) -> Callable[[Sequence[dict[str, str]]], list[i
         else:
             text = apply([{"role": "user", "content": joined}])
         # A template writes the special tokens itself, such as the one at the beginning.
-        ids: list[int] = tokenizer(text, add_special_tokens=not has_template)["input_ids"]
-        return ids
+        return list(tokenizer(text, add_special_tokens=not has_template)["input_ids"])
 
     return render

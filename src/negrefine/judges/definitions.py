@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import dropwhile, takewhile
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -28,11 +29,13 @@ _END = word_set(
     "was made worn being and but over under above below between along around near through into "
     "against like"
 )
-_TAXON = re.compile(
+# Matches the names after "of the genus", "of the family" and other ranks.
+TAXON = re.compile(
     r"\bof the (?:sub|super)?(?:genus|genera|family|order|class|division|phylum) (\w[\w-]+)"
 )
 _COMMON_NAME = re.compile(r"^(?:the )?common name for (?:an? |the )?(.+)")
-_MEMBERS = re.compile(r"^any (?:of )?(?:the |various |numerous |several |many )*")
+# Matches the beginning of the definition of a whole group: "any of various ...".
+MEMBERS = re.compile(r"any (?:of )?(?:the |various |numerous |several |many )*")
 
 
 @lru_cache(maxsize=65536)
@@ -46,13 +49,8 @@ def genus_phrase(definition: str) -> str:
             start = i + 2
         elif token not in _LEADING and token in _END and i > start:
             break
-    phrase = tokens[start:]
-    while phrase and phrase[0] in _LEADING:
-        phrase = phrase[1:]
-    for i, token in enumerate(phrase):
-        if token in _END:
-            return " ".join(phrase[:i])
-    return " ".join(phrase)
+    phrase = dropwhile(_LEADING.__contains__, tokens[start:])
+    return " ".join(takewhile(lambda token: token not in _END, phrase))
 
 
 def suffixes(phrase: str) -> Iterator[str]:
@@ -62,17 +60,7 @@ def suffixes(phrase: str) -> Iterator[str]:
         yield " ".join(tokens[i:])
 
 
-def common_name_of(definition: str) -> str | None:
-    """Return the genus phrase after "common name for", or None."""
+def common_name_of(definition: str) -> str:
+    """Return the genus phrase after "common name for", or ""."""
     match = _COMMON_NAME.match(definition)
-    return genus_phrase(match[1]) if match else None
-
-
-def taxa(definition: str) -> list[str]:
-    """Return the names after "of the genus", "of the family" and other ranks."""
-    return _TAXON.findall(definition)
-
-
-def defines_members(definition: str) -> bool:
-    """Return whether it begins like the definition of a whole group: "any of various ..."."""
-    return _MEMBERS.match(definition) is not None
+    return genus_phrase(match[1]) if match else ""

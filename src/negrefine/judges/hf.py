@@ -5,21 +5,21 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from negrefine.errors import InputError
-from negrefine.judges.base import Answer, AnswerBatch, Query, Usage
+from negrefine.hub import pick_device
+from negrefine.judges.base import Answer, AnswerBatch, Query
+from negrefine.judges.causal_lm import load_causal_lm, model_version, pick_dtype
 from negrefine.judges.language_model import LanguageModelJudge
-from negrefine.judges.prompts import PUBLISHED_PROMPTS, JudgePrompts, judge_identity
-from negrefine.judges.store import AnswerStore
+from negrefine.judges.prompts import judge_identity
 
 if TYPE_CHECKING:
     from negrefine.judges.yes_no_model import YesNoModel
 
-MODES = ("probability", "official")
 _SHOWN_CHARACTERS = 60
 
 
@@ -80,19 +80,16 @@ class HFJudge(LanguageModelJudge):
     greedy: bool = False
     seed: int = 0
     max_new_tokens: int = 512
-    prompts: JudgePrompts = PUBLISHED_PROMPTS
-    store: AnswerStore | str | os.PathLike[str] | None = "default"
 
     def __post_init__(self) -> None:
         """Check the settings; the model is loaded later."""
-        if self.mode not in MODES:
+        if self.mode not in ("probability", "official"):
             raise InputError(f"mode must be 'probability' or 'official', not {self.mode!r}.")
         self._check_at_least(token_budget=1, batch_size=1, ranks_per_round=1, max_new_tokens=1)
         if self.ranks_per_round is None:
             self.ranks_per_round = 10 if self.mode == "probability" else 1
         self.model = self._model = os.fspath(self.model)
         self.name = f"hf:{self.model}"
-        self.usage = Usage()
 
     @cached_property
     def identity(self) -> str:
@@ -104,16 +101,9 @@ class HFJudge(LanguageModelJudge):
         Raises:
             InputError: The model or its version cannot be found.
         """
-        from negrefine.hub import pick_device
-        from negrefine.judges.causal_lm import model_version, pick_dtype
-
         name, version = model_version(self._model, self.revision)
-        decoding = {}
-        if self.mode == "official":
-            decoding = {
-                "decoding": "greedy" if self.greedy else f"sampled, seed {self.seed}",
-                "max_new_tokens": str(self.max_new_tokens),
-            }
+        official = self.mode == "official"
+        decoding = "greedy" if self.greedy else f"sampled, seed {self.seed}"
         return judge_identity(
             self.prompts,
             judge="hf",
@@ -121,7 +111,8 @@ class HFJudge(LanguageModelJudge):
             revision=version,
             mode=self.mode,
             dtype=pick_dtype(self.dtype, pick_device(self.device)),
-            **decoding,
+            decoding=decoding if official else None,
+            max_new_tokens=str(self.max_new_tokens) if official else None,
         )
 
     @property
@@ -132,8 +123,6 @@ class HFJudge(LanguageModelJudge):
     @cached_property
     def _lm(self) -> tuple[Any, Any, Callable[[Sequence[dict[str, str]]], list[int]]]:
         """The model, its tokenizer, and the function from messages to token ids."""
-        from negrefine.hub import pick_device
-        from negrefine.judges.causal_lm import load_causal_lm, pick_dtype
         from negrefine.judges.chat_text import chat_renderer
 
         device = pick_device(self.device)
@@ -162,11 +151,11 @@ class HFJudge(LanguageModelJudge):
         model = self._yes_no_model
         _, _, render = self._lm
         prompts = [render(self.prompts.messages(query)) for query in queries]
-        before = model.tokens
-        for batch in model.score(prompts, [_family(query) for query in queries]):
+        # Questions of one family differ only in their class names.
+        families = [(query.word, min(len(query.class_names), 2)) for query in queries]
+        for batch in model.score(prompts, families):
             self.usage.asked += len(batch)
-            self.usage.prompt_tokens += model.tokens - before
-            before = model.tokens
+            self.usage.prompt_tokens = model.tokens
             yield [
                 (i, Answer(p > 0.5, f"P(yes) = {p:.2f}", p if p > 0.5 else 1 - p)) for i, p in batch
             ]
@@ -176,28 +165,24 @@ class HFJudge(LanguageModelJudge):
 
         model, tokenizer, render = self._lm
         settings = copy.deepcopy(model.generation_config)
-        settings.max_new_tokens = self.max_new_tokens
-        # It would contradict max_new_tokens.
-        settings.max_length = None
+        # max_length would contradict max_new_tokens.
+        settings.update(max_new_tokens=self.max_new_tokens, max_length=None)
         if settings.pad_token_id is None:
             # Only silences a warning: one prompt needs no padding.
             end = settings.eos_token_id
             settings.pad_token_id = end[0] if isinstance(end, list) else end
         if self.greedy:
-            settings.do_sample = False
-            settings.temperature = settings.top_p = settings.top_k = None
+            settings.update(do_sample=False, temperature=None, top_p=None, top_k=None)
         device = model.device
-        cuda = [device] if device.type == "cuda" else []
+        cuda = device.type == "cuda"
+        # torch.manual_seed would also seed the devices that are not forked.
+        generators = torch.cuda.default_generators if cuda else [torch.default_generator]
         for i, query in enumerate(queries):
             ids = torch.tensor([render(self.prompts.messages(query))], device=device)
-            seed = _seed_of(self.seed, self.prompts.question(query))
-            with torch.random.fork_rng(devices=cuda), torch.inference_mode():
-                # torch.manual_seed would also seed the devices that are not forked.
-                if cuda:
-                    with torch.cuda.device(device):
-                        torch.cuda.manual_seed(seed)
-                else:
-                    torch.default_generator.manual_seed(seed)
+            text = f"{self.seed}\n{self.prompts.question(query)}"
+            seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+            with torch.random.fork_rng(devices=[device] if cuda else []), torch.inference_mode():
+                generators[device.index or 0].manual_seed(seed)
                 output = model.generate(
                     ids, attention_mask=torch.ones_like(ids), generation_config=settings
                 )
@@ -209,13 +194,3 @@ class HFJudge(LanguageModelJudge):
             # As published: nothing is stripped, so a reply that begins with a space is a no.
             yes = reply.lower().startswith("yes")
             yield [(i, Answer(yes, f"replied {reply[:_SHOWN_CHARACTERS]!r}"))]
-
-
-def _family(query: Query) -> Hashable:
-    """Return a key shared by the questions that differ only in their class names."""
-    return (query.word, min(len(query.class_names), 2))
-
-
-def _seed_of(seed: int, question: str) -> int:
-    digest = hashlib.sha256(f"{seed}\n{question}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

@@ -5,27 +5,26 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from negrefine.errors import InputError
 from negrefine.judges.base import AnswerBatch, Query, QueryJudge, Usage
+from negrefine.judges.prompts import PUBLISHED_PROMPTS, JudgePrompts
 from negrefine.judges.store import AnswerStore
 
 
+@dataclass(repr=False, eq=False, kw_only=True)
 class LanguageModelJudge(QueryJudge):
     """Looks answers up in a store, and asks the model for those that are missing.
 
-    Subclasses define `identity` and `_ask`, and set the attributes. `_ask` counts what it asks in
-    `usage`.
-
-    Attributes:
-        store: Where answers are kept: an AnswerStore, a file, "default" for the file in
-            `cache_directory()`, or None to keep none. Opened when questions are asked.
-        usage: Questions and tokens so far.
+    Subclasses describe the fields, and define `identity` and `_ask`, which counts in `usage` what
+    it asks.
     """
 
-    store: AnswerStore | str | os.PathLike[str] | None
-    usage: Usage
+    prompts: JudgePrompts = PUBLISHED_PROMPTS
+    store: AnswerStore | str | os.PathLike[str] | None = "default"
+    usage: Usage = field(default_factory=Usage, init=False)
 
     @property
     @abstractmethod

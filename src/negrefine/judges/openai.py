@@ -7,22 +7,19 @@ import hashlib
 import json
 import os
 import random
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from negrefine.errors import InputError, JudgeError
 from negrefine.judges import server_errors
-from negrefine.judges.base import Answer, AnswerBatch, Query, Usage
+from negrefine.judges.base import Answer, AnswerBatch, Query
 from negrefine.judges.chat_reply import Reply, read_completion, read_reply
 from negrefine.judges.language_model import LanguageModelJudge
-from negrefine.judges.prompts import PUBLISHED_PROMPTS, JudgePrompts, judge_identity
-from negrefine.judges.store import AnswerStore
+from negrefine.judges.prompts import judge_identity
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -95,8 +92,6 @@ class OpenAIJudge(LanguageModelJudge):
     max_tokens: int | None = 16
     revision: str | None = None
     extra_body: Mapping[str, Any] | None = None
-    prompts: JudgePrompts = PUBLISHED_PROMPTS
-    store: AnswerStore | str | os.PathLike[str] | None = "default"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -113,17 +108,17 @@ class OpenAIJudge(LanguageModelJudge):
             )
         self.extra_body = dict(self.extra_body or {})
         try:
-            extra = json.dumps(self.extra_body, sort_keys=True)
+            self._extra = json.dumps(self.extra_body, sort_keys=True)
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"extra_body cannot be sent as JSON ({error}): give numbers, strings, lists and "
                 "dictionaries."
             ) from error
-        self._extra_hash = hashlib.sha256(extra.encode()).hexdigest()[:16]
         self.name = f"openai:{self.model}"
         self.ranks_per_round = 1
-        self.usage = Usage()
-        self._server = _ServerFacts()
+        # What was learned about the server: it has responded, and with a reply that could be used.
+        self._reached = self._understood = False
+        self._refused_options: set[str] = set()
 
     @property
     def identity(self) -> str:
@@ -132,16 +127,15 @@ class OpenAIJudge(LanguageModelJudge):
         The server's address is not included: the same model behind another server is the same
         judge. Give `revision` where that is wrong. `extra_body` is included as a SHA-256.
         """
-        return judge_identity(
-            self.prompts,
-            judge="openai",
-            model=self.model,
-            revision=self.revision,
-            extra=self._extra_hash if self.extra_body else None,
-        )
+        digest = hashlib.sha256(self._extra.encode()).hexdigest()[:16]
+        extra = digest if self.extra_body else None
+        facts = {"model": self.model, "revision": self.revision, "extra": extra}
+        return judge_identity(self.prompts, judge="openai", **facts)
 
     def _ask(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         client = self._client()
+        from anyio.from_thread import start_blocking_portal
+
         asker = _Asker(self, client)
         remaining = iter(range(len(queries)))
         positions: dict[Future[Answer], int] = {}
@@ -149,10 +143,11 @@ class OpenAIJudge(LanguageModelJudge):
 
         def start() -> None:
             for i in islice(remaining, 2 * self.concurrency - len(positions)):
-                positions[asyncio.run_coroutine_threadsafe(asker.ask(queries[i]), loop)] = i
+                positions[portal.start_task_soon(asker.ask, queries[i])] = i
 
-        try:
-            with _running_loop(client) as loop:
+        # The event loop has a thread of its own: a notebook already has one in the main thread.
+        with start_blocking_portal() as portal:
+            try:
                 start()
                 while positions:
                     answers: AnswerBatch = []
@@ -171,15 +166,16 @@ class OpenAIJudge(LanguageModelJudge):
                         yield answers
                     if fatal is not None:
                         raise fatal
-        finally:
-            # The reader stopped, perhaps by Ctrl-C, but these answers are paid for.
-            arrived = [
-                (queries[i], future.result())
-                for future, i in positions.items()
-                if future.done() and not future.cancelled() and not future.exception()
-            ]
-            if arrived and self._open_store is not None:
-                self._open_store.put(self.identity, arrived)
+            finally:
+                # The reader stopped, perhaps by Ctrl-C, but what has arrived is paid for.
+                arrived = [
+                    (queries[i], future.result())
+                    for future, i in positions.items()
+                    if not future.cancel() and not future.exception()
+                ]
+                portal.call(client.close)
+                if arrived and self._open_store is not None:
+                    self._open_store.put(self.identity, arrived)
         if failures:
             raise JudgeError(
                 f"{len(failures)} of {len(queries)} questions to {asker.where} got no answer "
@@ -218,48 +214,12 @@ class OpenAIJudge(LanguageModelJudge):
             raise InputError(f"The server {self.base_url!r} cannot be used: {error}.") from None
 
 
-@contextmanager
-def _running_loop(client: AsyncOpenAI) -> Iterator[asyncio.AbstractEventLoop]:
-    """Run an event loop in a thread of its own: a notebook already has one in the main thread.
-
-    At the end, open requests are cancelled and the client is closed.
-    """
-
-    async def close() -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await client.close()
-
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="negrefine-openai", daemon=True)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        asyncio.run_coroutine_threadsafe(close(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
 class _UnansweredError(Exception):
     """A question failed permanently; the others continue."""
 
 
 class _CutOffError(Exception):
     """A reply ended before the answer."""
-
-
-@dataclass(slots=True)
-class _ServerFacts:
-    """What a judge has learned about its server."""
-
-    refused_options: set[str] = field(default_factory=set)
-    # It has responded, and with a reply that could be used.
-    reached: bool = False
-    understood: bool = False
 
 
 class _Asker:
@@ -269,7 +229,6 @@ class _Asker:
         self.where = f"The server {str(client.base_url)!r}"
         self._judge = judge
         self._client = client
-        self._server = judge._server
         self._open_requests = asyncio.Semaphore(judge.concurrency)
         # Failures since the last answer: a dead server must not be asked 70,000 times.
         self._failures_in_a_row = 0
@@ -280,20 +239,7 @@ class _Asker:
         async with self._open_requests:
             if self._fatal is not None:
                 raise self._fatal
-            try:
-                answer = await self._answer(query)
-            except JudgeError as error:
-                self._fatal = error
-                raise
-            except _UnansweredError as error:
-                self._failures_in_a_row += 1
-                if self._failures_in_a_row < max(_LEAST_FAILURES, self._judge.concurrency):
-                    raise
-                self._fatal = JudgeError(
-                    f"{self.where} has stopped answering ({error}): what it answered is stored; "
-                    "run it again when the server is back."
-                )
-                raise self._fatal from None
+            answer = await self._answer(query)
             self._failures_in_a_row = 0
             return answer
 
@@ -310,42 +256,55 @@ class _Asker:
 
     async def _reply(self, query: Query) -> Reply | None:
         """Return the reply, None if a content filter refused the question."""
+        judge = self._judge
         n_retries = 0
         while True:
             try:
                 return await self._request(query)
             except Exception as error:
                 # Servers repeat keys in their errors, so ours must not be chained to them.
-                transient = server_errors.is_transient(error, reached=self._server.reached)
-                if not transient or n_retries == self._judge.max_retries:
+                transient = server_errors.is_transient(error, reached=judge._reached)
+                if not transient or n_retries == judge.max_retries:
                     raise self._give_up(error, transient=transient) from None
-                pause = self._pause(n_retries, error)
+                longest = min(judge.first_pause * 2 ** min(n_retries, 60), judge.longest_pause)
+                pause = random.uniform(0, longest)  # noqa: S311
+                pause = max(pause, min(server_errors.retry_after(error), judge.longest_pause))
             await asyncio.sleep(pause)
             n_retries += 1
-
-    def _pause(self, n_retries: int, error: Exception) -> float:
-        judge = self._judge
-        longest = min(judge.first_pause * 2 ** min(n_retries, 60), judge.longest_pause)
-        pause = random.uniform(0, longest)  # noqa: S311
-        return max(pause, min(server_errors.retry_after(error), judge.longest_pause))
 
     def _give_up(self, error: Exception, *, transient: bool) -> Exception:
         """Return what to raise: whether only this question or all questions fail."""
         key = self._client.api_key
         text = server_errors.error_text(error, "" if key == _NO_KEY else key)
+        judge = self._judge
         # Before the first answer, an error of one question is assumed to be one of all.
-        if transient or (self._server.understood and not server_errors.is_fatal(error)):
-            return _UnansweredError(text)
-        if isinstance(error, _CutOffError):
-            return JudgeError(f"{self.where} gave no answer: {text}.")
-        advice = server_errors.advice(error, self._judge.model, self._judge.api_key_env)
-        return JudgeError(f"{self.where} refused: {text}; {advice}.")
+        if transient or (judge._understood and not server_errors.is_fatal(error)):
+            self._failures_in_a_row += 1
+            if self._failures_in_a_row < max(_LEAST_FAILURES, judge.concurrency):
+                return _UnansweredError(text)
+            problem = (
+                f"has stopped answering ({text}): what it answered is stored; run it again when "
+                "the server is back"
+            )
+        elif isinstance(error, _CutOffError):
+            problem = f"gave no answer: {text}"
+        else:
+            advice = server_errors.advice(error, judge.model, judge.api_key_env)
+            problem = f"refused: {text}; {advice}"
+        self._fatal = JudgeError(f"{self.where} {problem}.")
+        return self._fatal
 
     async def _request(self, query: Query) -> Reply | None:
         from openai import APIStatusError
 
         judge = self._judge
-        options = self._options()
+        refused = judge._refused_options
+        options: dict[str, Any] = {} if "temperature" in refused else {"temperature": 0.0}
+        if judge.max_tokens is not None:
+            name = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
+            options[name] = judge.max_tokens
+        if "logprobs" not in refused:
+            options |= {"logprobs": True, "top_logprobs": _N_ALTERNATIVES}
         judge.usage.asked += 1
         try:
             completion = await asyncio.wait_for(
@@ -360,13 +319,15 @@ class _Asker:
         except asyncio.TimeoutError:
             raise ValueError(f"no whole reply within {judge.timeout:g} seconds") from None
         except APIStatusError as error:
-            self._server.reached = True
+            judge._reached = True
             if error.status_code not in _BAD_REQUEST:
                 raise
-            refused = self._refused_option(str(error), options)
-            if refused is not None:
-                self._server.refused_options.add(refused)
-                return await self._request(query)
+            named = [option for word, option in _OPTIONAL.items() if word in str(error)]
+            # Some servers do not name the option; after the first answer it is the question.
+            for option in named if judge._understood else [*named, "logprobs"]:
+                if option in options:
+                    refused.add(option)
+                    return await self._request(query)
             if server_errors.is_filtered(error):
                 return None
             raise
@@ -378,23 +339,5 @@ class _Asker:
                 "the reply ended within the model's thoughts; raise max_tokens, or turn thinking "
                 "off with extra_body"
             )
-        self._server.reached = self._server.understood = True
+        judge._reached = judge._understood = True
         return reply
-
-    def _options(self) -> dict[str, Any]:
-        refused = self._server.refused_options
-        options: dict[str, Any] = {} if "temperature" in refused else {"temperature": 0.0}
-        if self._judge.max_tokens is not None:
-            name = "max_completion_tokens" if "max_tokens" in refused else "max_tokens"
-            options[name] = self._judge.max_tokens
-        if "logprobs" not in refused:
-            options |= {"logprobs": True, "top_logprobs": _N_ALTERNATIVES}
-        return options
-
-    def _refused_option(self, message: str, options: Mapping[str, Any]) -> str | None:
-        """Return the option that caused a refusal, None if it was the question."""
-        for word, option in _OPTIONAL.items():
-            if word in message and option in options:
-                return option
-        # Some servers do not name the option; after the first answer it is the question.
-        return "logprobs" if "logprobs" in options and not self._server.understood else None

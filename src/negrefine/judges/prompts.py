@@ -40,11 +40,7 @@ class JudgePrompts:
     subcategory_of_any: str = "Is '{word}' a subcategory of any of these: {class_names}?"
 
     def __post_init__(self) -> None:
-        """Check that each question contains its fields and no other.
-
-        Raises:
-            InputError: A question lacks one of its fields or has an unknown one.
-        """
+        """Raise InputError if a question lacks one of its fields or has an unknown one."""
         for name, fields in _FIELDS.items():
             template = getattr(self, name)
             marks = {field: f"<{field}>" for field in fields}
@@ -80,9 +76,7 @@ PUBLISHED_PROMPTS = JudgePrompts()
 def judge_identity(prompts: JudgePrompts, **facts: str | None) -> str:
     """Return everything that determines a model's answers as one line of JSON, their storage key.
 
-    Args:
-        prompts: The wording of the questions; only its SHA-256 is included.
-        **facts: Model, revision, mode and so on; those that are None are left out.
+    Facts that are None are left out; of the wording, only its SHA-256 is included.
     """
     digest = hashlib.sha256(json.dumps(asdict(prompts), sort_keys=True).encode()).hexdigest()
     known = {name: fact for name, fact in facts.items() if fact is not None}

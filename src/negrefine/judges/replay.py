@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from negrefine.errors import InputError
-from negrefine.judges.base import Answer, Query
-from negrefine.judges.store import StoredAnswer
+from negrefine.judges.base import Answer, AnswerBatch, Query, QueryJudge
+from negrefine.judges.store import StoredAnswer, read_lines
 
 _SEPARATOR = " | "
 _TRAILER = "-" * 45
 _PROPER = "proper noun "
 _VERDICTS = {"": False, "subcategory ": True, "the same ": None}
-_NOT_RECORDED = Answer(None, "not recorded")
 
 
-class ReplayJudge:
+class ReplayJudge(QueryJudge):
     """Answers from `llm_process_noun.txt` and `llm_process_adj.txt` of an official run.
 
     Several logs are read as one record; a word that occurs in two of them is taken from the first.
@@ -51,26 +48,21 @@ class ReplayJudge:
             self._read(path)
         self.recorded = tuple(self.candidates)
 
-    @classmethod
-    def from_logs(cls, paths: Iterable[str | os.PathLike[str]]) -> ReplayJudge:
-        """Read an iterable of logs."""
-        return cls(*paths)
-
-    def is_proper_noun(self, words: Sequence[str]) -> list[Answer]:
-        """Repeat the recorded answers; undecided where a word was never asked about."""
-        return [self._answer(Query(word)) for word in words]
-
-    def is_subcategory(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
-        """Repeat the recorded answers; undecided where a pair was never asked about."""
-        return [self._answer(Query(word, (name,))) for word, name in pairs]
-
-    def _answer(self, query: Query) -> Answer:
-        yes = self.answers.get(query)
-        return _NOT_RECORDED if yes is None else Answer(yes, "recorded")
+    def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
+        """Yield one list of (position, recorded answer)."""
+        answers = map(self.answers.get, queries)
+        yield [
+            (i, Answer(yes, "not recorded" if yes is None else "recorded"))
+            for i, yes in enumerate(answers)
+        ]
 
     def _read(self, path: Path) -> None:
         earlier = frozenset(self.candidates)
-        for number, line in _lines(path):
+        example = "an llm_process_*.txt of an official run"
+        for number, raw_line in read_lines(path, "log", example):
+            line = raw_line.rstrip("\r")
+            if line.startswith(_TRAILER):
+                return
             word, *fields = line.split(_SEPARATOR)
             if fields != [_PROPER] and (len(fields) != 2 or fields[1] not in _VERDICTS):
                 raise InputError(
@@ -100,9 +92,6 @@ def read_official_log(path: str | os.PathLike[str], identity: str) -> list[Store
     """Read an official log as the answers of the judge `identity`.
 
     A class name equal to the word, about which a model is never asked, is left out.
-
-    Raises:
-        InputError: The file does not exist, or is in another format.
     """
     return [
         StoredAnswer(identity, query, Answer(yes, "recorded"))
@@ -117,47 +106,21 @@ def as_official_log(answers: Iterable[StoredAnswer]) -> Iterator[str]:
     about several class names, and words of which only a no to the proper-noun question is stored,
     are left out.
     """
-    proper: dict[str, bool] = {}
-    pairs: dict[str, list[tuple[str, bool]]] = {}
+    by_word: dict[str, dict[tuple[str, ...], bool]] = {}
     for stored in answers:
-        word, names = stored.query.word, stored.query.class_names
-        proper.setdefault(word, False)
-        if not names:
-            proper[word] = bool(stored.answer.yes)
-        elif len(names) == 1:
-            pairs.setdefault(word, []).append((names[0], bool(stored.answer.yes)))
-    n_subcategories = 0
-    for word, is_proper in proper.items():
-        if is_proper:
+        given = by_word.setdefault(stored.query.word, {})
+        given[stored.query.class_names] = bool(stored.answer.yes)
+    n_proper = n_subcategories = 0
+    for word, given in by_word.items():
+        if given.get(()):
+            n_proper += 1
             yield _SEPARATOR.join((word, _PROPER))
             continue
-        for name, yes in pairs.get(word, ()):
+        pairs = {names[0]: yes for names, yes in given.items() if len(names) == 1}
+        for name, yes in pairs.items():
             yield _SEPARATOR.join((word, name, "subcategory " if yes else ""))
-        n_subcategories += any(yes for _, yes in pairs.get(word, ()))
+        n_subcategories += any(pairs.values())
     yield _TRAILER
-    yield f"n_proper: {sum(proper.values())}"
+    yield f"n_proper: {n_proper}"
     yield "n_same: 0"
     yield f"n_subcatgeory: {n_subcategories}"
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number, line) up to the trailer, trailing spaces kept."""
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(
-            f"The log {str(path)!r} does not exist: give an llm_process_*.txt of an official run."
-        ) from error
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(
-            f"The log {str(path)!r} is damaged or not text: give UTF-8 text, or a gzip file of it."
-        ) from error
-    except OSError as error:
-        raise InputError(f"The log {str(path)!r} cannot be read: {error.strerror}.") from error
-    for number, raw_line in enumerate(text.split("\n"), start=1):
-        line = raw_line.rstrip("\r")
-        if line.startswith(_TRAILER):
-            return
-        if line:
-            yield number, line

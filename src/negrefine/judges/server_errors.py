@@ -14,12 +14,9 @@ _SHOWN_CHARACTERS = 300
 
 
 def is_transient(error: Exception, *, reached: bool) -> bool:
-    """Return whether the same request may succeed later.
+    """Return whether the same request may succeed later; a ValueError is an unusable reply.
 
-    Args:
-        error: What a request raised; a ValueError means that the reply is unusable.
-        reached: The server has responded before. Otherwise nobody listens at its address, and
-            waiting would not help.
+    If the server was never reached, nobody listens at its address, and waiting would not help.
     """
     from openai import APIConnectionError, APIError, APIStatusError
 

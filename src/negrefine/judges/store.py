@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from negrefine.cache_directory import cache_directory
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Query
 
-FILE_NAME = "answers.sqlite"
 # Another process that writes at the same time locks the file for milliseconds.
 _BUSY_SECONDS = 60.0
 _SCHEMA = """
@@ -73,9 +75,9 @@ class AnswerStore:
         Raises:
             InputError: The file cannot be created, or is not an answer store.
         """
-        self.path = cache_directory() / FILE_NAME if path is None else Path(path)
+        self.path = cache_directory() / "answers.sqlite" if path is None else Path(path)
         self._lock = threading.Lock()
-        with self._explain_errors():
+        with self._session():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(
                 self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -91,25 +93,19 @@ class AnswerStore:
 
     def get(self, identity: str, queries: Sequence[Query]) -> dict[int, Answer]:
         """Return the stored answers by position in `queries`."""
-        found: dict[int, Answer] = {}
-        with self._lock, self._explain_errors():
-            for position, query in enumerate(queries):
-                row = self._db.execute(
-                    "SELECT yes, reason, confidence FROM answers WHERE word = ? "
-                    "AND class_names = ? AND judge = (SELECT id FROM judges WHERE identity = ?)",
-                    (query.word, _key(query.class_names), identity),
-                ).fetchone()
-                if row is not None:
-                    found[position] = _answer(*row)
-        return found
+        command = (
+            "SELECT yes, reason, confidence FROM answers WHERE word = ? AND class_names = ? "
+            "AND judge = (SELECT id FROM judges WHERE identity = ?)"
+        )
+        return {
+            position: _answer(*row)
+            for position, query in enumerate(queries)
+            for row in self._select(command, query.word, _key(query.class_names), identity)
+        }
 
     def put(self, identity: str, answers: Iterable[tuple[Query, Answer]]) -> int:
-        """Store answers in one transaction; those that are already stored are not replaced.
-
-        Returns:
-            The number of new answers.
-        """
-        with self._lock, self._explain_errors(), self._db:
+        """Store answers in one transaction without replacing any; return the number of new ones."""
+        with self._session(), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT OR IGNORE INTO judges (identity) VALUES (?)", (identity,))
             before = self._db.total_changes
@@ -126,41 +122,41 @@ class AnswerStore:
 
     def __iter__(self) -> Iterator[StoredAnswer]:
         """Yield all answers, judge by judge in the order of their identities, oldest first."""
-        with self._lock, self._explain_errors():
-            rows = self._db.execute(
-                "SELECT identity, word, class_names, yes, reason, confidence FROM answers "
-                "JOIN judges ON judges.id = answers.judge ORDER BY identity, answers.id"
-            ).fetchall()
+        rows = self._select(
+            "SELECT identity, word, class_names, yes, reason, confidence FROM answers "
+            "JOIN judges ON judges.id = answers.judge ORDER BY identity, answers.id"
+        )
         for identity, word, names, *columns in rows:
             yield StoredAnswer(identity, Query(word, tuple(json.loads(names))), _answer(*columns))
 
     def counts(self) -> list[JudgeCounts]:
         """Return the numbers of answers of each judge, in the order of their identities."""
-        with self._lock, self._explain_errors():
-            rows = self._db.execute(
-                "SELECT identity, SUM(class_names = '[]'), SUM(class_names != '[]'), "
-                "SUM(yes IS 1), SUM(yes IS 0), SUM(yes IS NULL) FROM answers "
-                "JOIN judges ON judges.id = answers.judge GROUP BY identity ORDER BY identity"
-            ).fetchall()
+        rows = self._select(
+            "SELECT identity, SUM(class_names = '[]'), SUM(class_names != '[]'), "
+            "SUM(yes IS 1), SUM(yes IS 0), SUM(yes IS NULL) FROM answers "
+            "JOIN judges ON judges.id = answers.judge GROUP BY identity ORDER BY identity"
+        )
         return [JudgeCounts(*row) for row in rows]
 
+    def _select(self, command: str, *values: str) -> list[Any]:
+        with self._session():
+            return self._db.execute(command, values).fetchall()
+
     @contextmanager
-    def _explain_errors(self) -> Iterator[None]:
+    def _session(self) -> Iterator[None]:
+        """Keep other threads out; raise InputError for errors of the file."""
         try:
-            yield
-        except sqlite3.OperationalError as error:
+            with self._lock:
+                yield
+        except (sqlite3.DatabaseError, OSError) as error:
+            if isinstance(error, sqlite3.OperationalError | OSError):
+                problem = "cannot be used"
+                advice = "check that its folder is writable and the disk is not full"
+            else:
+                problem = "is damaged or not an answer store"
+                advice = "move it away"
             raise InputError(
-                f"The answer store {str(self.path)!r} cannot be used ({error}): check that its "
-                "folder is writable and the disk is not full, or choose another file."
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise InputError(
-                f"{str(self.path)!r} is damaged or not an answer store ({error}): move it away, "
-                "or choose another file."
-            ) from error
-        except OSError as error:
-            raise InputError(
-                f"The answer store {str(self.path)!r} cannot be created ({error.strerror}): choose "
+                f"The answer store {str(self.path)!r} {problem} ({error}): {advice}, or choose "
                 "another file."
             ) from error
 
@@ -173,44 +169,52 @@ def as_json_lines(answers: Iterable[StoredAnswer]) -> Iterator[str]:
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> list[StoredAnswer]:
-    """Read a file of the lines of `as_json_lines`.
+    """Read a file of the lines of `as_json_lines`; InputError if it is missing or has others."""
+    lines = read_lines(Path(path), "JSONL file", "what 'judge-cache export' wrote")
+    return [
+        _read_line(line, f"Line {number} of {os.fspath(path)!r}")
+        for number, line in lines
+        if line.strip()
+    ]
 
-    Raises:
-        InputError: The file does not exist, or a line is not such a JSON object.
-    """
+
+def read_lines(path: Path, kind: str, example: str) -> Iterator[tuple[int, str]]:
+    """Yield (number, line) of the lines of a text file, perhaps a gzip file, that are not empty."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{os.fspath(path)!r} is not UTF-8 text: give a JSONL file.") from error
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(
+            f"The {kind} {str(path)!r} is damaged or not text: give UTF-8 text, or a gzip file of "
+            "it."
+        ) from error
     except OSError as error:
-        raise InputError(f"{os.fspath(path)!r} cannot be read: {error.strerror}.") from error
-    answers = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                answers.append(_read_line(line))
-            except ValueError as error:
-                raise InputError(
-                    f"Line {number} of {os.fspath(path)!r} is {line[:80]!r}: it must be a JSON "
-                    "object with class_names, confidence, judge, reason, word, yes, as "
-                    "'judge-cache export' writes it."
-                ) from error
-    return answers
+        raise InputError(
+            f"The {kind} {str(path)!r} cannot be read ({error.strerror}): give {example}."
+        ) from error
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip("\r"):
+            yield number, line
 
 
-def _read_line(line: str) -> StoredAnswer:
-    match json.loads(line):
-        case {
-            "judge": str(judge),
-            "word": str(word),
-            "class_names": [*names],
-            "yes": bool() | None as yes,
-            "reason": str(reason),
-            "confidence": int() | float() | None as confidence,
-            **others,
-        } if not others and all(isinstance(name, str) for name in names):
-            return StoredAnswer(judge, Query(word, tuple(names)), Answer(yes, reason, confidence))
-    raise ValueError("unexpected content")
+def _read_line(line: str, place: str) -> StoredAnswer:
+    with suppress(ValueError):
+        match json.loads(line):
+            case {
+                "judge": str(judge),
+                "word": str(word),
+                "class_names": [*names],
+                "yes": bool() | None as yes,
+                "reason": str(reason),
+                "confidence": int() | float() | None as confidence,
+                **others,
+            } if not others and all(isinstance(name, str) for name in names):
+                answer = Answer(yes, reason, confidence)
+                return StoredAnswer(judge, Query(word, tuple(names)), answer)
+    raise InputError(
+        f"{place} is {line[:80]!r}: it must be a JSON object with class_names, confidence, judge, "
+        "reason, word, yes, as 'judge-cache export' writes it."
+    )
 
 
 def _key(class_names: Sequence[str]) -> str:

@@ -45,16 +45,14 @@ class WordFinder:
 
     def word(self, word: str) -> str | None:
         """Return the lower-cased lemma of a word, or None: "bird's nest" for "birds nest"."""
-        for spelling in (word.lower().replace("_", " "), word.lower().strip()):
-            if self._wordnet.rows(spelling, pos="noun"):
-                return spelling
-        respelled = self._respelled.get(_spelling(word))
-        return respelled if respelled and self._wordnet.rows(respelled, pos="noun") else None
+        lower = word.lower()
+        respelled = self._respelled.get(_spelling(word), "")
+        spellings = (lower.replace("_", " "), lower.strip(), respelled)
+        return next((text for text in spellings if self._wordnet.rows(text, pos="noun")), None)
 
     def senses(self, word: str) -> list[int]:
         """Return the noun senses of a word, commonest first."""
-        lemma = self.word(word)
-        return [] if lemma is None else self._wordnet.rows(lemma, pos="noun")
+        return self._wordnet.rows(self.word(word) or "", pos="noun")
 
     def rows(self, word: str) -> list[int]:
         """Return the noun senses of a word or else of its singular, commonest first."""
@@ -67,35 +65,29 @@ class WordFinder:
         antelope, "gas mask or respirator" either. A name that is only a kind of something in
         WordNet ("toy store") has no senses: its general word would be another class.
         """
-        rows = list(dict.fromkeys(row for part in _parts(name) for row in self._part(*part)))
+        match = _PARENTHESES.match(name)
+        if match:
+            parts = [(match["name"], hint) for hint in _ALTERNATIVES.split(match["hint"])]
+        else:
+            parts = [(part, "") for part in _ALTERNATIVES.split(name)]
+        rows = list(dict.fromkeys(row for part in parts for row in self._part(*part)))
         depictable = [row for row in rows if self._wordnet.lexname(row) in DEPICTABLE]
         return depictable or rows
 
-    def _part(self, name: str, hint: str | None) -> list[int]:
+    def _part(self, name: str, hint: str = "") -> list[int]:
         rows = self.rows(name)
         if hint:
             return self._below(rows, hint) or rows or self.rows(hint)
         if rows or " " not in name:
             return rows
         if name.lower().startswith("common "):
-            return self._part(name.partition(" ")[2], None)
+            return self._part(name.partition(" ")[2])
         return self._below(self.rows(name.rpartition(" ")[0]), name.rpartition(" ")[2])
 
     def _below(self, rows: list[int], hint: str) -> list[int]:
         # "adult male sheep": the last word is the kind.
         kinds = set(self.rows(hint) or self.rows(hint.rpartition(" ")[2]))
         return [row for row in rows if kinds & self._wordnet.chains(row).keys()]
-
-
-def _parts(name: str) -> Iterator[tuple[str, str | None]]:
-    """Yield (name, hint) of every alternative in a class name."""
-    match = _PARENTHESES.match(name)
-    if match is None:
-        for part in _ALTERNATIVES.split(name):
-            yield part, None
-        return
-    for part in _ALTERNATIVES.split(match["hint"]):
-        yield match["name"], part
 
 
 def _spelling(word: str) -> str:

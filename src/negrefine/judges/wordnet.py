@@ -62,15 +62,12 @@ class WordNetJudge:
         if rank in _RANKS and self._wordnet.is_taxon(rows[0]):
             return Answer(True, f"names a taxon of rank {rank}: {self._definition(rows[0])}")
         instances = [row for row in rows if self._wordnet.is_instance(row)]
-        if instances and all(
-            row in instances or self._capitals(row, lemma) != "none" for row in rows
-        ):
+        capitals = {row: self._capitals(row, lemma) for row in rows}
+        if instances and all(row in instances or capitals[row] != "none" for row in rows):
             kinds = self._wordnet.hypernyms(self._wordnet.synset(instances[0]))
             return Answer(True, f"instance of {kinds[0].lemmas[0]}")
-        if all(
-            self._capitals(row, lemma) == "all" and self._wordnet.lexname(row) in _ONE_BEARER
-            for row in rows
-        ):
+        files = set(map(self._wordnet.lexname, rows))
+        if files <= _ONE_BEARER and set(capitals.values()) == {"all"}:
             return Answer(True, f"always capitalised: {self._definition(rows[0])}")
         common = next(row for row in rows if row not in instances)
         return Answer(False, f"a common noun: {self._definition(common)}")

@@ -13,50 +13,38 @@ _LONGEST_NAME = 4
 _WORD = re.compile(r"[\w'-]+")
 
 
-class WordNetCandidates:
-    """Finds class names among the hypernyms of a word or in the glosses of its senses.
-
-    The published candidates are a bare word's neighbours in an encoder, which often lack the
-    word's true hypernym ("external carotid artery" is near "matchstick").
-    """
-
-    def __init__(self, class_names: Sequence[str]) -> None:
-        """Look up the senses of the class names in the bundled WordNet."""
-        self._wordnet = WordNet.load()
-        self._finder = WordFinder(self._wordnet)
-        self._by_row: dict[int, list[str]] = {}
-        self._by_name: dict[str, list[str]] = {}
-        for name in dict.fromkeys(class_names):
-            self._by_name.setdefault(name.lower(), []).append(name)
-            for row in self._finder.class_rows(name):
-                self._by_row.setdefault(row, []).append(name)
-
-    def __call__(self, text: str) -> list[str]:
-        """Return class names: hypernyms from near to far, then those in glosses, each once.
-
-        A phrase that is not in WordNet ("gooey pattern") is looked up by its last word.
-        """
-        last_word = text.strip().rpartition(" ")[2]
-        rows = self._finder.senses(text) or self._finder.senses(last_word)
-        found: dict[str, None] = {}
-        for row in rows:
-            for above in self._wordnet.chains(row):
-                found.update(dict.fromkeys(self._by_row.get(above, ())))
-        for row in rows:
-            for phrase in _phrases(self._wordnet.synset(row).definition):
-                found.update(dict.fromkeys(self._by_name.get(phrase, ())))
-                for sense in self._finder.rows(phrase):
-                    found.update(dict.fromkeys(self._by_row.get(sense, ())))
-        return list(found)
-
-
 def with_wordnet_candidates(
     texts: Sequence[str], candidates: Sequence[Sequence[str]], class_names: Sequence[str]
 ) -> list[list[str]]:
-    """Return for each text its class names by WordNet, then its given candidates."""
-    lookup = WordNetCandidates(class_names)
+    """Return for each text its class names by WordNet, then its given candidates, each once.
+
+    Those by WordNet are hypernyms from near to far, then those in the glosses of the text's senses.
+    A phrase that is not in WordNet ("gooey pattern") is looked up by its last word. The published
+    candidates are a bare word's neighbours in an encoder, which often lack the word's true hypernym
+    ("external carotid artery" is near "matchstick").
+    """
+    wordnet = WordNet.load()
+    finder = WordFinder(wordnet)
+    by_row: dict[int, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
+    for name in dict.fromkeys(class_names):
+        by_name.setdefault(name.lower(), []).append(name)
+        for row in finder.class_rows(name):
+            by_row.setdefault(row, []).append(name)
+
+    def related(text: str) -> Iterator[str]:
+        rows = finder.senses(text) or finder.senses(text.strip().rpartition(" ")[2])
+        for row in rows:
+            for above in wordnet.chains(row):
+                yield from by_row.get(above, ())
+        for row in rows:
+            for phrase in _phrases(wordnet.synset(row).definition):
+                yield from by_name.get(phrase, ())
+                for sense in finder.rows(phrase):
+                    yield from by_row.get(sense, ())
+
     return [
-        list(dict.fromkeys((*lookup(text), *names)))
+        list(dict.fromkeys((*related(text), *names)))
         for text, names in zip(texts, candidates, strict=True)
     ]
 
