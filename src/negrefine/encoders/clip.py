@@ -14,9 +14,10 @@ import torch
 from transformers import CLIPModel
 from typing_extensions import Self
 
+from negrefine.constraints import Whole
 from negrefine.encoders.base import EncodedImages, FloatArray
 from negrefine.encoders.batches import Batch, encode_batches, join_batches
-from negrefine.encoders.embedding_cache import ModelCache, open_cache
+from negrefine.encoders.embedding_cache import open_cache
 from negrefine.encoders.images import Images, ImageSource, check_is_list, read_image
 from negrefine.encoders.patches import image_and_patch_features
 from negrefine.encoders.preprocessing import Preprocessing
@@ -100,11 +101,11 @@ class CLIPEncoder:
         self.context_length = tokenizer.context_length
         self.device: torch.device = model.logit_scale.device
         self.dtype: torch.dtype = model.visual_projection.weight.dtype
-        cache = open_cache(settings["cache"])
-        self.text_cache = None if cache is None else ModelCache(cache, self._text_identity)
+        self.text_cache = open_cache(settings["cache"])
 
-    def _text_identity(self) -> str:
-        """Return a text that differs if text features differ."""
+    @property
+    def text_space(self) -> str:
+        """A text that differs if text features differ; it reads all weights at the first use."""
         cut = "cut" if self._tokenizer.truncate else "whole"
         return f"{self.fingerprint} {self.dtype} {self.device.type} {cut}"
 
@@ -159,8 +160,7 @@ class CLIPEncoder:
     ) -> FloatArray:
         if isinstance(texts, str):
             raise InputError("encode_texts takes a list of strings, not one string: wrap it in [].")
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, not {batch_size}.")
+        Whole(1)("batch_size", batch_size)
         budget = _CPU_TOKEN_BUDGET if self.device.type == "cpu" else _GPU_TOKEN_BUDGET
         unique = list(dict.fromkeys(texts))
         features = np.empty((len(unique), self.dim), dtype=np.float32)
@@ -306,8 +306,7 @@ def _read_ahead(
     read: Callable[[ImageSource], _Pixels], sources: Images, batch_size: int
 ) -> Iterator[list[_Pixels]]:
     """Yield the results of `read` in batches while the next one is read; one batch at least."""
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, not {batch_size}.")
+    Whole(1)("batch_size", batch_size)
     remaining = iter(sources)
     with ThreadPoolExecutor(max_workers=_DECODE_WORKERS) as pool:
 

@@ -10,7 +10,6 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,7 +54,7 @@ class EmbeddingCache:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None = None, *, max_bytes: int = 4 << 30
+        self, path: str | os.PathLike[str] | None = None, max_bytes: int = 4 << 30
     ) -> None:
         """Use a file, by default "embeddings.sqlite" in `cache_directory()`; nothing is opened."""
         self.path = cache_directory() / "embeddings.sqlite" if path is None else Path(path)
@@ -67,7 +66,7 @@ class EmbeddingCache:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles open the file for themselves."""
-        return partial(EmbeddingCache, self.path, max_bytes=self.max_bytes), ()
+        return EmbeddingCache, (self.path, self.max_bytes)
 
     def get(self, space: str, texts: Sequence[str]) -> list[FloatArray | None]:
         """Return for each text its embedding, float32 (d,), or None."""
@@ -167,31 +166,6 @@ class EmbeddingCache:
                 (max(1, int(n * share)),),
             )
             db.execute("PRAGMA incremental_vacuum").fetchall()
-
-
-class ModelCache:
-    """The embeddings of one model in a cache.
-
-    Args:
-        cache: The file.
-        model: Returns what identifies the model and its precision; called at the first use,
-            because a fingerprint reads all weights.
-    """
-
-    def __init__(self, cache: EmbeddingCache, model: Callable[[], str]) -> None:
-        self._cache = cache
-        self._model = lru_cache(model)
-
-    def get(self, templates: str, texts: Sequence[str]) -> list[FloatArray | None]:
-        """Return for each text its embedding under some templates, float32 (d,), or None."""
-        return self._cache.get(self._space(templates), texts)
-
-    def put(self, templates: str, texts: Sequence[str], embeddings: FloatArray) -> None:
-        """Store the embeddings, float32 (m, d), of m texts."""
-        self._cache.put(self._space(templates), texts, embeddings)
-
-    def _space(self, templates: str) -> str:
-        return f"{self._model()} {templates}"
 
 
 def open_cache(setting: EmbeddingCache | str | os.PathLike[str] | bool) -> EmbeddingCache | None:

@@ -82,6 +82,7 @@ def load_encoder(
     Raises:
         EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
     """
+    settings = {key: value for key, value in locals().items() if key != "name_or_path"}
     name = os.fspath(name_or_path)
     directory = find_model_directory(name, revision)
     if name != BUILTIN and Path(name).is_dir():
@@ -118,17 +119,6 @@ def load_encoder(
             f"The tokenizer of {name!r} has {tokenizer.n_ids} tokens and the model embeds "
             f"{model.config.text_config.vocab_size}: the files do not belong together."
         )
-    settings = {
-        "device": device,
-        "dtype": dtype,
-        "revision": revision,
-        "resample": resample,
-        "exif_orientation": exif_orientation,
-        "background": background,
-        "truncate": truncate,
-        "cache": cache,
-        "compile_images": compile_images,
-    }
     no_model = load_no_tower(directory, model, name)
     encoder = CLIPEncoder if no_model is None else partial(CLIPNEncoder, no_model=no_model)
     return encoder(
@@ -202,14 +192,10 @@ def load_tokenizer(directory: Path, name: str) -> Any:
 def load_preprocessing(directory: Path, name: str, resample: str | None) -> Preprocessing:
     """Return the image preprocessing of a model directory; EncoderError if it has none."""
     path = directory / "preprocessor_config.json"
-    if path.exists() or not (directory / "processor_config.json").exists():
-        config = _read_json(path, name)
-    else:
-        config = _read_json(directory / "processor_config.json", name).get("image_processor", {})
-    if resample is not None:
-        config = {**config, "resample": resample}
+    newer = directory / "processor_config.json"
+    config = _read_json(newer if newer.exists() and not path.exists() else path, name)
     try:
-        return Preprocessing.from_config(config)
+        return Preprocessing.from_config(config, resample=resample)
     except ValueError as error:
         raise EncoderError(f"The image preprocessing of {name!r} is unusable: {error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.progress import progress_bar
 
 if TYPE_CHECKING:
-    from negrefine.encoders.embedding_cache import ModelCache
+    from negrefine.encoders.embedding_cache import EmbeddingCache
 
 # Bounds the memory for features of single prompts: 32768 x 768 x 4 bytes = 100 MB.
 _NAMES_PER_CHUNK = 4096
@@ -42,12 +42,15 @@ def embed(
     Returns:
         float32 of shape (m, d) with rows of length one.
     """
-    cache: ModelCache | None = getattr(encoder, "text_cache", None)
+    cache: EmbeddingCache | None = getattr(encoder, "text_cache", None)
     if cache is None or not names:
         return ensemble(
             encoder.encode_texts, names, templates, description=description, progress=progress
         )
-    space = hashlib.sha256("\n".join(templates).encode()).hexdigest()
+    # An encoder with a cache says in `text_space` what else decides its text features.
+    cached: Any = encoder
+    digest = hashlib.sha256("\n".join(templates).encode()).hexdigest()
+    space = f"{cached.text_space} {digest}"
     known = dict(zip(names, cache.get(space, names), strict=True))
     missing = [name for name, row in known.items() if row is None]
     with progress_bar(description, len(known), enabled=progress) as advance:
