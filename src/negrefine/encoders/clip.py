@@ -88,11 +88,9 @@ class CLIPEncoder:
         self._reload = reload
         self.preprocessing = preprocessing
         self.name = name
-        self.exif_orientation: bool = settings["exif_orientation"]
-        self.background: tuple[int, int, int] | None = settings["background"]
         self.options = {key: settings[key] for key in _OPTIONS if settings[key] is not None}
-        if self.background is not None:
-            self.options["background"] = list(self.background)
+        if "background" in self.options:
+            self.options["background"] = list(self.options["background"])
         vision = model.config.vision_config
         self.logit_scale = float(model.logit_scale.detach().cpu().double().exp())
         self.dim = int(model.config.projection_dim)
@@ -240,11 +238,9 @@ class CLIPEncoder:
             yield fetch()
 
     def _read_pixels(self, source: ImageSource) -> _Pixels:
+        options = {key: self._settings[key] for key in ("exif_orientation", "background")}
         try:
-            image = read_image(
-                source, exif_orientation=self.exif_orientation, background=self.background
-            )
-            return self.preprocessing(image)
+            return self.preprocessing(read_image(source, **options))
         except ImageError as error:
             # Errors of the preprocessing do not name the file.
             file = f"{source}: " if isinstance(source, (str, os.PathLike)) else ""
@@ -288,9 +284,7 @@ def _read_ahead(
             return [pool.submit(read, source) for source in islice(remaining, batch_size)]
 
         current = submit()
-        while True:
-            following = submit()
+        while following := submit():
             yield [future.result() for future in current]
-            if not following:
-                return
             current = following
+        yield [future.result() for future in current]

@@ -8,8 +8,7 @@ import threading
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,7 +96,7 @@ class EmbeddingCache:
         if self._db is None or self._owner != os.getpid():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             db = sqlite3.connect(
-                self.path, timeout=10.0, isolation_level=None, check_same_thread=False
+                self.path, timeout=10.0, isolation_level="IMMEDIATE", check_same_thread=False
             )
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.execute("PRAGMA journal_mode = WAL")
@@ -129,7 +128,7 @@ class EmbeddingCache:
                         stale.append((today, key))
         if stale:
             # Eviction needs the day of the last use, no more.
-            with _transaction(db):
+            with db:
                 db.executemany("UPDATE embeddings SET used = ? WHERE id = ?", stale)
         return found
 
@@ -139,7 +138,7 @@ class EmbeddingCache:
         vectors = [row.astype("<f4").tobytes() for row in embeddings]
         if sum(map(len, vectors)) > self.max_bytes:
             return
-        with _transaction(db):
+        with db:
             db.execute("INSERT OR IGNORE INTO spaces (name) VALUES (?)", (space,))
             (key,) = db.execute("SELECT id FROM spaces WHERE name = ?", (space,)).fetchone()
             db.executemany(
@@ -160,11 +159,12 @@ class EmbeddingCache:
                 return
             # A page is freed only when all its rows are gone, so the share is a first guess.
             share = max(0.05, 1 - _KEPT_SHARE * self.max_bytes / size)
-            db.execute(
-                "DELETE FROM embeddings WHERE id IN "
-                "(SELECT id FROM embeddings ORDER BY used, id LIMIT ?)",
-                (max(1, int(n * share)),),
-            )
+            with db:
+                db.execute(
+                    "DELETE FROM embeddings WHERE id IN "
+                    "(SELECT id FROM embeddings ORDER BY used, id LIMIT ?)",
+                    (max(1, int(n * share)),),
+                )
             db.execute("PRAGMA incremental_vacuum").fetchall()
 
 
@@ -177,19 +177,11 @@ def open_cache(setting: EmbeddingCache | str | os.PathLike[str] | bool) -> Embed
     return EmbeddingCache(setting)
 
 
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    with db:
-        yield
-
-
 def _today() -> int:
     return int(time.time()) // 86_400
 
 
 def _size(db: sqlite3.Connection) -> int:
-    (pages,) = db.execute("PRAGMA page_count").fetchone()
-    (free,) = db.execute("PRAGMA freelist_count").fetchone()
-    (size,) = db.execute("PRAGMA page_size").fetchone()
-    return int((pages - free) * size)
+    pragmas = "pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
+    query = f"SELECT (page_count - freelist_count) * page_size FROM {pragmas}"  # noqa: S608
+    return int(db.execute(query).fetchone()[0])

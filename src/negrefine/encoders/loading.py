@@ -133,16 +133,7 @@ def load_encoder(
 
 
 def reload_encoder(name: str, settings: Mapping[str, Any], fingerprint: str | None) -> CLIPEncoder:
-    """Load a pickled encoder.
-
-    Args:
-        name: As `name_or_path` of `load_encoder`.
-        settings: Its keyword arguments.
-        fingerprint: What the fingerprint was, or None if it was not known.
-
-    Raises:
-        EncoderError: The model cannot be loaded, or its fingerprint differs.
-    """
+    """Load a pickled encoder; EncoderError if its fingerprint was known and differs."""
     encoder = load_encoder(name, **settings)
     if fingerprint is not None and encoder.fingerprint != fingerprint:
         raise EncoderError(
@@ -154,11 +145,7 @@ def reload_encoder(name: str, settings: Mapping[str, Any], fingerprint: str | No
 
 
 def find_model_directory(name: str, revision: str | None, *, weights: bool = True) -> Path:
-    """Do what `hub.find_directory` does for the `name_or_path` of `load_encoder`.
-
-    Raises:
-        EncoderError: There is no such model, or the hub cannot be reached.
-    """
+    """Do what `hub.find_directory` does for the `name_or_path` of `load_encoder`."""
     if name == BUILTIN:
         return Path(str(files("negrefine.encoders") / "builtin" / "model"))
     return hub.find_directory(_CLIP, name, revision, weights=weights)

@@ -18,8 +18,6 @@ from torch import Tensor
 
 # Fewer texts with a common prefix make batches that are too small to gain from it.
 _MIN_SHARING = 32
-
-
 # Keys and values of n prefixes of P tokens in one layer, each (n, heads, P, head_dim).
 _KeysValues: TypeAlias = tuple[Tensor, Tensor]
 
@@ -56,10 +54,9 @@ def encode_tokens(
 def length_batches(
     lengths: Sequence[int], batch_size: int, token_budget: int
 ) -> Iterator[list[int]]:
-    """Group indices so that each batch holds texts of similar length.
+    """Yield indices by ascending length, ties in order, in batches within both limits.
 
-    Shorter texts come first and ties keep their order. A batch has at most `batch_size` texts and,
-    if it has more than one, at most `token_budget` tokens once padded to its longest text.
+    A batch of one text may exceed `token_budget`; longer ones count tokens once padded.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -77,15 +74,9 @@ def share_prefixes(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Split each text after its longest prefix that `min_sharing` texts have in common.
 
-    The first token always counts as shared; the last one never does.
-
-    Args:
-        texts: Token sequences of two tokens or more.
-        min_sharing: Texts that must share a prefix; those with a longer shared one do not count.
-
-    Returns:
-        For each text the length of its prefix, and the number of that prefix among the distinct
-        prefixes of its length, from 0.
+    The first token always counts as shared; the last one never does. Texts with a longer shared
+    prefix do not count. Returns for each text the length of its prefix, and the number of that
+    prefix among the distinct prefixes of its length, from 0.
     """
     sizes = np.array([len(text) for text in texts], dtype=np.intp)
     tokens = np.full((len(texts), sizes.max(initial=1)), -1, dtype=np.int64)
