@@ -56,7 +56,9 @@ def test_min_frequency_keeps_common_words(minimum, size):
 
 
 def test_min_frequency_is_checked():
-    with pytest.raises(InputError, match="whole number of 0 or more"):
+    with pytest.raises(
+        InputError, match="min_frequency must be a whole number of at least 0, not -1"
+    ):
         Lexicon.wordnet(min_frequency=-1)
     with pytest.raises(InputError, match=r"commonest is tagged \d+ times"):
         Lexicon.wordnet(min_frequency=10**6)

@@ -8,7 +8,7 @@ the switches.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from negrefine.labels.negatives import NegativeLabel, Negatives
 from negrefine.labels.prompts import SUPERCLASS_TEMPLATES, Prompts, check_template
 
 if TYPE_CHECKING:
-    from negrefine.labels.lexicon import Lexicon, LexiconEntry
+    from negrefine.labels.lexicon import Lexicon
 
 # Rows of the candidate-by-class similarity matrix held at a time.
 _ROWS = 8192
@@ -88,41 +88,25 @@ def candidate_pool(
         rule: Switches of the method.
         seed: Seed of the draw of superclasses.
     """
-    return list(_candidates(lexicon.entries, class_names, rule, random.Random(seed)))  # noqa: S311
-
-
-def _candidates(
-    entries: Sequence[LexiconEntry],
-    class_names: Sequence[str],
-    rule: MiningRule,
-    rng: random.Random,
-) -> Iterator[NegativeLabel]:
-    excluded = _excluded_words(class_names, rule)
+    fold = str.casefold if rule.exclude_class_names == "casefold" else str
+    excluded = set() if rule.exclude_class_names == "off" else set(map(fold, class_names))
+    rng = random.Random(seed)  # noqa: S311
+    pool: list[NegativeLabel] = []
     seen: set[str] = set()
-    for entry in entries:
+    for entry in lexicon.entries:
         word = entry.word.replace("_", " ") if rule.clean_underscores else entry.word
         word = word.strip()
         if not word or word in seen:
             continue
         seen.add(word)
+        text = word
         if entry.pos == "noun":
-            key = word.casefold() if rule.exclude_class_names == "casefold" else word
-            if key in excluded:
+            if fold(word) in excluded:
                 continue
-            text = word
         elif rule.superclasses:
             text = rng.choice(rule.superclasses).replace("{}", word)
-        else:
-            text = word
-        yield NegativeLabel(word, text, text, entry.pos, entry.lexname, similarity=0.0)
-
-
-def _excluded_words(class_names: Sequence[str], rule: MiningRule) -> set[str]:
-    if rule.exclude_class_names == "off":
-        return set()
-    if rule.exclude_class_names == "casefold":
-        return {name.casefold() for name in class_names}
-    return set(class_names)
+        pool.append(NegativeLabel(word, text, text, entry.pos, entry.lexname, similarity=0.0))
+    return pool
 
 
 def class_similarity(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -164,8 +165,5 @@ class Negatives:
 
 def removal_counts(labels: Sequence[NegativeLabel]) -> dict[str, int]:
     """Return `Removal.kind` to the number of labels removed for it, the most frequent first."""
-    counts: dict[str, int] = {}
-    for label in labels:
-        if label.removed_by is not None:
-            counts[label.removed_by.kind] = counts.get(label.removed_by.kind, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+    kinds = (label.removed_by.kind for label in labels if label.removed_by is not None)
+    return dict(Counter(kinds).most_common())

@@ -142,10 +142,6 @@ class WordNet:
         """Return the direct hypernyms: the kinds it is a kind of, or an instance of."""
         return tuple(self.synset(row) for row in list(self.chains(synset.row, steps=1))[1:])
 
-    def closure(self, synset: Synset) -> tuple[Synset, ...]:
-        """Return every hypernym up to the root, nearest first, without the synset itself."""
-        return tuple(self.synset(row) for row in list(self.chains(synset.row))[1:])
-
     def chains(self, row: int, *, steps: int | None = None) -> dict[int, int]:
         """Return {row of a hypernym: row one step below it}, nearest first; `row` maps to itself.
 
@@ -180,13 +176,6 @@ class WordNet:
     def is_taxon(self, row: int) -> bool:
         """Return whether it names a taxonomic group: a genus, a family, an order."""
         return any("taxonomic group" in self._lemmas[r].as_py() for r in self.chains(row))
-
-    def gloss_of(self, word: str, lexname: str | None = None, pos: str | None = None) -> str | None:
-        """Return the gloss of the commonest meaning in that file and part of speech, or None."""
-        for synset in self.synsets(word, pos=pos):
-            if lexname is None or synset.lexname == lexname:
-                return synset.gloss
-        return None
 
 
 class _Lists:
