@@ -74,19 +74,13 @@ def ensemble(
     description: str = "Encoding prompts",
     progress: bool = False,
 ) -> FloatArray:
-    """Do what `embed` does, with any function from texts to features.
+    """Do what `embed` does, with any function from texts to features and without a cache.
 
     Args:
         encode: Texts to float32 (m, d).
-        names: m strings.
-        templates: t strings, each with one "{}".
+        names: As for `embed`, like all arguments that are not explained here.
         normalise_each: Give every prompt the same weight by normalising it before the average, as
             CLIPN does; otherwise longer features weigh more.
-        description: Caption of the progress bar.
-        progress: Draw a progress bar on a terminal.
-
-    Returns:
-        float32 of shape (m, d) with rows of length one.
     """
     chunks = []
     step = max(1, min(_NAMES_PER_CHUNK, _PROMPTS_PER_CHUNK // len(templates)))

@@ -203,22 +203,23 @@ def _rows(
         if not row:
             continue
         fields = row.split("\t")
-        problem = f"{len(fields)} fields and the header has {len(header)}: use single tabs"
         if len(fields) == len(header):
             word, lexname, pos = fields[word_at], fields[lexname_at], fields[pos_at]
-            if not word.strip() or not lexname.strip():
-                problem = "a blank word or lexname: fill it in or remove the line"
-            elif pos not in _POS:
-                problem = f"the part of speech {pos!r}: write noun or adj"
-            else:
+            blank = not word.strip() or not lexname.strip()
+            if not blank and pos in _POS:
                 yield word, lexname, pos
                 continue
+            problem = f"the part of speech {pos!r}: write noun or adj"
+            if blank:
+                problem = "a blank word or lexname: fill it in or remove the line"
+        else:
+            problem = f"{len(fields)} fields and the header has {len(header)}: use single tabs"
         raise InputError(f"Line {number} of the lexicon {str(file)!r} has {problem}.")
 
 
 @lru_cache(maxsize=4)
 def _wordnet(min_frequency: int) -> Lexicon:
-    table = read_columns(["lexname", "lemmas", "frequency", "listed"])
+    table = read_columns(["lexname", "pos", "lemmas", "frequency", "listed"])
     # The frequency is null where an earlier row of the same file holds the same word.
     chosen = table.filter(pc.greater_equal(table["frequency"], min_frequency))
     if not len(chosen):
@@ -228,9 +229,7 @@ def _wordnet(min_frequency: int) -> Lexicon:
         )
     words = pc.utf8_lower(pc.list_element(chosen["lemmas"], 0)).to_pylist()
     lexnames = plain_strings(chosen["lexname"])
-    pos_of = {name: name.partition(".")[0] for name in set(lexnames)}
-    poses = [pos_of[name] for name in lexnames]
-    entries = _entries(zip(words, lexnames, poses, strict=True))
+    entries = _entries(zip(words, lexnames, plain_strings(chosen["pos"]), strict=True))
     # The scripts behind the published lists lost the line that opens a pair of antonyms in adj.all
     # ("abaxial" of abaxial/adaxial), so those words are missing from the official pools.
     listed = chosen["listed"].to_pylist()

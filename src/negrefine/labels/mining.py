@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,15 +35,13 @@ def _check_superclasses(name: str, value: Any) -> None:
         check_template("superclass template", template)
 
 
-CONSTRAINTS: Mapping[str, Constraint] = MappingProxyType(
-    {
-        "superclasses": _check_superclasses,
-        "exclude_class_names": OneOf(("exact", "casefold", "off")),
-        "quantile": Number("lie in [0, 1]", low=0, high=1, closed="both"),
-        "similarity_cap": Number("be a finite number or None", optional=True),
-        "top_fraction": Number("lie in (0, 1]", low=0, high=1, closed="high"),
-    }
-)
+CONSTRAINTS: Mapping[str, Constraint] = {
+    "superclasses": _check_superclasses,
+    "exclude_class_names": OneOf(("exact", "casefold", "off")),
+    "quantile": Number("lie in [0, 1]", low=0, high=1, closed="both"),
+    "similarity_cap": Number("be a finite number or None", optional=True),
+    "top_fraction": Number("lie in (0, 1]", low=0, high=1, closed="high"),
+}
 """What the fields of `MiningRule` may be."""
 
 
@@ -80,13 +77,7 @@ def candidate_pool(
 
     A word counts where it stands first, for nouns and adjectives together, so the order of the
     lexicon decides whether a word that is both becomes a noun or an adjective. One superclass is
-    drawn for each surviving adjective, in order.
-
-    Args:
-        lexicon: The entries that take part, in mining order.
-        class_names: K names that `rule` may exclude.
-        rule: Switches of the method.
-        seed: Seed of the draw of superclasses.
+    drawn for each surviving adjective, in order; `seed` is the seed of the draw.
     """
     fold = str.casefold if rule.exclude_class_names == "casefold" else str
     excluded = set() if rule.exclude_class_names == "off" else set(map(fold, class_names))
@@ -112,15 +103,10 @@ def candidate_pool(
 def class_similarity(
     candidates: FloatArray, classes: FloatArray, rule: MiningRule
 ) -> NDArray[np.float64]:
-    """Return how similar each candidate is to the set of classes.
+    """Return how similar each candidate is to the set of classes, float64 (n,).
 
-    Args:
-        candidates: float32 (n, d), normalised.
-        classes: float32 (K, d), normalised.
-        rule: `quantile` (linear interpolation) and `similarity_cap` apply.
-
-    Returns:
-        float64 (n,).
+    Candidates, float32 (n, d), and classes, float32 (K, d), are normalised. The quantile of the
+    cosines is interpolated linearly.
     """
     similarity = np.empty(len(candidates), dtype=np.float64)
     transposed = classes.astype(np.float64).T
@@ -182,12 +168,9 @@ def mine(
         candidates = [label for label in pool if label.pos == pos]
         if not candidates:
             continue
+        texts = [label.text for label in candidates]
         embedded = embed(
-            encoder,
-            [label.text for label in candidates],
-            templates,
-            description=f"Mining {plural}",
-            progress=progress,
+            encoder, texts, templates, description=f"Mining {plural}", progress=progress
         )
         similarity = class_similarity(embedded, class_features, rule)
         chosen = select_least_similar(similarity, rule.top_fraction)

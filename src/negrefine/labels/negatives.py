@@ -100,8 +100,7 @@ class NegativeLabel:
 
     def as_row(self) -> dict[str, Any]:
         """Return the label as plain data, for JSON."""
-        row = {name: getattr(self, name) for name in self.__slots__}
-        return {**row, "removed_by": self.removed_by and asdict(self.removed_by)}
+        return asdict(self)
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> NegativeLabel:

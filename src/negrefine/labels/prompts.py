@@ -6,8 +6,8 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
+from negrefine.constraints import Strings
 from negrefine.errors import InputError
 
 
@@ -29,8 +29,7 @@ class Prompts:
 
     def __post_init__(self) -> None:
         for field, templates in asdict(self).items():
-            if isinstance(templates, str):
-                raise InputError(f"Prompts.{field} must be a sequence of templates, not a string.")
+            Strings()(f"Prompts.{field}", templates)
             object.__setattr__(self, field, tuple(templates))
             for template in templates:
                 check_template("prompt template", template)
@@ -40,11 +39,6 @@ class Prompts:
     def as_dict(self) -> dict[str, list[str]]:
         """Return the templates as lists, for JSON."""
         return {field: list(templates) for field, templates in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Prompts:
-        """Rebuild prompts from `as_dict`."""
-        return cls(**{field: tuple(templates) for field, templates in data.items()})
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Prompts:
@@ -70,7 +64,7 @@ class Prompts:
                 raise InputError(
                     f"In the prompts {str(path)!r}, {field!r} must be a list of templates."
                 )
-        return cls.from_dict(data)
+        return cls(**data)
 
 
 def check_template(kind: str, template: str) -> None:

@@ -13,10 +13,7 @@ from negrefine.errors import InputError
 def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
     """Return the text of a UTF-8 file, unpacked if its name ends in ".gz".
 
-    Args:
-        path: The file.
-        kind: What errors call it, such as "class list".
-        wanted: What to give instead of a missing file.
+    `kind` is what errors call the file, `wanted` what to give instead of a missing one.
 
     Raises:
         InputError: The file is missing, unreadable, not UTF-8 or not a complete gzip file.

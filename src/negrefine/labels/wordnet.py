@@ -19,11 +19,7 @@ _DATA = Path(__file__).with_name("data") / f"{WORDNET_NAME}.parquet"
 
 
 def read_columns(names: list[str]) -> Any:
-    """Return these columns of the shipped data file as a `pyarrow.Table`, one row per synset.
-
-    Raises:
-        InputError: The data file is missing from the installation.
-    """
+    """Return these columns of the shipped data file as a `pyarrow.Table`, one row per synset."""
     try:
         # Decoding takes milliseconds; a thread pool would cost more than it saves.
         return pq.read_table(_DATA, columns=names, use_threads=False)
