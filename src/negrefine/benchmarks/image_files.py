@@ -11,6 +11,10 @@ from negrefine.benchmarks.bundled import demo_images
 from negrefine.benchmarks.catalogue import Dataset, Layout, class_list, plain_name, wordnet_ids
 from negrefine.encoders.images import images_below
 from negrefine.errors import InputError
+from negrefine.labels.text_files import read_text
+
+# For `read_text`: what errors call a file of true classes, and what should be there.
+_LABELS, _AUTHORS = "label file", "the file of the data set's authors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +123,7 @@ _NOT_IN_SET = -2
 def _labels(classes: str, layout: Layout, base: Path, inside: list[tuple[str, ...]]) -> list[int]:
     """Return the class number of each image, `_UNKNOWN` or `_NOT_IN_SET`.
 
-    Args:
-        classes: Name of the class list.
-        layout: How the images are arranged.
-        base: What the paths of the layout are relative to.
-        inside: Path of each image below the layout's folder, in parts.
+    `inside` has the path of each image below the layout's folder, in parts.
     """
     if layout.labels == "none":
         return [_UNKNOWN] * len(inside)
@@ -163,7 +163,7 @@ def _plain(name: str) -> str:
 
 def _read_list(path: Path, n_classes: int) -> dict[str, int]:
     numbers: dict[str, int] = {}
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path, _LABELS, _AUTHORS).splitlines(), 1):
         name, _, label = line.strip().rpartition(" ")
         if not line.strip():
             continue
@@ -177,7 +177,7 @@ def _read_list(path: Path, n_classes: int) -> dict[str, int]:
 
 
 def _read_metadata(path: Path, n_classes: int) -> dict[str, int]:
-    rows = csv.DictReader(_read(path).splitlines())
+    rows = csv.DictReader(read_text(path, _LABELS, _AUTHORS).splitlines())
     if not {"img_filename", "y"} <= set(rows.fieldnames or ()):
         raise InputError(f"{path}: expected the columns img_filename and y.")
     numbers: dict[str, int] = {}
@@ -186,14 +186,6 @@ def _read_metadata(path: Path, n_classes: int) -> dict[str, int]:
             raise InputError(f"{path}, line {rows.line_num}: {row['y']!r} is not a class number.")
         numbers[row["img_filename"]] = int(row["y"])
     return numbers
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InputError(f"{path}: the labels cannot be read ({reason}).") from error
 
 
 def _bundled(dataset: Dataset, folder: str) -> FoundImages:
