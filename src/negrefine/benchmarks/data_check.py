@@ -84,10 +84,7 @@ def locate(
 
     Data sets are taken as they are, complete or not; `check` reports what is missing.
 
-    Args:
-        benchmark: From `load_benchmark`.
-        root: As for `check`.
-        folders: As for `check`.
+    The arguments are those of `check`.
 
     Raises:
         InputError: As for `check`, or a data set is not there.
