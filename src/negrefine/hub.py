@@ -117,12 +117,8 @@ def _download_error(error: Exception, kind: ModelKind, name: str, revision: str 
 def load_weights(model_class: Any, kind: ModelKind, directory: Path, name: str, dtype: str) -> Any:
     """Load a model for inference, on the CPU; pickled weights and remote code are refused.
 
-    Args:
-        model_class: A class of `transformers` with `from_pretrained`.
-        kind: Of the model.
-        directory: From `find_directory`.
-        name: What errors call the model.
-        dtype: "float32", "float16", "bfloat16", or "auto" for that of the checkpoint.
+    `model_class` is one of `transformers`, `name` is what errors call the model, and `dtype` is
+    "float32", "float16", "bfloat16", or "auto" for that of the checkpoint.
 
     Raises:
         kind.error: There are no safetensors weights, or they are damaged, incomplete or of another
@@ -175,11 +171,7 @@ def loading(failure: str, advice: str, error_class: type[NegrefineError]) -> Ite
 
 
 def pick_device(device: str, error_class: type[NegrefineError] = InputError) -> torch.device:
-    """Return a torch device; "auto" is a GPU if there is one, otherwise the CPU.
-
-    Raises:
-        error_class: The device cannot be used.
-    """
+    """Return a usable torch device; "auto" is a GPU if there is one, otherwise the CPU."""
     import torch
 
     if device == "auto":
