@@ -206,10 +206,6 @@ class CLIPEncoder:
         assert local is not None  # noqa: S101 - patches were asked for
         return features, local
 
-    def encode_patches(self, images: Images, batch_size: int = 64) -> FloatArray:
-        """Return the patch features of `encode_images_and_patches`, float32 (n, p, d)."""
-        return self.encode_images_and_patches(images, batch_size)[1]
-
     def iter_encoded_images(
         self, images: Images, batch_size: int = 64, *, patches: bool = False
     ) -> Iterator[EncodedImages]:

@@ -42,13 +42,8 @@ class CLIPNEncoder(CLIPEncoder):
 def load_no_tower(directory: Path, model: CLIPModel, name: str) -> CLIPModel | None:
     """Return a model that shares everything with `model` but the text tower.
 
-    Args:
-        directory: May hold no_text_model.safetensors.
-        model: The CLIPModel of the same directory.
-        name: Of the directory, for error messages.
-
-    Returns:
-        None if the directory holds no such file.
+    Returns None if the directory of `model` holds no no_text_model.safetensors; `name` is what
+    errors call it.
 
     Raises:
         EncoderError: The file is damaged or belongs to another model.

@@ -170,11 +170,9 @@ class EmbeddingCache:
 
 def open_cache(setting: EmbeddingCache | str | os.PathLike[str] | bool) -> EmbeddingCache | None:
     """Return what `load_encoder`'s `cache` means: True for the default file, False for none."""
-    if isinstance(setting, EmbeddingCache):
-        return setting
     if isinstance(setting, bool):
         return EmbeddingCache() if setting else None
-    return EmbeddingCache(setting)
+    return setting if isinstance(setting, EmbeddingCache) else EmbeddingCache(setting)
 
 
 def _today() -> int:
