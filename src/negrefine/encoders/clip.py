@@ -112,10 +112,9 @@ class CLIPEncoder:
     def __copy__(self) -> Self:
         return self
 
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
+    __sklearn_clone__ = __copy__
 
-    def __sklearn_clone__(self) -> Self:
+    def __deepcopy__(self, memo: object) -> Self:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -113,17 +113,18 @@ def load_encoder(
             f"The image preprocessing of {name!r} is unusable: its images come out as "
             f"{preprocessing.output_size} and the model takes {(side, side)}; correct crop_size."
         )
-    tokenizer = TextTokenizer(load_tokenizer(directory, name), context_length, truncate=cut)
-    if tokenizer.n_ids > int(model.config.text_config.vocab_size):
+    vocabulary = load_tokenizer(directory, name)
+    n_ids = vocabulary.get_vocab_size()
+    if n_ids > int(model.config.text_config.vocab_size):
         raise EncoderError(
-            f"The tokenizer of {name!r} has {tokenizer.n_ids} tokens and the model embeds "
+            f"The tokenizer of {name!r} has {n_ids} tokens and the model embeds "
             f"{model.config.text_config.vocab_size}: the files do not belong together."
         )
     no_model = load_no_tower(directory, model, name)
     encoder = CLIPEncoder if no_model is None else partial(CLIPNEncoder, no_model=no_model)
     return encoder(
         model,
-        tokenizer,
+        TextTokenizer(vocabulary, context_length, truncate=cut),
         preprocessing,
         name=name,
         settings=settings,

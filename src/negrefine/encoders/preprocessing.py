@@ -258,8 +258,7 @@ def _triple(name: str, value: Any) -> tuple[float, float, float]:
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value] * 3
     if len(values) != 3:
         raise _unusable(name, value, "three numbers")
-    red, green, blue = (_number(name, number) for number in values)
-    return red, green, blue
+    return _number(name, values[0]), _number(name, values[1]), _number(name, values[2])
 
 
 def _is_side(value: Any) -> bool:

@@ -46,11 +46,6 @@ class TextTokenizer:
         self.truncate = truncate
         self._warned = False
 
-    @property
-    def n_ids(self) -> int:
-        """Number of token ids, special tokens included."""
-        return int(self._tokenizer.get_vocab_size())
-
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, start and end tokens included."""
         encodings = self._tokenizer.encode_batch_fast([clean_text(text) for text in texts])
