@@ -205,7 +205,7 @@ def test_unusable_files_are_input_errors(tmp_path):
         Lexicon.from_tsv(tmp_path / "none.tsv")
     with pytest.raises(InputError, match="no column 'lexname'"):
         Lexicon.from_tsv(write(tmp_path / "a.tsv", "cat\tnoun", header="word\tpos"))
-    with pytest.raises(InputError, match="is empty"):
+    with pytest.raises(InputError, match="holds no words: add rows"):
         Lexicon.from_tsv(write(tmp_path / "b.tsv"))
     (tmp_path / "c.tsv").write_bytes(b"word\tlexname\tpos\n\xff\tnoun.animal\tnoun\n")
     with pytest.raises(InputError, match="not UTF-8"):

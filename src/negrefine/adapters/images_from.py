@@ -25,7 +25,6 @@ class ImageColumn(Sequence[ImageSource]):
         self._rows = rows
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self._rows)
 
     def __getitem__(self, index: int | slice) -> Any:

@@ -14,6 +14,16 @@ from negrefine.errors import InputError
 from negrefine.evaluation.images import ImageSet
 
 Folders = Mapping[str, Path]
+# What each kind of `Layout.labels` needs below the folder.
+_STRUCTURE = {
+    "wnid": "images in folders named by WordNet id, such as n01440764",
+    "index": "images in folders named 0, 1, 2 ...",
+    "names": "images in folders named like the classes",
+    "prefix": "images named like the classes, such as Abyssinian_1.jpg",
+    "list": "the file that lists images and class numbers",
+    "metadata": "metadata.csv",
+    "none": "images",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +165,6 @@ def _absence(dataset: Dataset, result: NotFound, *, elsewhere: bool) -> str:
     places = " and ".join(map(str, result.existing))
     verb = "is" if len(result.existing) == 1 else "are"
     return f"{dataset.title}: {places} {verb} there, but without {' or '.join(wanted)}."
-
-
-_STRUCTURE = {
-    "wnid": "images in folders named by WordNet id, such as n01440764",
-    "index": "images in folders named 0, 1, 2 ...",
-    "names": "images in folders named like the classes",
-    "prefix": "images named like the classes, such as Abyssinian_1.jpg",
-    "list": "the file that lists images and class numbers",
-    "metadata": "metadata.csv",
-    "none": "images",
-}
 
 
 def _shortcomings(dataset: Dataset, images: FoundImages, expected: int | None) -> list[str]:

@@ -13,6 +13,8 @@ from negrefine.encoders.images import images_below
 from negrefine.errors import InputError
 from negrefine.labels.text_files import read_text
 
+# Class numbers of images without a known class, and of those that do not belong to a data set.
+_UNKNOWN, _NOT_IN_SET = -1, -2
 # For `read_text`: what errors call a file of true classes, and what should be there.
 _LABELS, _AUTHORS = "label file", "the file of the data set's authors"
 
@@ -116,15 +118,8 @@ def _read_layout(
     )
 
 
-_UNKNOWN = -1
-_NOT_IN_SET = -2
-
-
 def _labels(classes: str, layout: Layout, base: Path, inside: list[tuple[str, ...]]) -> list[int]:
-    """Return the class number of each image, `_UNKNOWN` or `_NOT_IN_SET`.
-
-    `inside` has the path of each image below the layout's folder, in parts.
-    """
+    """Return the class number of each path; `inside` has its parts below the layout's folder."""
     if layout.labels == "none":
         return [_UNKNOWN] * len(inside)
     names = class_list(classes)

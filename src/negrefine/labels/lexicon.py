@@ -24,11 +24,7 @@ _NEGLABEL_EXCLUDED = ("noun.animal", "noun.food")
 _CSP_EXCLUDED = (*_NEGLABEL_EXCLUDED, "noun.person", "noun.quantity", "noun.group", "adj.pert")
 
 PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "official-neglabel": _NEGLABEL_EXCLUDED,
-        "official-csp": _CSP_EXCLUDED,
-        FULL: (),
-    }
+    {"official-neglabel": _NEGLABEL_EXCLUDED, "official-csp": _CSP_EXCLUDED, FULL: ()}
 )
 """Preset name -> lexicographer files it leaves out.
 
@@ -72,9 +68,8 @@ class Lexicon:
     unlisted: frozenset[LexiconEntry] = frozenset()
 
     def __post_init__(self) -> None:
-        """Reject a lexicon without words."""
         if not self.entries:
-            raise InputError(f"The lexicon {self.name!r} holds no words: nothing can be mined.")
+            raise InputError(f"The lexicon {self.name!r} holds no words: add rows.")
 
     @classmethod
     def wordnet(cls, *, min_frequency: int = 0) -> Lexicon:
@@ -113,10 +108,7 @@ class Lexicon:
                 f"The lexicon {str(file)!r} has no column {missing[0]!r}: "
                 "its first line must name word, lexname and pos, separated by tabs."
             )
-        entries = _entries(_rows(lines, header, file))
-        if not entries:
-            raise InputError(f"The lexicon {str(file)!r} is empty: add rows below the header.")
-        return cls(entries, str(file))
+        return cls(_entries(_rows(lines, header, file)), str(file))
 
     @cached_property
     def lexnames(self) -> tuple[str, ...]:
@@ -130,11 +122,9 @@ class Lexicon:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __len__(self) -> int:
-        """Return the number of entries."""
         return len(self.entries)
 
     def __repr__(self) -> str:
-        """Show the name and the size instead of all the words."""
         return f"Lexicon({self.name!r}, {len(self)} entries, {len(self.lexnames)} files)"
 
     def select(self, lexicon_files: str | Sequence[str]) -> Lexicon:

@@ -140,23 +140,10 @@ def mine(
     seed: int,
     progress: bool = False,
 ) -> Negatives:
-    """Mine the negative labels of a class list.
+    """Return the M negative labels of K classes: nouns, then adjectives, by ascending similarity.
 
-    Args:
-        encoder: Encodes the candidates.
-        lexicon: The entries that take part, in mining order.
-        class_names: K names.
-        class_features: float32 (K, d), normalised.
-        prompts: Templates for nouns and adjectives.
-        rule: Switches of the method.
-        seed: Seed of the draw of superclasses.
-        progress: Draw progress bars on a terminal.
-
-    Returns:
-        M labels, nouns then adjectives, each part by ascending similarity, with their features.
-
-    Raises:
-        InputError: Nothing is left to take.
+    `class_features` is float32 (K, d), normalised; `seed` is that of the draw of superclasses.
+    Raises InputError if nothing is left to take.
     """
     pool = candidate_pool(lexicon, class_names, rule, seed)
     labels: list[NegativeLabel] = []

@@ -54,16 +54,12 @@ class Prompts:
                 f"The prompts {str(path)!r} cannot be read as JSON: {error}."
             ) from error
         known = [field.name for field in fields(cls)]
-        if not isinstance(data, dict) or not data.keys() <= set(known) or "class_name" not in data:
+        lists = isinstance(data, dict) and all(isinstance(t, list) for t in data.values())
+        if not lists or not data.keys() <= set(known) or "class_name" not in data:
             raise InputError(
                 f"The prompts {str(path)!r} must be a JSON object with 'class_name' and any of "
                 f"{', '.join(known[1:])}, each a list of templates."
             )
-        for field, templates in data.items():
-            if not isinstance(templates, list) or not all(isinstance(t, str) for t in templates):
-                raise InputError(
-                    f"In the prompts {str(path)!r}, {field!r} must be a list of templates."
-                )
         return cls(**data)
 
 

@@ -100,7 +100,6 @@ class WordNet:
         return words, rows[order].tolist(), starts.tolist()
 
     def __len__(self) -> int:
-        """Return the number of synsets."""
         return len(self._pos)
 
     def words(self) -> Iterator[str]:
