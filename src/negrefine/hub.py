@@ -121,8 +121,7 @@ def load_weights(model_class: Any, kind: ModelKind, directory: Path, name: str, 
     "float32", "float16", "bfloat16", or "auto" for that of the checkpoint.
 
     Raises:
-        kind.error: There are no safetensors weights, or they are damaged, incomplete or of another
-            kind of model.
+        kind.error: There are no safetensors weights, or they are damaged or of another model.
     """
     if not any(directory.glob(WEIGHTS)):
         raise kind.error(

@@ -123,13 +123,11 @@ def _labels(classes: str, layout: Layout, base: Path, inside: list[tuple[str, ..
     if layout.labels == "none":
         return [_UNKNOWN] * len(inside)
     names = class_list(classes)
-    keys: Iterable[str]
+    keys = (parts[0] for parts in inside)
     if layout.labels == "wnid":
         numbers = _numbers(wordnet_ids(classes) or [])
-        keys = (parts[0] for parts in inside)
     elif layout.labels == "index":
-        numbers = _numbers(str(i) for i in range(len(names)))
-        keys = (parts[0] for parts in inside)
+        numbers = _numbers(map(str, range(len(names))))
     elif layout.labels == "names":
         numbers = _numbers(map(_plain, names))
         keys = (_plain(parts[-2]) if len(parts) > 1 else "" for parts in inside)

@@ -56,12 +56,12 @@ def embed(
     with progress_bar(description, len(known), enabled=progress) as advance:
         advance(len(known) - len(missing))
         for start in range(0, len(missing), _NAMES_PER_CHUNK):
-            some = missing[start : start + _NAMES_PER_CHUNK]
-            rows = ensemble(encoder.encode_texts, some, templates)
+            batch = missing[start : start + _NAMES_PER_CHUNK]
+            rows = ensemble(encoder.encode_texts, batch, templates)
             # Stored as it goes, so that an interrupted run does not start again.
-            cache.put(space, some, rows)
-            known.update(zip(some, rows, strict=True))
-            advance(len(some))
+            cache.put(space, batch, rows)
+            known.update(zip(batch, rows, strict=True))
+            advance(len(batch))
     return np.stack([row for row in map(known.get, names) if row is not None])
 
 

@@ -154,9 +154,8 @@ class Lexicon:
         elif lexicon_files == FULL:
             entries = filter(None, map(_repaired, self.entries))
         else:
-            excluded = PRESETS[lexicon_files]
-            included = (entry for entry in self.entries if entry.lexname not in excluded)
-            entries = (entry for entry in included if entry not in self.unlisted)
+            allowed = (e for e in self.entries if e.lexname not in PRESETS[lexicon_files])
+            entries = (e for e in allowed if e not in self.unlisted)
         kept = tuple(entries)
         if not kept:
             raise InputError(
