@@ -92,9 +92,8 @@ def locate(
 ) -> tuple[ImageSet, list[ImageSet]]:
     """Return the images of a benchmark: the in-distribution ones with labels, and the OOD sets.
 
-    Data sets are taken as they are, complete or not; `check` reports what is missing.
-
-    The arguments are those of `check`.
+    Data sets are taken as they are, complete or not; `check`, which takes the same arguments,
+    reports what is missing.
 
     Raises:
         InputError: As for `check`, or a data set is not there.
@@ -127,13 +126,12 @@ def _check_folders(benchmark: Benchmark, root: Path | None, given: Folders) -> N
     for path in [*given.values(), *([] if root is None else [root])]:
         if not path.is_dir():
             raise InputError(f"The data folder {str(path)!r} does not exist: check the path.")
-    if root is None:
-        nowhere = [s.name for s in benchmark.sets if s.bundled is None and s.name not in given]
-        if nowhere:
-            raise InputError(
-                f"{benchmark.name} needs images: give the folder that holds the data sets "
-                f"(--data ROOT), or that of {nowhere[0]!r}."
-            )
+    elsewhere = [s.name for s in benchmark.sets if s.bundled is None and s.name not in given]
+    if root is None and elsewhere:
+        raise InputError(
+            f"{benchmark.name} needs images: give the folder that holds the data sets "
+            f"(--data ROOT), or that of {elsewhere[0]!r}."
+        )
 
 
 def _finding(dataset: Dataset, root: Path | None, folder: Path | None) -> Finding:

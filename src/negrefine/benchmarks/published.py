@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _NOT_MEASURED = "not measured"
-_NO_NUMBER = "-"
 _COLUMNS = ("method", "number", "published", "measured", "difference", "why")
 _SHORT = {"published": "publ.", "measured": "meas.", "difference": "diff."}
 
@@ -197,7 +196,7 @@ def _row(cell: Cell, numbers: dict[str, int], shared: Collection[str]) -> list[s
     ood_set = MEAN if cell.ood_set == MEAN else load_set(cell.ood_set).title
     row = [cell.method, f"{ood_set} {cell.metric.upper()}", f"{cell.published:.2f}"]
     if cell.measured is None:
-        return [*row, _NO_NUMBER, _NO_NUMBER, _list(cell.reasons, numbers)]
+        return [*row, "-", "-", _list(cell.reasons, numbers)]
     why = _list(set(cell.reasons) - set(shared), numbers)
     return [*row, f"{cell.measured:.2f}", f"{cell.difference:+.2f}", why]
 

@@ -75,8 +75,8 @@ def make_ready(
             not comparable.
 
     Raises:
-        InputError: As for `check`; something is missing and `allow_incomplete` is false; the
-            in-distribution set or all OOD sets are missing.
+        InputError: As for `check`; something is missing and not allowed to be; the ID set or all
+            OOD sets are missing.
     """
     findings = check(benchmark, root, folders)
     broken = [finding for finding in findings if not finding.ok]
@@ -135,8 +135,7 @@ def run_benchmark(
         ablation: As for `evaluate`, like all arguments that follow.
 
     Returns:
-        The results, and the means over the classes of the OOD sets whose authors report these
-        (NINCO).
+        The results, and means over the classes of OOD sets whose authors report these (NINCO).
 
     Raises:
         InputError: As for `evaluate`.

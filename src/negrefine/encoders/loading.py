@@ -82,6 +82,7 @@ def load_encoder(
     Raises:
         EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
     """
+    # The keyword arguments: no other name is bound yet.
     settings = {key: value for key, value in locals().items() if key != "name_or_path"}
     name = os.fspath(name_or_path)
     directory = find_model_directory(name, revision)
