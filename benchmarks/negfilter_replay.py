@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from negrefine.detectors.negfilter import filter_labels
+from negrefine.detectors.negfilter import FilterRules, filter_labels
 from negrefine.judges.base import Answer, Judge, Query, Usage, answer_all
 from negrefine.judges.cascade import CascadeJudge
 from negrefine.judges.replay import ReplayJudge
@@ -68,7 +68,7 @@ def main() -> None:
         llm = Counted(recorded, ranks_per_round)
         judge = llm if cascade is None else CascadeJudge([WordNetJudge(), llm], trust=cascade)
         refined, trail = filter_labels(
-            labels, candidates, judge, names_per_question=names_per_question
+            labels, candidates, judge, FilterRules(names_per_question=names_per_question)
         )
         kept = {label.text for label in refined if label.kept}
         undecided = sum(question.yes is None for question in trail)

@@ -14,7 +14,7 @@ NEGREFINE = [sys.executable, "-m", "negrefine"]
 
 @dataclass(frozen=True)
 class Done:
-    """What a finished command left."""
+    """Exit code and output of a finished command."""
 
     code: int
     out: str
@@ -58,7 +58,7 @@ for line in sys.stdin:
         try:
             negrefine.cli.main()
         except SystemExit as end:
-            # Taking torch apart would be what most of the time goes into.
+            # Tearing torch down would take most of the time.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(end.code)

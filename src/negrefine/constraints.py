@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -110,7 +110,7 @@ class Strings:
         """Raise `InputError` for anything else."""
         if isinstance(value, str):
             raise InputError(f"{name} must be a list such as [{value!r}], not one string.")
-        if not isinstance(value, Iterable) or not all(isinstance(item, str) for item in value):
+        if not isinstance(value, Collection) or not all(isinstance(item, str) for item in value):
             raise InputError(f"{name} must be a list of strings, not {value!r}.")
 
 

@@ -240,8 +240,14 @@ MCM_ONLY = ("--methods", "mcm", "--encoder", "builtin", "--out", "x")
         (("reproduce", "--seeds", "a", "--out", "x"), "whole numbers"),
         (("benchmark", "check", "demo", "--folder", "sun"), "SET=DIR"),
         (("benchmark", "check", "dmo"), "did you mean demo"),
-        (("benchmark", "run", "demo", *MCM_ONLY, "--judge", "none"), "--judge means nothing"),
-        (("benchmark", "run", "demo", *MCM_ONLY, "--min-frequency", "1"), "mean nothing"),
+        (
+            ("benchmark", "run", "demo", *MCM_ONLY, "--judge", "none"),
+            "--judge has no effect on the method 'mcm'",
+        ),
+        (
+            ("benchmark", "run", "demo", *MCM_ONLY, "--min-frequency", "1"),
+            "--min-frequency has no effect on the method 'mcm'",
+        ),
         (
             ("benchmark", "run", "pets", "--names", "official", "--encoder", "x", "--out", "x"),
             "spelling",

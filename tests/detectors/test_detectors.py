@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -841,3 +842,19 @@ def test_long_names_and_odd_words(
     assert np.isfinite(judged.score_features(features)).all()
     reasons = {label.word: label.reason for label in judged.negative_labels_}
     assert reasons["x"] == "shorter than three letters"
+
+
+def test_a_filter_that_fails_leaves_the_detector_as_it_was(
+    detectors: dict[str, Detector], features: npt.NDArray[np.float32]
+) -> None:
+    detector = copy(detectors["negrefine"])
+    assert isinstance(detector, NegRefine)
+    before = detector.identity()
+    scores = detector.score_features(features)
+    detector.set_params(judge=Fixed(proper=True))
+    with pytest.raises(InputError, match="filter removed all"):
+        detector.fit(["tree", "rock"])
+    detector.set_params(judge=detectors["negrefine"].judge)
+    assert detector.identity() == before
+    assert (detector.score_features(features) == scores).all()
+    assert detector.with_filter("none").class_names_ == CLASS_NAMES

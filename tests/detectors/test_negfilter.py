@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from conftest import CLASS_NAMES, LetterJudge
 from negrefine import CascadeJudge, HFJudge, Lexicon, NegRefine, WordNetJudge, load_detector
-from negrefine.detectors.negfilter import Question, filter_labels
+from negrefine.detectors.negfilter import FilterRules, Question, filter_labels
 from negrefine.encoders import CLIPEncoder
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Query, Usage, answer_all
@@ -103,8 +103,7 @@ def test_every_way_of_asking_keeps_what_asking_one_by_one_keeps(
         [label(word) for word in words],
         candidates,
         judge,
-        ranks_per_round=ranks,
-        names_per_question=names,
+        FilterRules(ranks_per_round=ranks, names_per_question=names),
     )
     expected = one_by_one(words, candidates, Hash(one_in))
     for found, cause in zip(refined, expected, strict=True):
@@ -118,14 +117,15 @@ def test_several_names_in_one_question_cost_one_question_where_none_applies() ->
     words = [f"word{i}" for i in range(50)]
     candidates = [[f"class{i * k % 17}" for k in range(1, 11)] for i in range(50)]
     judge = Hash(one_in=10**9, undecided=10**9)
-    filter_labels([label(word) for word in words], candidates, judge, names_per_question=10)
+    filter_labels(
+        [label(word) for word in words], candidates, judge, FilterRules(names_per_question=10)
+    )
     assert len(judge.asked) == 100
     refined, trail = filter_labels(
         [label("oak")],
         [["tree", "dog"]],
         Hash(one_in=1),
-        filters=["subcategory"],
-        names_per_question=2,
+        FilterRules(filters=["subcategory"], names_per_question=2),
     )
     assert not refined[0].kept
     assert [question.class_name for question in trail] == ["tree | dog", "tree", "dog"]
@@ -134,7 +134,7 @@ def test_several_names_in_one_question_cost_one_question_where_none_applies() ->
 @pytest.mark.parametrize("option", ["names_per_question", "ranks_per_round"])
 def test_refuses_numbers_below_one(option: str) -> None:
     with pytest.raises(InputError, match=f"{option} must be a whole number of at least 1, not 0"):
-        filter_labels([label("a")], [[]], Hash(), **{option: 0})  # type: ignore[arg-type]
+        FilterRules(**{option: 0})  # type: ignore[arg-type]
 
 
 class Repeats(Hash):
@@ -320,7 +320,7 @@ def test_refine_command_says_what_is_wrong(
     for arguments, sentence in (
         ((tmp_path / "mcm",), "only 'negrefine' has a filter"),
         ((tmp_path / "mcm", "--judge", "gpt"), "--judge must be"),
-        ((tmp_path / "mcm", "--judge-url", "http://x"), "--judge-url means nothing"),
+        ((tmp_path / "mcm", "--judge-url", "http://x"), "--judge-url has no effect"),
         ((tmp_path / "none",), "negrefine fit"),
     ):
         done = negrefine("refine", *arguments)

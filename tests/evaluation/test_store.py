@@ -168,6 +168,6 @@ def test_a_killed_run_continues(folders: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, "--out", str(killed)], check=True, capture_output=True, text=True
     )
-    assert "1 of 17 images of ID are left out" in done.stderr
+    assert "1 of 17 images of ID could not be read and were left out" in done.stderr
     for name in ("evaluation.json", "results.csv", "results.tex", "scores/01-food.parquet"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name

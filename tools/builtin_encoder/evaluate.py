@@ -26,8 +26,9 @@ from words import read_words
 import negrefine
 from negrefine.benchmarks import load_benchmark, locate
 from negrefine.benchmarks.bundled import demo_class_names, demo_images
-from negrefine.cli.run_detectors import fit_ablation, fit_detectors
+from negrefine.detectors import DETECTORS, NegRefine
 from negrefine.encoders import CLIPEncoder
+from negrefine.evaluation.ablation import ablation_of
 from negrefine.evaluation.experiment import evaluate
 from negrefine.evaluation.measure import metrics_of_scores, resampled_metrics
 from negrefine.labels.embedding import normalise
@@ -157,10 +158,11 @@ def text_cosines(work: Path, encoder: CLIPEncoder) -> dict[str, float]:
 def far_ood(encoder: CLIPEncoder, out: Path) -> list[dict[str, Any]]:
     """Return all methods' results on the demo's drawings, as `negrefine benchmark run demo`."""
     id_images, ood_images = locate(load_benchmark("demo"))
-    detectors = fit_detectors(encoder, demo_class_names(), METHODS, {})
-    evaluation = evaluate(
-        detectors, id_images, ood_images, out=out, ablation=fit_ablation(detectors)
-    )
+    names = demo_class_names()
+    refined = NegRefine(encoder).fit(names)
+    fitted = (DETECTORS[method](encoder).fit(names) for method in METHODS if method != "negrefine")
+    detectors = {detector.method: detector for detector in (*fitted, refined)}
+    evaluation = evaluate(detectors, id_images, ood_images, out=out, ablation=ablation_of(refined))
     accuracy = evaluation.accuracy
     rows: list[dict[str, Any]] = [{"accuracy": accuracy.value if accuracy else None}]
     for row in (*evaluation.results, *evaluation.ablation):

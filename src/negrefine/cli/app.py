@@ -7,11 +7,12 @@ import sys
 import warnings
 from importlib.metadata import version
 from io import TextIOWrapper
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
 import typer
 
 from negrefine.cli.benchmark import benchmark
+from negrefine.cli.bundles import option, takes_bundles
 from negrefine.cli.calibrate import calibrate
 from negrefine.cli.convert_clipn import convert_clipn
 from negrefine.cli.demo import demo
@@ -20,6 +21,7 @@ from negrefine.cli.explain import explain
 from negrefine.cli.fit import fit
 from negrefine.cli.judge_cache import judge_cache
 from negrefine.cli.labels import labels
+from negrefine.cli.output import warn
 from negrefine.cli.refine import refine
 from negrefine.cli.reproduce import reproduce
 from negrefine.cli.score import score
@@ -37,20 +39,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    fit,
-    calibrate,
-    refine,
-    score,
-    explain,
-    labels,
-    evaluate,
-    sweep,
-    demo,
-    reproduce,
-    convert_clipn,
-):
-    app.command()(command)
+_COMMANDS = (fit, calibrate, refine, score, explain, labels, evaluate, sweep, demo, reproduce)
+for command in (*_COMMANDS, convert_clipn):
+    app.command()(takes_bundles(command))
 app.add_typer(benchmark)
 app.add_typer(judge_cache)
 
@@ -63,17 +54,16 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    show_version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
-    ] = False,
+    show_version: bool = option(
+        False, "Show the version.", name="--version", callback=_show_version, is_eager=True
+    ),
 ) -> None:
     del show_version
 
 
 def main() -> NoReturn:
     """Run the command line: exit code 0 if all went well, 1 on an error, 2 on wrong usage."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = lambda message, *_, **__: warn(str(message))
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal or pipe cannot show must not cost the rows after it.
         if isinstance(stream, TextIOWrapper):
@@ -103,7 +93,3 @@ def _run() -> int:
 
 def _fail(sentence: str) -> None:
     typer.echo(f"negrefine: error: {' '.join(sentence.split())}", err=True)
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    typer.echo(f"negrefine: warning: {message}", err=True)

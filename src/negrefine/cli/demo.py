@@ -5,31 +5,27 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from negrefine.cli.bundles import option
+from negrefine.cli.output import print_table
 
+if TYPE_CHECKING:
     from negrefine.evaluation.results import Evaluation
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for the detector and the results.")
-    ] = Path("demo-results"),
-    full: Annotated[
-        bool,
-        typer.Option("--full", help="Mine all of WordNet instead of its common words (minutes)."),
-    ] = False,
+    out: Path = option(Path("demo-results"), "Folder for the detector and the results.", "DIR"),
+    full: bool = option(
+        False, "Mine all of WordNet instead of its common words (minutes).", name="--full"
+    ),
 ) -> None:
     """Run NegRefine and its ablation on bundled pictures with the built-in toy encoder.
 
     25 animals are the classes; food, vehicles, objects and plants are out-of-distribution.
     """
-    from rich.console import Console
-
     from negrefine.demo.run import CAVEAT, FPR, run_demo
 
     result = run_demo(
@@ -38,7 +34,7 @@ def demo(
         say=lambda line: typer.echo(f"{line} ...", err=True),
         progress=True,
     )
-    Console(highlight=False).print(_table(result.evaluation))
+    _print_results(result.evaluation)
     typer.echo(
         f"\nExamples; threshold set for a false-alarm rate of {FPR:.0%} on {result.n_calibration} "
         "other animal pictures:"
@@ -57,20 +53,16 @@ def demo(
     typer.echo(f"Next: {command} explain {out / 'detector'} YOUR_PICTURE.png")
 
 
-def _table(evaluation: Evaluation) -> Table:
-    from rich.table import Column, Table
-
+def _print_results(evaluation: Evaluation) -> None:
+    n_id, *n_ood = (len(image_set.paths) for image_set in evaluation.sets)
     rows: dict[str, dict[str, str]] = {}
     for result in [*evaluation.results, *evaluation.ablation]:
         cell = f"{100 * result.auroc.value:.1f}/{100 * result.fpr95.value:.0f}"
         rows.setdefault(evaluation.title_of(result.method), {})[result.ood_set] = cell
-    n_id, *n_ood = (len(image_set.paths) for image_set in evaluation.sets)
-    table = Table(
-        Column("method", no_wrap=True),
-        *(Column(name, justify="right", no_wrap=True) for name in next(iter(rows.values()))),
+    sets = list(next(iter(rows.values())))
+    print_table(
+        ["method", *sets],
+        [(method, *cells.values()) for method, cells in rows.items()],
         title=f"AUROC/FPR95 in percent, {n_id} animals against {sum(n_ood)} others",
         caption="NegFilter + S_MM is NegRefine; no filter, no S_MM is CSP's score.",
     )
-    for method, cells in rows.items():
-        table.add_row(method, *cells.values())
-    return table

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from negrefine.cli.options import DetectorDir, Device, Dtype, EncoderName
+from negrefine.cli.bundles import option
+from negrefine.cli.options import IMAGES, SavedDetector
+from negrefine.cli.output import print_json
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,99 +18,87 @@ if TYPE_CHECKING:
 
 
 def explain(
-    detector_dir: DetectorDir,
-    images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Files, folders or quoted globs.")
-    ],
-    top: Annotated[int, typer.Option(min=1, help="Names and labels to list.")] = 5,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object for each image and line.")
-    ] = False,
-    card: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.png", help="Also draw the explanation of one image as a picture."
-        ),
-    ] = None,
-    encoder: EncoderName = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    saved: SavedDetector,
+    images: list[str] = IMAGES,
+    top: int = option(5, "Number of names and labels to list.", min=1),
+    as_json: bool = option(False, "Print one JSON object per line and image.", name="--json"),
+    card: Path | None = option(
+        None, "Also draw the explanation of one image as a picture.", "FILE.png"
+    ),
 ) -> None:
-    """Show the class names, negative labels and pair of names behind an image's score."""
-    from negrefine.detectors import load_detector
+    """Show the class names, negative labels and pair of names that decide an image's score.
+
+    IMAGES are files, folders or quoted globs.
+    """
     from negrefine.encoders import find_images
 
     paths = find_images(images)
-    if card is not None and card.suffix.lower() != ".png":
-        raise InputError(f"The card {str(card)!r} must be a PNG file: end its name in .png.")
-    if card is not None and len(paths) != 1:
-        raise InputError(f"--card draws one image, not {len(paths)}: name one.")
-    detector = load_detector(detector_dir, encoder, device=device, dtype=dtype)
+    if card is not None:
+        _check_card(card, len(paths))
+    detector = saved.load()
     for path in paths:
         explanation = detector.explain(path, top=top, unfiltered=True)
         if as_json:
-            typer.echo(json.dumps({"path": str(path), **explanation.as_dict()}, ensure_ascii=False))
+            print_json({"path": str(path), **explanation.as_dict()}, indent=None)
         else:
-            typer.echo(f"{path}\n{render(explanation)}\n")
+            typer.echo(f"{path}\n{_render(explanation)}\n")
         if card is not None:
-            save_card(card, explanation, path)
+            _save_card(card, explanation, path)
 
 
-def save_card(file: Path, explanation: Explanation, path: Path) -> None:
-    """Draw one explanation to a PNG file, atomically."""
-    from negrefine.encoders.images import read_image
+def _check_card(card: Path, n_images: int) -> None:
+    if card.suffix.lower() != ".png":
+        raise InputError(f"The card {str(card)!r} must be a PNG file: end its name in .png.")
+    if n_images != 1:
+        raise InputError(f"--card draws one image, not {n_images}: name one.")
+    if not card.parent.is_dir():
+        raise InputError(f"The card cannot be written to {str(card)!r}: its folder does not exist.")
+
+
+def _save_card(card: Path, explanation: Explanation, path: Path) -> None:
+    from negrefine.encoders import read_image
+    from negrefine.files import write_atomically
     from negrefine.report.card import draw_card
 
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        draw_card(explanation, read_image(path), path.name).save(temporary, format="PNG")
-        temporary.replace(file)
-    except OSError as error:
-        raise InputError(
-            f"The card cannot be written to {str(file)!r}: {error.strerror or error}."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    picture = draw_card(explanation, read_image(path), path.name)
+    write_atomically(card, lambda temporary: picture.save(temporary, format="PNG"))
 
 
-def render(explanation: Explanation) -> str:
+def _render(explanation: Explanation) -> str:
     """Return an explanation as plain text, a few lines long."""
     from negrefine.detectors.explanation import verdict_sentences
 
     parts = ", ".join(f"{name} {value:.4f}" for name, value in explanation.parts.items())
-    lines = [f"  score {explanation.score:.4f} ({parts})"]
+    lines = [f"score {explanation.score:.4f} ({parts})"]
     if explanation.verdict is not None:
         side = ">=" if explanation.verdict == "ID" else "<"
-        lines.append(f"  verdict {explanation.verdict}: score {side} {explanation.threshold:.4f}")
+        lines.append(f"verdict {explanation.verdict}: score {side} {explanation.threshold:.4f}")
     else:
-        lines.append("  verdict none: the detector has no threshold: see 'negrefine calibrate'")
-    lines += [f"  {sentence}" for sentence in verdict_sentences(explanation)[1:]]
-    lines.append("  class names      " + ", ".join(_matches(explanation.classes)))
+        lines.append("verdict none: the detector has no threshold: see 'negrefine calibrate'")
+    lines += verdict_sentences(explanation)[1:]
+    lines.append(f"class names      {_matches(explanation.classes)}")
     if explanation.negatives:
-        lines.append("  negative labels  " + ", ".join(_matches(explanation.negatives)))
-        lines += [
-            f"    {match.text} ({match.lexname}): {match.definition}"
-            for match in explanation.negatives
-            if match.definition
-        ]
-    other = explanation.unfiltered
-    if other is not None:
-        lines.append("  removed labels   " + ", ".join(_matches(other.removed)))
+        lines.append(f"negative labels  {_matches(explanation.negatives)}")
+    for match in explanation.negatives:
+        if match.definition:
+            lines.append(f"  {match.text} ({match.lexname}): {match.definition}")
+    if explanation.unfiltered is not None:
+        lines.append(f"removed labels   {_matches(explanation.unfiltered.removed)}")
     pair = explanation.pair
     if pair is not None:
         lines.append(
-            f"  winning pair     {pair.text!r} {pair.similarity:.3f} "
+            f"winning pair     {pair.text!r} {pair.similarity:.3f} "
             f"against {pair.negative!r} alone {pair.negative_similarity:.3f}, "
             f"adds {pair.added:.4f}"
         )
     patch = explanation.patch
     if patch is not None:
         lines.append(
-            f"  winning patch    row {patch.row}, column {patch.column}: "
+            f"winning patch    row {patch.row}, column {patch.column}: "
             f"{patch.class_name} {patch.similarity:.3f}"
         )
-    return "\n".join(lines)
+    return "\n".join(f"  {line}" for line in lines)
 
 
-def _matches(matches: list[Match]) -> list[str]:
-    return [f"{match.text} {match.similarity:.3f}" for match in matches]
+def _matches(matches: Iterable[Match]) -> str:
+    return ", ".join(f"{match.text} {match.similarity:.3f}" for match in matches)

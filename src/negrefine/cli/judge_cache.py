@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from negrefine.cli.judges import Answers
+from negrefine.cli.bundles import option
+from negrefine.cli.judge_options import ANSWERS
 from negrefine.errors import InputError
-
-if TYPE_CHECKING:
-    from negrefine.judges.store import AnswerStore
+from negrefine.judges.replay import as_official_log, read_official_log
+from negrefine.judges.store import AnswerStore, as_json_lines, read_json_lines
 
 judge_cache = typer.Typer(
     name="judge-cache",
@@ -22,26 +21,14 @@ judge_cache = typer.Typer(
 )
 
 
-class Format(str, Enum):
-    """File formats of answers."""
-
-    JSONL = "jsonl"
-    OFFICIAL = "official"
-
-
-Identity = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="Judge, as 'stats' prints it or an unmistakable part of it."),
-]
-FileFormat = Annotated[
-    Format, typer.Option("--format", help="'official' is the log of the published code.")
-]
+Format = Enum("Format", {"JSONL": "jsonl", "OFFICIAL": "official"}, type=str)
+_FORMAT = option(Format.JSONL, "'official' is the log of the published code.", name="--format")
 
 
 @judge_cache.command()
-def stats(answers: Answers = None) -> None:
+def stats(answers: Path | None = ANSWERS) -> None:
     """Show how many answers of which judge are stored, as a tab-separated table."""
-    store = _open(answers)
+    store = AnswerStore(answers)
     typer.echo("proper_noun\tsubcategory\tyes\tno\tundecided\tjudge")
     for row in store.counts():
         numbers = (row.proper_noun, row.subcategory, row.yes, row.no, row.undecided)
@@ -51,17 +38,15 @@ def stats(answers: Answers = None) -> None:
 
 @judge_cache.command("export")
 def export_answers(
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="'-' is standard output.")],
-    file_format: FileFormat = Format.JSONL,
-    judge: Identity = None,
-    answers: Answers = None,
+    out: Path = typer.Argument(metavar="FILE", help="'-' is standard output."),
+    file_format: Format = _FORMAT,
+    judge: str | None = option(
+        None, "Judge, as 'stats' prints it or an unambiguous part of it.", "TEXT"
+    ),
+    answers: Path | None = ANSWERS,
 ) -> None:
     """Write stored answers to a file."""
-    from negrefine.files import write_text
-    from negrefine.judges.replay import as_official_log
-    from negrefine.judges.store import as_json_lines
-
-    store = _open(answers)
+    store = AnswerStore(answers)
     chosen = list(store)
     if judge is not None or file_format is Format.OFFICIAL:
         identity = _choose(store, judge)
@@ -71,63 +56,49 @@ def export_answers(
     if str(out) == "-":
         typer.echo(text, nl=False)
         return
+    from negrefine.files import write_text
+
     write_text(out, text)
     typer.echo(f"Wrote {len(chosen)} answers to {out}.", err=True)
 
 
 @judge_cache.command("import")
 def import_answers(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="What 'export' wrote.")],
-    file_format: FileFormat = Format.JSONL,
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Judge whose answers an official log holds, as 'stats' prints it; the log itself "
-            "does not say. Default: its file name.",
-        ),
-    ] = None,
-    answers: Answers = None,
+    files: list[Path] = typer.Argument(metavar="FILE", hidden=True),
+    file_format: Format = _FORMAT,
+    judge: str | None = option(
+        None,
+        "Judge whose answers an official log holds, as 'stats' prints it; the log itself does not "
+        "say. Default: its file name.",
+        "TEXT",
+    ),
+    answers: Path | None = ANSWERS,
 ) -> None:
-    """Read answers from files; those that are stored already stay as they are."""
-    from negrefine.judges.replay import read_official_log
-    from negrefine.judges.store import read_json_lines
-
+    """Read answers that 'export' wrote to files; those that are stored already are not changed."""
     if judge is not None and file_format is Format.JSONL:
-        raise InputError("--judge means nothing to JSONL files, which name it in every line.")
-    read = [
-        read_json_lines(path)
-        if file_format is Format.JSONL
-        else read_official_log(path, judge or path.name)
+        raise InputError(
+            "--judge has no effect on JSONL files, which name it in every line: leave it out."
+        )
+    lines = [
+        line
         for path in files
+        for line in (
+            read_json_lines(path)
+            if file_format is Format.JSONL
+            else read_official_log(path, judge or path.name)
+        )
     ]
-    store = _open(answers)
-    known = {row.identity for row in store.counts()}
+    store = AnswerStore(answers)
     new = 0
-    total = 0
-    for stored in read:
-        by_judge: dict[str, list[int]] = {}
-        for position, line in enumerate(stored):
-            by_judge.setdefault(line.identity, []).append(position)
-        for identity, positions in by_judge.items():
-            new += store.put(identity, [(stored[i].query, stored[i].answer) for i in positions])
-            known.add(identity)
-        total += len(stored)
-    typer.echo(f"{new} new of {total} answers; the store holds {len(known)} judges.", err=True)
-
-
-def _open(path: Path | None) -> AnswerStore:
-    from negrefine.judges.store import AnswerStore
-
-    return AnswerStore(path)
+    for identity in dict.fromkeys(line.identity for line in lines):
+        own = [(line.query, line.answer) for line in lines if line.identity == identity]
+        new += store.put(identity, own)
+    n_judges = len(store.counts())
+    typer.echo(f"{new} new of {len(lines)} answers; the store holds {n_judges} judges.", err=True)
 
 
 def _choose(store: AnswerStore, text: str | None) -> str:
-    """Return the one stored judge that is meant.
-
-    Raises:
-        InputError: None or several.
-    """
+    """Return the one stored judge whose name is or contains a text."""
     identities = [row.identity for row in store.counts()]
     if text in identities:
         return text

@@ -4,55 +4,43 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections import Counter
 from enum import Enum
-from typing import Annotated
+from pathlib import Path
 
 import typer
 
-from negrefine.cli.options import DetectorDir
+from negrefine.cli.bundles import option
+from negrefine.cli.options import DETECTOR_DIR
 from negrefine.errors import InputError
 
-
-class Which(str, Enum):
-    """Which labels to list."""
-
-    ALL = "all"
-    KEPT = "kept"
-    REMOVED = "removed"
+Which = Enum("Which", {"ALL": "all", "KEPT": "kept", "REMOVED": "removed"}, type=str)
 
 
 def labels(
-    detector_dir: DetectorDir,
-    show: Annotated[Which, typer.Option(help="Which labels to list.")] = Which.ALL,
+    detector_dir: Path = DETECTOR_DIR,
+    show: Which = option(Which.ALL, "Which labels to list."),
 ) -> None:
     """List the negative labels, kept and removed, each with its reason, as a tab-separated table.
 
     The table is on standard output, a summary on standard error.
     """
-    from negrefine.detectors.bundle import read_bundle
+    from negrefine.detectors.loading import load_labels
+    from negrefine.labels.negatives import removal_counts
 
-    manifest, _, tables = read_bundle(detector_dir)
-    rows = tables.get("negative_labels")
-    if rows is None:
-        raise InputError(f"The method {manifest['method']!r} has no negative labels.")
-    columns = ["status", "text", "pos", "lexname", "similarity", "reason"]
-    writer = csv.DictWriter(
-        sys.stdout, columns, delimiter="\t", lineterminator="\n", extrasaction="ignore"
-    )
-    writer.writeheader()
-    for row in rows:
-        status = Which.KEPT if row["kept"] else Which.REMOVED
+    found = load_labels(detector_dir)
+    if found is None:
+        raise InputError(f"The detector in {str(detector_dir)!r} has no negative labels.")
+    writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
+    writer.writerow(["status", "text", "pos", "lexname", "similarity", "reason"])
+    for label in found:
+        status = Which.KEPT if label.kept else Which.REMOVED
         if show in {Which.ALL, status}:
-            similarity = f"{row['similarity']:.4f}"
-            writer.writerow({**row, "status": status.value, "similarity": similarity})
-    causes = Counter(_cause(row["reason"]) for row in rows if not row["kept"])
-    removed = ", ".join(f"{count} {cause}" for cause, count in causes.most_common(5))
-    kept = sum(row["kept"] for row in rows)
-    tail = f" ({removed})" if removed else ""
-    typer.echo(f"{kept} kept, {len(rows) - kept} removed{tail}.", err=True)
-
-
-def _cause(reason: str) -> str:
-    """Return the reason without the names in it: "subcategory of 'daisy': ..." -> "subcategory"."""
-    return reason.partition(":")[0].partition("'")[0].strip().removesuffix(" of")
+            similarity = f"{label.similarity:.4f}"
+            writer.writerow(
+                [status.value, label.text, label.pos, label.lexname, similarity, label.reason]
+            )
+    counts = removal_counts(found)
+    n_removed = sum(counts.values())
+    reasons = ", ".join(f"{count} {kind}" for kind, count in list(counts.items())[:5])
+    tail = f" ({reasons})" if reasons else ""
+    typer.echo(f"{len(found) - n_removed} kept, {n_removed} removed{tail}.", err=True)

@@ -1,26 +1,164 @@
-"""Arguments and options that several commands share."""
+"""Options that several commands share, and what they stand for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-DetectorDir: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="DETECTOR_DIR", help="Directory written by 'negrefine fit'.")
-]
-Device: TypeAlias = Annotated[
-    str, typer.Option(help="'auto' (a GPU if there is one), 'cpu', 'cuda', 'cuda:1', ...")
-]
-Dtype: TypeAlias = Annotated[
-    str, typer.Option(help="'auto' (float32), 'float32', 'float16' or 'bfloat16'.")
-]
-BatchSize: TypeAlias = Annotated[int, typer.Option(min=1, help="Images to encode at a time.")]
-EncoderName: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ID_OR_DIR",
-        help="The encoder the detector was fitted with, if it moved; default: as saved.",
-    ),
-]
+from negrefine.cli.bundles import option
+from negrefine.cli.method_options import Given
+from negrefine.errors import InputError
+from negrefine.labels.class_names import read_class_names
+
+if TYPE_CHECKING:
+    from negrefine.detectors import Detector
+    from negrefine.encoders import CLIPEncoder
+
+DETECTOR_DIR = typer.Argument(metavar="DETECTOR_DIR", help="Directory written by 'negrefine fit'.")
+# Typer would list it with the type <list[str]>; the commands describe it in their first lines.
+IMAGES = typer.Argument(metavar="IMAGES", hidden=True)
+CLASS_FILE = option(..., "Text file with one class name per line.", "FILE")
+OOD_SETS = option(..., "An OOD set; may be given several times.", "NAME=DIR", name="--ood")
+AS_JSON = option(False, "Print JSON.", name="--json")
+ENCODER_HELP = (
+    "Hub id such as 'openai/clip-vit-base-patch16', a CLIPModel directory, or 'builtin' (a toy "
+    "that knows emoji and icons, not photographs)."
+)
+DEVICE = option("auto", "'auto' (a GPU if there is one), 'cpu', 'cuda', 'cuda:1', ...")
+DTYPE = option("auto", "'auto' (float32), 'float32', 'float16' or 'bfloat16'.")
+BATCH_SIZE = option(64, "Images to encode at a time.", min=1)
+ALLOW_INCOMPLETE = option(
+    False,
+    "Run on the images that are there; the numbers are then marked as not comparable.",
+    name="--allow-incomplete",
+)
+ABLATION = option(False, "Also NegRefine without NegFilter and S_MM.", name="--ablation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions:
+    """The encoder of a new detector."""
+
+    encoder: str = option(..., ENCODER_HELP, "ID_OR_DIR")
+    resample: str | None = option(
+        None, "'bicubic' or 'bilinear' instead of the model's own resize filter."
+    )
+    cache: bool = option(
+        True,
+        "Keep prompt embeddings in $NEGREFINE_CACHE or the user's cache directory (at most 4 GB), "
+        "which makes the next run with this encoder faster.",
+    )
+    device: str = DEVICE
+    dtype: str = DTYPE
+
+    def load(self, **options: Any) -> CLIPEncoder:
+        """Load the encoder; further options as for `load_encoder`."""
+        from negrefine.encoders import load_encoder
+
+        given = asdict(self)
+        return load_encoder(given.pop("encoder"), **given, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedDetector:
+    """A detector that was saved by `fit`."""
+
+    detector_dir: Path = DETECTOR_DIR
+    encoder: str | None = option(
+        None,
+        "The encoder the detector was fitted with, if it moved; default: as saved.",
+        "ID_OR_DIR",
+    )
+    device: str = DEVICE
+    dtype: str = DTYPE
+
+    def load(self) -> Detector:
+        """Load the detector with its encoder."""
+        from negrefine.detectors import load_detector
+
+        return load_detector(self.detector_dir, self.encoder, device=self.device, dtype=self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LexiconOptions:
+    """The words to mine."""
+
+    lexicon: Path | None = option(
+        None,
+        "Words to mine instead of WordNet 3.1: .tsv[.gz] with the columns word, lexname and pos.",
+        "FILE",
+    )
+    min_frequency: int = option(
+        0,
+        "Mine only WordNet words that occur at least this often in its tagged texts: 1 is five "
+        "times faster and keeps the common words.",
+        min=0,
+    )
+
+    def given(self) -> dict[str, Given]:
+        """Return the lexicon as a parameter, empty if no option was given."""
+        from negrefine.labels.lexicon import Lexicon
+
+        if self.lexicon is None:
+            words = (
+                Lexicon.wordnet(min_frequency=self.min_frequency) if self.min_frequency else None
+            )
+            return {"lexicon": Given("--min-frequency", words)} if words else {}
+        if self.min_frequency:
+            raise InputError("--min-frequency works on WordNet only: leave it or --lexicon out.")
+        return {"lexicon": Given("--lexicon", Lexicon.from_tsv(self.lexicon))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordLists:
+    """The user's decisions about single words."""
+
+    keep: Path | None = option(None, "Words the filter must not remove.", "FILE")
+    drop: Path | None = option(None, "Words to remove without asking.", "FILE")
+
+    def given(self) -> dict[str, Given]:
+        """Return the lists as parameters, without those that were not given."""
+        files = {"keep": self.keep, "drop": self.drop}
+        return {
+            name: Given(f"--{name}", read_class_names(file)) for name, file in files.items() if file
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolders:
+    """Where the images of a benchmark are."""
+
+    data: Path | None = option(None, "Folder that holds the data sets.", "ROOT")
+    folder: list[str] = option(
+        [], "Folder of one set that is not below ROOT; may be given several times.", "SET=DIR"
+    )
+
+    def by_set(self) -> dict[str, Path]:
+        """Return set name to folder of --folder."""
+        folders = named_folders("--folder", self.folder, name="SET")
+        return {name: Path(folder) for name, folder in folders.items()}
+
+
+def split_list(option_name: str, text: str) -> list[str]:
+    """Return the different parts between commas, at least one."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise InputError(f"{option_name} is empty: give at least one, separated by commas.")
+    return list(dict.fromkeys(parts))
+
+
+def named_folders(option_name: str, texts: Sequence[str], name: str = "NAME") -> dict[str, str]:
+    """Return name to folder from texts such as "food=images/food", each with a new name."""
+    folders: dict[str, str] = {}
+    for text in texts:
+        key, _, folder = text.partition("=")
+        if not key or not folder or key in folders:
+            raise InputError(
+                f"{option_name} takes {name}=DIR with a new {name} each time, not {text!r}."
+            )
+        folders[key] = folder
+    return folders

@@ -5,38 +5,34 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from negrefine.cli.options import BatchSize, DetectorDir, Device, Dtype, EncoderName
+from negrefine.cli.bundles import option
+from negrefine.cli.options import BATCH_SIZE, IMAGES, SavedDetector
+from negrefine.cli.output import warn_unreadable
 from negrefine.errors import ImageError
 
 
 def score(
-    detector_dir: DetectorDir,
-    images: Annotated[
-        list[str], typer.Argument(metavar="IMAGES...", help="Files, folders or quoted globs.")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Results as .parquet, .csv or .jsonl; default: CSV on standard output. "
-            "An interrupted run continues where it stopped.",
-        ),
-    ] = None,
-    encoder: EncoderName = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    batch_size: BatchSize = 64,
+    saved: SavedDetector,
+    images: list[str] = IMAGES,
+    out: Path | None = option(
+        None,
+        "Results as .parquet, .csv or .jsonl; default: CSV on standard output. An interrupted run "
+        "continues where it stopped.",
+        "FILE",
+    ),
+    batch_size: int = BATCH_SIZE,
 ) -> None:
-    """Score images; larger means more in-distribution. A broken image costs its row only.
+    """Score images; larger means more in-distribution.
+
+    IMAGES are files, folders or quoted globs.
 
     Columns: path, score, the components of the score, p_value (if the detector is calibrated),
-    verdict (ID or OOD if it has a threshold), error. Exit code 1 if no image could be read.
+    verdict (ID or OOD if it has a threshold), error. An image that cannot be read has a row with
+    the error; the exit code is 1 if no image could be read.
     """
-    from negrefine.detectors import load_detector
     from negrefine.encoders import find_images
     from negrefine.evaluation.image_scores import score_files
     from negrefine.files import check_target, write_rows
@@ -44,7 +40,7 @@ def score(
     if out is not None:
         check_target(out)
     paths = find_images(images)
-    detector = load_detector(detector_dir, encoder, device=device, dtype=dtype)
+    detector = saved.load()
     journal = None if out is None else out.with_name(out.name + ".partial")
     scored = score_files(detector, paths, journal=journal, batch_size=batch_size, progress=True)
     parts = detector.part_names_
@@ -65,13 +61,8 @@ def score(
     else:
         write_rows(out, rows, schema)
         journal.unlink(missing_ok=True)
-    errors = [row for row in scored if row.error is not None]
-    if errors:
-        typer.echo(
-            f"negrefine: warning: {len(errors)} of {len(scored)} images could not be read; "
-            f"the first: {errors[0].error}",
-            err=True,
-        )
+    errors = [row.error for row in scored if row.error is not None]
+    warn_unreadable(errors, len(scored), left_out=False)
     if len(errors) == len(scored):
         raise ImageError("No image could be read; the error column says why for each.")
     if out is not None:

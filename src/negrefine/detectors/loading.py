@@ -100,11 +100,11 @@ def _load_saved_encoder(
     options = dict(saved["options"])
     if options.get("background") is not None:
         options["background"] = tuple(options["background"])
-    if name is not None:
-        return load_encoder(name, device=device, dtype=dtype, **options)
     try:
-        return load_encoder(saved["name"], device=device, dtype=dtype, **options)
+        return load_encoder(name or saved["name"], device=device, dtype=dtype, **options)
     except EncoderError as error:
+        if name is not None:
+            raise
         raise EncoderError(
             f"The encoder of the detector in {str(directory)!r} cannot be loaded again; name the "
             f"model it was fitted with as encoder. {error}"

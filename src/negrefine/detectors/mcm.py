@@ -49,11 +49,7 @@ class MCM(Detector):
     paper = "NeurIPS 2022, arXiv 2211.13445"
     compared = True
 
-    temperature: float = parameter(
-        1.0,
-        POSITIVE,
-        "Divides the cosines.",
-    )
+    temperature: float = parameter(1.0, POSITIVE, "Divides the cosines.")
     rule: str = parameter(
         "mcm",
         OneOf(tuple(RULES)),

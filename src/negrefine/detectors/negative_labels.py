@@ -59,7 +59,8 @@ class NegativeLabelDetector(Detector):
         "official",
         _check_files,
         "'official' (the files of the published method: no animals, no food), another preset of "
-        "Lexicon.select ('full', 'official-neglabel', 'official-csp'), or lexicographer files.",
+        "Lexicon.select ('full', 'official-neglabel', 'official-csp'), or lexicographer files, "
+        "as a list or separated by commas.",
     )
     top_fraction: float = parameter(
         0.15, CONSTRAINTS["top_fraction"], "Fraction of nouns, and of adjectives, to mine."
@@ -89,13 +90,13 @@ class NegativeLabelDetector(Detector):
     logit_scale: float | None = parameter(
         None,
         POSITIVE_OR_NONE,
-        "Factor on cosines; None is the encoder's own (100 for OpenAI's CLIP).",
+        "Factor on cosines; None is the encoder's own.",
     )
     official: bool = parameter(
         True,
         Boolean(),
-        "Follow the released code, where the last labels that fill no group take no part; False "
-        "follows the paper's formula with every label.",
+        "The released code (True) leaves out the last labels that fill no group; the paper's "
+        "formula (False, --all-labels) uses every label.",
         flag="--all-labels",
     )
     negatives_: Negatives = fitted()

@@ -7,11 +7,12 @@ class names nearest to it, and a yes removes the label.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
-from negrefine.constraints import Strings, Whole
+from negrefine.constraints import Boolean, Constraint, Strings, Whole, check_all
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Judge, Query, iter_answers
 from negrefine.labels.negatives import Cause, NegativeLabel, Removal
@@ -20,6 +21,61 @@ from negrefine.progress import Advance, progress_bar
 PROPER_NOUN = "proper_noun"
 SUBCATEGORY = "subcategory"
 FILTERS = (PROPER_NOUN, SUBCATEGORY)
+
+
+def _check_filters(name: str, value: Any) -> None:
+    Strings()(name, value)
+    unknown = sorted(set(value) - set(FILTERS))
+    if unknown:
+        raise InputError(f"Unknown filter {unknown[0]!r}: choose from {list(FILTERS)}.")
+
+
+CONSTRAINTS: Mapping[str, Constraint] = MappingProxyType(
+    {
+        "filters": _check_filters,
+        "keep": Strings(),
+        "drop": Strings(),
+        "n_candidates": Whole(1),
+        "wordnet_candidates": Boolean(),
+        "names_per_question": Whole(1),
+        "ranks_per_round": Whole(1, optional=True),
+    }
+)
+"""What the fields of `FilterRules` may be."""
+
+
+@dataclass(frozen=True)
+class FilterRules:
+    """What NegFilter asks, and what the user has decided already.
+
+    Attributes:
+        filters: Which of "proper_noun" and "subcategory" to ask.
+        keep: Words or texts that stay whatever the judge says.
+        drop: Words or texts that are removed without a question; `keep` wins.
+        n_candidates: Class names, the nearest ones, about which each label is asked.
+        wordnet_candidates: Also ask about class names among a label's hypernyms or in its gloss.
+        names_per_question: Above 1, ask about at most this many class names in one question, and
+            one by one only where the answer is not no. A language model may answer such a question
+            differently; the published code asks one by one.
+        ranks_per_round: Ask about this many class names of a word before its answers are looked at:
+            a few questions more, but a model that shares prefixes reads the word once. The kept set
+            is the same. None is what the judge prefers.
+
+    Raises:
+        InputError: Unknown filter names, a string in place of a list, or numbers below 1.
+    """
+
+    filters: Collection[str] = FILTERS
+    keep: Iterable[str] = ()
+    drop: Iterable[str] = ()
+    n_candidates: int = 10
+    wordnet_candidates: bool = False
+    names_per_question: int = 1
+    ranks_per_round: int | None = None
+
+    def __post_init__(self) -> None:
+        check_all(self, CONSTRAINTS)
+
 
 # A label by position, and the class names it is asked about.
 _Names: TypeAlias = tuple[int, tuple[str, ...]]
@@ -76,12 +132,8 @@ def filter_labels(
     labels: Sequence[NegativeLabel],
     candidates: Sequence[Sequence[str]],
     judge: Judge,
+    rules: FilterRules = FilterRules(),
     *,
-    filters: Collection[str] = FILTERS,
-    keep: Iterable[str] = (),
-    drop: Iterable[str] = (),
-    names_per_question: int = 1,
-    ranks_per_round: int | None = None,
     progress: bool = False,
 ) -> tuple[list[NegativeLabel], list[Question]]:
     """Ask `judge` about every label that is still kept.
@@ -94,51 +146,38 @@ def filter_labels(
         labels: M labels, cleaned.
         candidates: For each label the class names to ask about, in order.
         judge: Anything with `is_proper_noun(words)` and `is_subcategory(pairs)`.
-        filters: Which of "proper_noun" and "subcategory" to ask.
-        keep: Words or texts that stay whatever the judge says.
-        drop: Words or texts that go without a question; `keep` wins.
-        names_per_question: Above 1, ask about so many class names in one question, and one by one
-            only where the answer is not no. A language model may answer such a question
-            differently; the published code asks one by one.
-        ranks_per_round: Ask about so many class names of a word before its answers are looked at:
-            some questions more, but a model that shares prefixes reads the word once. The kept set
-            is the same. By default what the judge wants.
+        rules: What to ask.
         progress: Draw a progress bar on a terminal.
 
     Returns:
-        The M labels with `kept` and `reason` set, in the same order, and the audit trail by label:
-        every answered question in the order of ranks, one about several names before those about
-        each of them.
+        The M labels with `removed_by` set, in the same order, and the audit trail by label: every
+        answered question in the order of ranks, one about several names before those about each.
 
     Raises:
-        InputError: Unknown filter names, numbers below 1, or a judge that gives something else
-            than one answer for each question.
+        InputError: The judge gives something else than one answer for each question.
     """
-    check_filters(filters)
-    if ranks_per_round is None:
-        ranks_per_round = int(getattr(judge, "ranks_per_round", 1))
-    Whole(1)("names_per_question", names_per_question)
-    Whole(1)("ranks_per_round", ranks_per_round)
-    settled = apply_user_lists(labels, keep, drop)
+    settled = apply_user_lists(labels, rules.keep, rules.drop)
     open_ = [i for i, label in enumerate(settled) if label.kept and not label.pinned]
-    names = {i: tuple(candidates[i]) if SUBCATEGORY in filters else () for i in open_}
-    expected = {i: len(names[i]) + (PROPER_NOUN in filters) for i in open_}
+    ask_names, ask_proper = SUBCATEGORY in rules.filters, PROPER_NOUN in rules.filters
+    names = {i: tuple(candidates[i]) if ask_names else () for i in open_}
+    expected = {i: len(names[i]) + ask_proper for i in open_}
     with progress_bar(
         "Filtering negative labels", sum(expected.values()), enabled=progress, unit="questions"
     ) as advance:
         asking = _Asking(judge, settled, expected, advance)
-        if PROPER_NOUN in filters:
+        if ask_proper:
             asking.ask([(i, ()) for i in open_])
-        step = max(names_per_question, ranks_per_round)
+        ranks = rules.ranks_per_round or int(getattr(judge, "ranks_per_round", 1))
+        step = max(rules.names_per_question, ranks)
         for start in range(0, max(map(len, names.values()), default=0), step):
             round_ = [
                 (i, names[i][start : start + step])
                 for i in open_
                 if settled[i].kept and start < len(names[i])
             ]
-            if names_per_question > 1:
-                round_ = asking.rule_out(round_, names_per_question)
-            asking.ask([(i, (name,)) for i, some in round_ for name in some])
+            if rules.names_per_question > 1:
+                round_ = asking.rule_out(round_, rules.names_per_question)
+            asking.ask([(i, (name,)) for i, block in round_ for name in block])
     return settled, [question for trail in asking.trail for question in trail]
 
 
@@ -233,20 +272,10 @@ class _Asking:
             self._expected[i] = 0
 
 
-def check_filters(filters: Collection[str]) -> None:
-    """Raise InputError if there is something else than known filters among them."""
-    Strings()("filters", filters)
-    unknown = sorted(set(filters) - set(FILTERS))
-    if unknown:
-        raise InputError(f"Unknown filter {unknown[0]!r}: choose from {list(FILTERS)}.")
-
-
 def apply_user_lists(
     labels: Sequence[NegativeLabel], keep: Iterable[str], drop: Iterable[str]
 ) -> list[NegativeLabel]:
     """Return the labels with those on the user's lists kept or removed; `keep` wins."""
-    for name, words in (("keep", keep), ("drop", drop)):
-        Strings()(name, words)
     kept, dropped = set(keep), set(drop)
     result = []
     for label in labels:

@@ -18,7 +18,7 @@ from negrefine.detectors.explanation import PairMatch, Unfiltered, decided_by, v
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.multi_match import MultiMatch, NamePairs, PairEmbeddings, pair_text
 from negrefine.detectors.negative_labels import NegativeLabelDetector, label_matches
-from negrefine.detectors.negfilter import FILTERS, Question, check_filters
+from negrefine.detectors.negfilter import CONSTRAINTS, FILTERS, FilterRules, Question
 from negrefine.detectors.parameters import detector, fitted, parameter, redeclared
 from negrefine.detectors.refinement import changed_texts, check_judge, refine, resolve_judge
 from negrefine.detectors.saved_parameters import Unsaved
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from negrefine.encoders.images import ImageSource
     from negrefine.judges.base import Judge
 
-_FILTER_PARAMETERS = ("n_candidates", "wordnet_candidates", "names_per_question")
+FILTER_PARAMETERS = tuple(name for name in CONSTRAINTS if name != "ranks_per_round")
+"""The parameters that `with_filter` takes beside the judge."""
 
 
 @detector
@@ -59,13 +60,13 @@ class NegRefine(NegativeLabelDetector):
 
     judge: Judge | Unsaved | str | None = parameter(
         None,
-        lambda _, value: check_judge(value),
+        check_judge,
         "Answers NegFilter's questions: None is the offline WordNetJudge, 'none' no filter, or "
         "anything with is_proper_noun(words) and is_subcategory(pairs).",
         on_command_line=False,
     )
     n_candidates: int = parameter(
-        10, Whole(1), "Class names about which NegFilter asks for each label."
+        10, CONSTRAINTS["n_candidates"], "Class names about which NegFilter asks for each label."
     )
     wordnet_candidates: bool = parameter(
         False,
@@ -81,7 +82,7 @@ class NegRefine(NegativeLabelDetector):
     )
     filters: Sequence[str] = parameter(
         FILTERS,
-        lambda _, value: check_filters(value),
+        CONSTRAINTS["filters"],
         "Which questions to ask: 'proper_noun', 'subcategory'.",
         on_command_line=False,
     )
@@ -115,24 +116,20 @@ class NegRefine(NegativeLabelDetector):
     def _negatives(
         self, class_names: list[str], class_features: FloatArray, *, progress: bool
     ) -> Negatives:
-        self.mined_ = super()._negatives(class_names, class_features, progress=progress)
-        return self._refine(class_names, progress=progress)
+        mined = super()._negatives(class_names, class_features, progress=progress)
+        return self._refine(mined, class_names, progress=progress)
 
-    def _refine(self, class_names: list[str], *, progress: bool) -> Negatives:
-        negatives, self.audit_ = refine(
-            self.mined_,
+    def _refine(self, mined: Negatives, class_names: list[str], *, progress: bool) -> Negatives:
+        negatives, audit = refine(
+            mined,
             class_names,
             resolve_judge(self.judge),
+            FilterRules(**{name: getattr(self, name) for name in FILTER_PARAMETERS}),
             encoder=self.encoder,
             prompts=self.prompts_,
-            filters=self.filters,
-            keep=self.keep,
-            drop=self.drop,
-            n_candidates=self.n_candidates,
-            wordnet_candidates=self.wordnet_candidates,
-            names_per_question=self.names_per_question,
             progress=progress,
         )
+        self.mined_, self.audit_ = mined, audit
         return negatives
 
     def _hold(
@@ -150,9 +147,6 @@ class NegRefine(NegativeLabelDetector):
         self,
         judge: Judge | Unsaved | str | None = None,
         *,
-        filters: Sequence[str] = FILTERS,
-        keep: Iterable[str] = (),
-        drop: Iterable[str] = (),
         progress: bool = False,
         **parameters: Any,
     ) -> Self:
@@ -162,24 +156,23 @@ class NegRefine(NegativeLabelDetector):
 
         Args:
             judge: As the parameter of the class.
-            filters: As the parameter of the class.
-            keep: As the parameter of the class.
-            drop: As the parameter of the class.
             progress: Draw progress bars on a terminal.
-            **parameters: `n_candidates`, `wordnet_candidates` and `names_per_question`, as the
-                parameters of the class; those left out stay.
+            **parameters: Those of the filter, as the parameters of the class: `filters`, `keep` and
+                `drop` return to their defaults where they are left out; `n_candidates`,
+                `wordnet_candidates` and `names_per_question` stay.
 
         Raises:
             NotFittedError: `fit` has not run.
             InputError: A parameter that cannot be used.
         """
-        if unknown := sorted(set(parameters) - set(_FILTER_PARAMETERS)):
+        if unknown := sorted(set(parameters) - set(FILTER_PARAMETERS)):
             raise InputError(
                 f"with_filter has no parameter {unknown[0]!r}: give one of "
-                f"{', '.join(_FILTER_PARAMETERS)}."
+                f"{', '.join(FILTER_PARAMETERS)}."
             )
-        other = self.with_params(judge=judge, filters=filters, keep=keep, drop=drop, **parameters)
-        negatives = other._refine(self.class_names_, progress=progress)
+        defaults: dict[str, Any] = {"filters": FILTERS, "keep": (), "drop": ()}
+        other = self.with_params(judge=judge, **{**defaults, **parameters})
+        negatives = other._refine(self.mined_, self.class_names_, progress=progress)
         other._hold(negatives, self.class_names_, self.pairs_.embeddings)
         return other
 

@@ -157,7 +157,7 @@ class Parametrised:
         changed = [
             f"{name}={value!r}"
             for name, value in self.get_params().items()
-            if not _is_default(value, arguments[name].default)
+            if value is not arguments[name].default
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
 
@@ -184,10 +184,3 @@ class Parametrised:
         table = {**declared, **self.parameter_constraints}
         wanted = table if names is None else set(names)
         check_all(self, {name: each for name, each in table.items() if name in wanted})
-
-
-def _is_default(value: Any, default: Any) -> bool:
-    try:
-        return value is default or bool(value == default)
-    except (TypeError, ValueError):
-        return False

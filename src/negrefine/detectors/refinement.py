@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from negrefine.detectors.negfilter import (
-    FILTERS,
+    FilterRules,
     Question,
     apply_user_lists,
     clean_labels,
@@ -26,15 +26,10 @@ def refine(
     mined: Negatives,
     class_names: Sequence[str],
     judge: Judge | None,
+    rules: FilterRules,
     *,
     encoder: Encoder,
     prompts: Prompts,
-    filters: Collection[str] = FILTERS,
-    keep: Iterable[str] = (),
-    drop: Iterable[str] = (),
-    n_candidates: int = 10,
-    wordnet_candidates: bool = False,
-    names_per_question: int = 1,
     progress: bool = False,
 ) -> tuple[Negatives, list[Question]]:
     """Clean mined labels and remove those that a judge calls proper nouns or kinds of a class.
@@ -43,14 +38,9 @@ def refine(
         mined: From `mine`.
         class_names: K names.
         judge: None asks nothing: only the user's lists apply, and texts stay as mined.
+        rules: What to ask.
         encoder: Finds the nearest class names, and encodes the texts that cleaning changed.
         prompts: Templates of nouns and adjectives.
-        filters: As for `filter_labels`.
-        keep: As for `filter_labels`.
-        drop: As for `filter_labels`.
-        n_candidates: Class names, the nearest ones, about which each label is asked.
-        wordnet_candidates: Also ask about class names among a label's hypernyms or in its gloss.
-        names_per_question: As for `filter_labels`.
         progress: Draw progress bars on a terminal.
 
     Returns:
@@ -61,27 +51,18 @@ def refine(
     """
     trail: list[Question] = []
     if judge is None:
-        labels = apply_user_lists(mined.labels, keep, drop)
+        labels = apply_user_lists(mined.labels, rules.keep, rules.drop)
     else:
         cleaned = clean_labels(mined.labels)
         texts = [label.text for label in cleaned]
         candidates = nearest_class_names(
-            encoder, texts, class_names, n_candidates, progress=progress
+            encoder, texts, class_names, rules.n_candidates, progress=progress
         )
-        if wordnet_candidates:
+        if rules.wordnet_candidates:
             from negrefine.judges.wordnet_candidates import with_wordnet_candidates
 
             candidates = with_wordnet_candidates(texts, candidates, class_names)
-        labels, trail = filter_labels(
-            cleaned,
-            candidates,
-            judge,
-            filters=filters,
-            keep=keep,
-            drop=drop,
-            names_per_question=names_per_question,
-            progress=progress,
-        )
+        labels, trail = filter_labels(cleaned, candidates, judge, rules, progress=progress)
     if not any(label.kept for label in labels):
         raise InputError(
             f"The filter removed all {len(labels)} negative labels: check the judge, "
@@ -122,15 +103,15 @@ def nearest_class_names(
     return [[class_names[k] for k in row] for row in order]
 
 
-def check_judge(judge: object) -> None:
+def check_judge(name: str, judge: object) -> None:
     """Raise InputError for what is neither a judge nor the name of one."""
     if isinstance(judge, Unsaved):
         raise judge.error()
-    methods = (getattr(judge, name, None) for name in ("is_proper_noun", "is_subcategory"))
+    methods = (getattr(judge, method, None) for method in ("is_proper_noun", "is_subcategory"))
     usable = all(map(callable, methods)) and not isinstance(judge, (str, type))
     if not (judge is None or judge in ("wordnet", "none") or usable):
         raise InputError(
-            f"judge must be 'wordnet', 'none' or an object with the methods is_proper_noun and "
+            f"{name} must be 'wordnet', 'none' or an object with the methods is_proper_noun and "
             f"is_subcategory, not {judge!r}."
         )
 

@@ -1,8 +1,8 @@
 """The published scores as pure functions of cosine similarities. Larger means more in-distribution.
 
-Every function takes float64 tensors (anything `torch.as_tensor` reads) with one row per image and
-returns one value per image. The notation follows the papers: s_k is the cosine of the image with
-class name k, n_j with negative label j.
+Every function takes float64 tensors (anything `torch.as_tensor` reads) with one row for each of n
+images and returns one value per image. The notation follows the papers: s_k is the cosine of the
+image with class name k of K, n_j with negative label j of M, c the factor on cosines (logit scale).
 """
 
 from __future__ import annotations
@@ -21,73 +21,45 @@ Part = TypeVar("Part", float, NDArray[np.float64])
 
 
 def mcm_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
-    """Maximum concept matching: max_k softmax_k(s_k / temperature).
+    """Maximum concept matching: max_k softmax_k(s_k / temperature), (n,) in [1/K, 1].
 
-    MCM, NeurIPS 2022, arXiv 2211.13445, eq. 1. The temperature divides raw cosines.
-
-    Args:
-        class_similarities: (n, K) cosines.
-        temperature: 1.0 as published.
-
-    Returns:
-        (n,) in [1/K, 1].
+    MCM, NeurIPS 2022, arXiv 2211.13445, eq. 1. The temperature, 1.0 as published, divides the raw
+    cosines (n, K).
     """
     s = _as_tensor(class_similarities)
     return (s / temperature).softmax(dim=-1).amax(dim=-1)
 
 
 def max_logit_score(class_similarities: Similarities, logit_scale: float = 1.0) -> Tensor:
-    """Largest scaled cosine: max_k c s_k; a baseline in MCM's code (c = 1) and CLIPN's (c = 100).
+    """Largest scaled cosine of (n, K) cosines: max_k c s_k, (n,) in [-c, c].
 
-    Args:
-        class_similarities: (n, K) cosines.
-        logit_scale: c.
-
-    Returns:
-        (n,) in [-c, c].
+    A baseline in MCM's code (c = 1) and CLIPN's (c = 100).
     """
     return _as_tensor(class_similarities).amax(dim=-1) * logit_scale
 
 
 def energy_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
-    """Negative free energy: T logsumexp_k(s_k / T); a baseline in MCM's code and CLIPN's.
+    """Negative free energy of (n, K) cosines or logits: T logsumexp_k(s_k / T), (n,), unbounded.
 
-    CLIPN's is this at T = 1 on 100 times the cosines.
-
-    Args:
-        class_similarities: (n, K) cosines or logits.
-        temperature: T.
-
-    Returns:
-        (n,), unbounded.
+    A baseline in MCM's code and CLIPN's, where T = 1 on 100 times the cosines.
     """
     s = _as_tensor(class_similarities)
     return temperature * (s / temperature).logsumexp(dim=-1)
 
 
 def negative_entropy_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
-    """Negated entropy of softmax_k(s_k / T), in nats; a baseline in MCM's code.
+    """Negated entropy of softmax_k(s_k / T) of (n, K) cosines, in nats: (n,) in [-log K, 0].
 
-    Args:
-        class_similarities: (n, K) cosines.
-        temperature: T.
-
-    Returns:
-        (n,) in [-log K, 0].
+    A baseline in MCM's code.
     """
     s = _as_tensor(class_similarities) / temperature
     return (s.softmax(dim=-1) * s.log_softmax(dim=-1)).sum(dim=-1)
 
 
 def variance_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
-    """Population variance over k of softmax_k(s_k / T); a baseline in MCM's code.
+    """Population variance over k of softmax_k(s_k / T) of (n, K) cosines: (n,), 0 or more.
 
-    Args:
-        class_similarities: (n, K) cosines.
-        temperature: T.
-
-    Returns:
-        (n,), 0 or more.
+    A baseline in MCM's code.
     """
     s = _as_tensor(class_similarities)
     return (s / temperature).softmax(dim=-1).var(dim=-1, correction=0)
@@ -96,15 +68,8 @@ def variance_score(class_similarities: Similarities, temperature: float = 1.0) -
 def local_mcm_score(patch_similarities: Similarities, temperature: float = 1.0) -> Tensor:
     """GL-MCM's local term: max over patches p and classes k of softmax_k(z_p.T_k / temperature).
 
-    GL-MCM, arXiv 2304.04521. The published score is `mcm_score` of the image feature plus
-    lambda times this.
-
-    Args:
-        patch_similarities: (n, p, K) cosines of the patches.
-        temperature: 1.0 as published.
-
-    Returns:
-        (n,) in [1/K, 1].
+    GL-MCM, arXiv 2304.04521. Takes (n, p, K) cosines of the patches and returns (n,) in [1/K, 1].
+    The published score is `mcm_score` of the image feature plus lambda times this.
     """
     return mcm_score(patch_similarities, temperature).amax(dim=-1)
 
@@ -112,18 +77,11 @@ def local_mcm_score(patch_similarities: Similarities, temperature: float = 1.0) 
 def yes_probability(
     yes_similarities: Similarities, no_similarities: Similarities, logit_scale: float = 100.0
 ) -> Tensor:
-    """CLIPN's probability that class k is present: q_k = sigmoid(y_k - o_k).
+    """CLIPN's probability that class k is present: q_k = sigmoid(y_k - o_k), (n, K) in [0, 1].
 
-    CLIPN, ICCV 2023, arXiv 2308.12213. It is the softmax over yes and no; y_k and
-    o_k are the scaled cosines with the class under the "yes" and the "no" text encoder.
-
-    Args:
-        yes_similarities: (n, K) cosines.
-        no_similarities: (n, K) cosines.
-        logit_scale: 100 as published.
-
-    Returns:
-        (n, K) in [0, 1].
+    CLIPN, ICCV 2023, arXiv 2308.12213. It is the softmax over yes and no; y_k and o_k are the
+    cosines (n, K) with the class under the "yes" and the "no" text encoder times the logit scale,
+    100 as published.
     """
     yes, no = _as_tensor(yes_similarities), _as_tensor(no_similarities)
     return (logit_scale * (yes - no)).sigmoid()
@@ -132,12 +90,9 @@ def yes_probability(
 def competing_to_win_score(
     yes_similarities: Similarities, no_similarities: Similarities, logit_scale: float = 100.0
 ) -> Tensor:
-    """CLIPN's CTW: `yes_probability` of the class with the largest yes similarity.
+    """CLIPN's CTW: `yes_probability` of the class with the largest yes similarity, (n,) in [0, 1].
 
-    CLIPN, ICCV 2023, arXiv 2308.12213. Args as `yes_probability`.
-
-    Returns:
-        (n,) in [0, 1].
+    CLIPN, ICCV 2023, arXiv 2308.12213.
     """
     best = _as_tensor(yes_similarities).argmax(dim=-1, keepdim=True)
     q = yes_probability(yes_similarities, no_similarities, logit_scale)
@@ -147,13 +102,10 @@ def competing_to_win_score(
 def agreeing_to_differ_score(
     yes_similarities: Similarities, no_similarities: Similarities, logit_scale: float = 100.0
 ) -> Tensor:
-    """CLIPN's ATD: sum_k softmax_k(y_k) q_k with q of `yes_probability`.
+    """CLIPN's ATD: sum_k softmax_k(y_k) q_k with q of `yes_probability`, (n,) in [0, 1].
 
     CLIPN, ICCV 2023, arXiv 2308.12213. One minus it is the probability of an extra class for
-    everything that is none of the K. Args as `yes_probability`.
-
-    Returns:
-        (n,) in [0, 1].
+    everything that is none of the K.
     """
     p = (logit_scale * _as_tensor(yes_similarities)).softmax(dim=-1)
     return (p * yes_probability(yes_similarities, no_similarities, logit_scale)).sum(dim=-1)
@@ -229,16 +181,9 @@ def neglabel_score(
 
 
 def raw_sum_score(class_similarities: Similarities, logit_scale: float = 100.0) -> Tensor:
-    """Sum over classes of c s_k, without a softmax and without the negatives.
+    """Sum over the (n, K) cosines of c s_k, (n,), unbounded: no softmax and no negatives.
 
     What the official NegLabel code returns for one group, where the formula is lost.
-
-    Args:
-        class_similarities: (n, K) cosines.
-        logit_scale: c.
-
-    Returns:
-        (n,), unbounded.
     """
     return _as_tensor(class_similarities).sum(dim=-1) * logit_scale
 
@@ -281,14 +226,9 @@ def multi_match_margins(
 
 
 def negrefine_score(neglabel: Part, multi_match: Part, alpha: float) -> Part:
-    """NegRefine's score: S = S_NegLabel + alpha S_MM.
+    """NegRefine's score: S = S_NegLabel + alpha S_MM, alpha = 2 as published.
 
     NegRefine, ICCV 2025, arXiv 2507.09795.
-
-    Args:
-        neglabel: S_NegLabel, from `neglabel_score`.
-        multi_match: S_MM, from `multi_match_score`.
-        alpha: 2 as published.
     """
     return neglabel + alpha * multi_match
 

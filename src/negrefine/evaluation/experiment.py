@@ -49,12 +49,12 @@ def check_evaluation(out: Path, ood_names: Sequence[str], seeds: Sequence[int]) 
         seeds: Seeds of the detectors' random groups.
     """
     if not ood_names:
-        raise InputError("There is no OOD set: give one at least.")
+        raise InputError("There is no OOD set: give at least one.")
     _check_names("An OOD set", [ID, MEAN, *ood_names])
     if len(set(seeds)) < len(seeds):
         raise InputError(f"A seed is named twice: {', '.join(map(str, seeds))}.")
     if not seeds or any(seed < 0 for seed in seeds):
-        raise InputError("Seeds must be whole numbers of at least 0; give one at least.")
+        raise InputError("Seeds must be whole numbers of at least 0; give at least one.")
     if out.exists() and not out.is_dir():
         raise InputError(f"{str(out)!r} is a file: name a folder for the results.")
     known = (MANIFEST, "features", "scores", "detectors")
@@ -161,7 +161,7 @@ def _check_detectors(
 ) -> Detector:
     """Return the first detector, after a check that all can be compared."""
     if not detectors:
-        raise InputError("There is no detector: give one at least.")
+        raise InputError("There is no detector: give at least one.")
     rows = [*detectors, *ablation]
     _check_names("A detector", rows)
     fitted = [*detectors.values(), *ablation.values()]
@@ -204,7 +204,7 @@ def _check_same_run(out: Path, detector: Detector) -> None:
 
 
 def _scorers_by_seed(detector: Detector, seeds: Sequence[int]) -> _Scorers:
-    """Return for each seed what to compute; without seeds 0 stands for the detector's own one."""
+    """Return for each seed what to compute; without seeds, 0 means the detector's own seed."""
     names = detector.part_names_
     seeded = tuple(name for name in names if name not in _UNSEEDED)
     unseeded = tuple(name for name in names if name in _UNSEEDED)

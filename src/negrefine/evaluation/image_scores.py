@@ -273,7 +273,7 @@ def _read_journal(journal: Path, identity: dict[str, Any]) -> dict[str, ScoredIm
 def _open_journal(
     journal: Path, identity: dict[str, Any], known: Mapping[str, ScoredImage]
 ) -> TextIO:
-    """Start the journal anew with the rows that are known, so that no unfinished line is left."""
+    """Rewrite the journal with the known rows, so that no unfinished line is left."""
     write_text(
         journal, json.dumps(identity) + "\n" + "".join(itertools.starmap(_line, known.items()))
     )

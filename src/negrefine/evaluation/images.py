@@ -54,8 +54,8 @@ def find_image_set(
     Args:
         name: See `ImageSet`.
         root: The folder.
-        class_names: An image in a folder named like one of these, but for case and "_" for
-            spaces, gets its label.
+        class_names: An image in a folder with one of these names, up to case and "_" for spaces,
+            gets its label.
 
     Raises:
         InputError: The folder is missing or holds no image.

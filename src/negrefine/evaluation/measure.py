@@ -120,7 +120,7 @@ def _ratio(part: Counts, whole: Counts) -> NDArray[np.float64]:
 
 
 def _with_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Append the mean over the sets, the last axis but one."""
+    """Append the mean over the sets, the second-to-last axis."""
     return np.concatenate([values, values.mean(axis=-2, keepdims=True)], axis=-2)
 
 

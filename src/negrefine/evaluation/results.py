@@ -118,7 +118,7 @@ class Evaluation:
         accuracy: ID accuracy of zero-shot classification, a fraction; None without true labels.
         settings: Encoder, parameters of each method, seeds, bootstrap, versions: plain JSON.
         detectors: Method to the directory of the saved detector (`load_detector` reads it).
-        titles: Method to its name in tables for people, where that is another one.
+        titles: Method to its name in tables for people, where it differs.
     """
 
     directory: Path

@@ -158,7 +158,7 @@ class SetStore:
 
         Args:
             scorer: What to compute.
-            blocks: From `encode`, one at least.
+            blocks: From `encode`, at least one.
             row: Name of the detector for the progress bar.
 
         Returns:

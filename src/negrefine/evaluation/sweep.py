@@ -5,19 +5,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from negrefine import metrics
 from negrefine.detectors.negrefine import NegRefine
 from negrefine.encoders.base import Encoder
 from negrefine.encoders.remember import RememberedTexts
 from negrefine.errors import InputError
-from negrefine.evaluation.results import Scores
 from negrefine.judges.base import Judge
 from negrefine.progress import progress_bar
+
+if TYPE_CHECKING:
+    from negrefine.evaluation.results import Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ def _rows(
     setting: Setting, detector: NegRefine, parts: Mapping[str, Mapping[str, Scores]]
 ) -> list[SweepRow]:
     """Measure the scores of one detector; the components of "" are the in-distribution ones."""
+    from negrefine import metrics
+
     id_scores, *ood_scores = (detector.combine(dict(part)) for part in parts.values())
     n_labels = len(detector.negative_features_)
     rows = []

@@ -131,11 +131,15 @@ class Lexicon:
         """Return the entries of some lexicographer files, in this lexicon's order.
 
         Args:
-            lexicon_files: A preset (see `PRESETS`) or a list of files such as ["noun.artifact"].
+            lexicon_files: A preset (see `PRESETS`) or files such as ["noun.artifact", "adj.all"],
+                as a list or a text with commas.
 
         Raises:
             InputError: An unknown preset or file, or nothing is left.
         """
+        if isinstance(lexicon_files, str) and "." in lexicon_files:
+            # The name of every lexicographer file holds a dot.
+            lexicon_files = [name.strip() for name in lexicon_files.split(",") if name.strip()]
         entries: Iterable[LexiconEntry]
         if not isinstance(lexicon_files, str):
             wanted = set(lexicon_files)

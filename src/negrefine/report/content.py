@@ -66,7 +66,7 @@ class ReportContent:
         edges: Method to the edges of the bins of its histograms.
         classes: AUROC of each class's ID images against all OOD images, None without labels.
         folders: OOD set to AUROC of all ID images against each of its folders, for sets with some.
-        threshold: Score of the main method that nearest to 95 % of the ID images reach.
+        threshold: The main method's score that as close to 95 % of the ID images as possible reach.
         accepted_ood: OOD images with the highest scores.
         rejected_id: ID images with the lowest scores.
         explanation_problem: Why the mistakes are not explained, "" if they are.

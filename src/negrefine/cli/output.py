@@ -1,0 +1,111 @@
+"""What several commands print: warnings, tables, JSON and summaries of detectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from negrefine.detectors import Detector, NegRefine
+from negrefine.labels.negatives import Cause
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from negrefine.evaluation.image_scores import CalibrationReport
+
+
+def warn(*sentences: str) -> None:
+    """Print warnings to standard error."""
+    for sentence in sentences:
+        typer.echo(f"negrefine: warning: {sentence}", err=True)
+
+
+def warn_unreadable(
+    errors: Sequence[object], n: int, image_set: str = "", *, left_out: bool = True
+) -> None:
+    """Warn if images, out of n in a set, could not be read; `errors` says for each why."""
+    if errors:
+        images = f"images of {image_set}" if image_set else "images"
+        effect = " and were left out" if left_out else ""
+        warn(f"{len(errors)} of {n} {images} could not be read{effect}; the first: {errors[0]}")
+
+
+def print_json(content: Any, indent: int | None = 2) -> None:
+    """Print JSON to standard output."""
+    typer.echo(json.dumps(content, indent=indent, ensure_ascii=False))
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False, **style: Any
+) -> None:
+    """Print a table, on standard error if `err`; columns of numbers are aligned to the right.
+
+    `style` are arguments of `rich.table.Table`, such as its title and caption.
+    """
+    from rich.table import Table
+
+    table = Table(**style)
+    for column, *cells in zip(columns, *rows, strict=True):
+        numbers = not "".join(cells).strip("0123456789.,/")
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    print_tables([table], err=err)
+
+
+def print_tables(tables: Iterable[Table], *, err: bool = False) -> None:
+    """Print rich tables."""
+    from rich.console import Console
+
+    console = Console(highlight=False, stderr=err)
+    for table in tables:
+        console.print(table)
+
+
+def print_filter_summary(detector: NegRefine) -> None:
+    """Print what the filter did, and what it cost, as a table on standard error."""
+    from rich import box
+
+    labels = detector.negative_labels_
+    causes = [label.removed_by.cause for label in labels if label.removed_by is not None]
+    nouns, subcategories = causes.count(Cause.PROPER_NOUN), causes.count(Cause.SUBCATEGORY)
+    counts = {
+        "labels kept": len(labels) - len(causes),
+        "removed as proper nouns": nouns,
+        "removed as subcategories": subcategories,
+        "removed otherwise": len(causes) - nouns - subcategories,
+        "questions answered": len(detector.audit_),
+        "of them undecided": sum(question.yes is None for question in detector.audit_),
+    }
+    usage = getattr(detector.judge, "usage", None)
+    if usage is not None:
+        counts |= {
+            "asked the model": usage.asked,
+            "taken from the store": usage.cached,
+            "tokens read": usage.prompt_tokens,
+            "tokens written": usage.completion_tokens,
+        }
+    rows = [(name, f"{count:,}") for name, count in counts.items()]
+    style = {"box": box.SIMPLE_HEAD, "title": "NegFilter", "title_justify": "left"}
+    print_table(["", "count"], rows, err=True, **style)
+
+
+def describe_detector(detector: Detector) -> str:
+    """Return the numbers of class names and negative labels as a phrase."""
+    words = f"{len(detector.class_names_)} class names"
+    if detector.negatives_ is None:
+        return words
+    kept, removed = detector.negatives_.kept, detector.negatives_.removed[0]
+    return f"{words}, {len(kept)} negative labels ({len(removed)} removed)"
+
+
+def describe_calibration(report: CalibrationReport) -> str:
+    """Return threshold, number of images and guarantee as a phrase."""
+    if report.delta is None:
+        bound = f"false-alarm rate <= {report.fpr:g} (mean over calibrations)"
+    else:
+        bound = f"false-alarm rate <= {report.fpr:g} with probability {1 - report.delta:g}"
+    return f"threshold {report.threshold:.4f} from {report.n} images, {bound}"

@@ -1,0 +1,163 @@
+"""The commands that evaluate several methods at once: their options, fitting and results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from negrefine.cli.bundles import option
+from negrefine.cli.judge_options import JudgeOptions
+from negrefine.cli.method_options import parameters_for
+from negrefine.cli.options import BATCH_SIZE, LexiconOptions, split_list
+from negrefine.cli.output import print_tables, warn, warn_unreadable
+from negrefine.detectors import DETECTORS, NegRefine
+from negrefine.errors import InputError
+
+if TYPE_CHECKING:
+    from negrefine.encoders import Encoder
+    from negrefine.evaluation.results import Evaluation
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What is evaluated and how the results are written."""
+
+    methods: str = option(
+        ",".join(method for method, cls in DETECTORS.items() if cls.compared),
+        f"Methods, separated by commas, out of {', '.join(DETECTORS)}.",
+        "LIST",
+    )
+    seeds: str = option(
+        "0", "Seeds of the methods' random draws, such as '0', '0,1,2' or '0-9'.", "LIST"
+    )
+    bootstrap: int = option(1000, "Resamples for the confidence intervals; 0 for none.", min=0)
+    judge: JudgeOptions
+    words: LexiconOptions
+    batch_size: int = BATCH_SIZE
+    report: bool | None = option(
+        None,
+        "Write report.html with plots and galleries; by default if the extra 'report' is "
+        "installed.",
+        name="--report/--no-report",
+    )
+
+    def prepare(self, device: str, *, ablation: bool = False) -> Run:
+        """Check the options before an encoder is loaded; a judge will run on `device`."""
+        report = self._with_report()
+        methods, seeds = split_list("--methods", self.methods), self._seed_numbers()
+        for method in methods:
+            if method not in DETECTORS:
+                raise InputError(
+                    f"There is no method {method!r}: choose from {', '.join(sorted(DETECTORS))}."
+                )
+        if ablation and NegRefine.method not in methods:
+            raise InputError("The ablation is NegRefine's: add negrefine to --methods.")
+        given = {**self.judge.given(device), **self.words.given()}
+        return Run(self, parameters_for(methods, given), seeds, ablation, report)
+
+    def _seed_numbers(self) -> list[int]:
+        seeds: list[int] = []
+        for part in split_list("--seeds", self.seeds):
+            first, dash, last = part.partition("-")
+            if not first.isdigit() or (dash and not last.isdigit()):
+                raise InputError(
+                    f"--seeds takes whole numbers such as '0,1,2' or '0-9', not {self.seeds!r}."
+                )
+            seeds += range(int(first), int(last if dash else first) + 1)
+        if not seeds:
+            raise InputError(
+                f"--seeds {self.seeds!r} contains no number: write the smaller one first."
+            )
+        return list(dict.fromkeys(seeds))
+
+    def _with_report(self) -> bool:
+        from negrefine.report.page import check_report_packages
+
+        try:
+            check_report_packages()
+        except InputError as error:
+            if self.report:
+                raise
+            if self.report is None:
+                warn(f"no report.html will be written. {error}")
+            return False
+        return self.report is not False
+
+
+@dataclass(frozen=True)
+class Run:
+    """An evaluation whose options have been checked.
+
+    Attributes:
+        options: As given.
+        parameters: Method to the given parameters of its detector, in table order.
+        seeds: Seeds of the random draws.
+        ablation: Whether to evaluate NegRefine's ablation, too.
+        report: Whether to write report.html.
+    """
+
+    options: RunOptions
+    parameters: Mapping[str, Mapping[str, Any]]
+    seeds: list[int]
+    ablation: bool
+    report: bool
+
+    def evaluate(
+        self,
+        encoder: Encoder,
+        class_names: Sequence[str],
+        out: Path,
+        evaluate: Callable[..., _T],
+        defaults: Callable[[str], Mapping[str, Any]] = lambda _: {},
+    ) -> _T:
+        """Fit the detectors and evaluate them.
+
+        Args:
+            encoder: From `EncoderOptions.load`.
+            class_names: K names.
+            out: Folder for the results.
+            evaluate: `evaluation.experiment.evaluate` with its images, or `run_benchmark`.
+            defaults: Method to parameters that hold unless others were given.
+        """
+        from negrefine.evaluation.ablation import ablation_of
+
+        detectors = {
+            method: DETECTORS[method](encoder, **{**defaults(method), **given}).fit(
+                class_names, progress=True
+            )
+            for method, given in self.parameters.items()
+        }
+        refined = [each for each in detectors.values() if isinstance(each, NegRefine)]
+        return evaluate(
+            detectors,
+            out=out,
+            ablation=ablation_of(refined[0]) if self.ablation else None,
+            seeds=self.seeds,
+            n_bootstrap=self.options.bootstrap,
+            batch_size=self.options.batch_size,
+            progress=True,
+        )
+
+    def write_results(self, evaluation: Evaluation, encoder: Encoder) -> None:
+        """Write the tables and the report beside an evaluation, and print the tables."""
+        from negrefine.evaluation.tables import rich_tables, write_tables
+        from negrefine.report.page import write_report
+
+        for image_set in evaluation.sets:
+            errors = [error for error in image_set.errors if error is not None]
+            warn_unreadable(errors, len(image_set.paths), image_set.name)
+        paths = write_tables(evaluation)
+        if self.report:
+            target = evaluation.directory / "report.html"
+            paths.append(write_report(evaluation, target, encoder=encoder))
+        print_tables(rich_tables(evaluation))
+        for note in evaluation.settings["notes"]:
+            typer.echo(f"Note: {note}")
+        names = ", ".join(path.name for path in paths)
+        typer.echo(f"Wrote {names} to {evaluation.directory}.", err=True)

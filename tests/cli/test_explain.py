@@ -1,0 +1,30 @@
+"""`negrefine explain` in words and as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cli.workspace import Workspace
+
+
+def test_explain(quick: Any, work: Workspace) -> None:
+    images = [work.pictures / name for name in work.good[:2]]
+    done = quick("explain", work.detector, *images, "--top", 3)
+    assert done.code == 0, done.err
+    assert done.err == ""
+    first, second, rest = done.out.split("\n\n")
+    assert rest == ""
+    assert first.startswith(f"{images[0]}\n  score ")
+    for word in ("neglabel ", "multi_match ", "verdict ", "class names ", "winning pair "):
+        assert word in second
+    done = quick("explain", work.detector, *images, "--json", "--top", 3)
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert [row["path"] for row in rows] == [str(path) for path in images]
+    assert all(len(row["classes"]) == len(row["negatives"]) == 3 for row in rows)
+    assert rows[0]["pair"]["text"] in first
+    plain = quick("explain", work.plain, images[0])
+    assert "verdict none" in plain.out
+    assert "winning pair" not in plain.out
+    broken = quick("explain", work.plain, work.pictures / "empty.png")
+    assert "the file is empty" in broken.failed()

@@ -1,0 +1,104 @@
+"""Methods that no command knows by name work in all of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.workspace import Workspace
+from conftest import CLASS_NAMES
+from negrefine import load_detector
+from negrefine.detectors import Energy, MaxLogit, NegRefine
+from negrefine.encoders import CLIPEncoder
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"), [(Energy, {"temperature": 0.5}), (MaxLogit, {})], ids=["energy", "maxlogit"]
+)
+def test_a_method_from_end_to_end(
+    quick: Any,
+    work: Workspace,
+    builtin_encoder: CLIPEncoder,
+    demo_pictures: list[Path],
+    tmp_path: Path,
+    cls: type[Any],
+    options: dict[str, float],
+) -> None:
+    saved = tmp_path / "detector"
+    given = [text for name, value in options.items() for text in (f"--{name}", value)]
+    done = quick(
+        *("fit", "--classes", work.classes, "--encoder", "builtin", "--method", cls.method),
+        *("--out", saved, *given),
+    )
+    assert done.out == f"Saved {cls.method} to {saved}: 7 class names.\n", done.err
+    expected = cls(builtin_encoder, **options).fit(CLASS_NAMES)
+    assert load_detector(saved, builtin_encoder).identity() == expected.identity()
+
+    calibration = work.root / "calibration"
+    done = quick("calibrate", saved, "--id", calibration, "--fpr", "0.2", "--json")
+    threshold = json.loads(done.out)["calibration"]["threshold"]
+    images = [work.pictures / name for name in work.good]
+    scores = dict(zip(map(str, images), expected.score_samples(images), strict=True))
+    done = quick("score", saved, *images)
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    assert {row["path"]: float(row["score"]) for row in rows} == pytest.approx(scores, abs=1e-6)
+    assert [row["verdict"] for row in rows] == [
+        "ID" if float(row["score"]) >= threshold else "OOD" for row in rows
+    ]
+    done = quick("explain", saved, images[1], "--json")
+    assert json.loads(done.out)["score"] == pytest.approx(scores[str(images[1])], abs=1e-6)
+
+    for name, pictures in (("in", demo_pictures[:6]), ("out", demo_pictures[-6:])):
+        (tmp_path / name).mkdir()
+        for picture in pictures:
+            (tmp_path / name / picture.name).write_bytes(picture.read_bytes())
+    done = quick(
+        *("evaluate", "--id", tmp_path / "in", "--ood", f"other={tmp_path / 'out'}"),
+        *("--classes", work.classes, "--encoder", "builtin", "--out", tmp_path / "results"),
+        *("--methods", f"mcm,{cls.method}", "--bootstrap", "0", "--no-report"),
+    )
+    assert done.code == 0, done.err
+    assert cls.title in done.out
+    with (tmp_path / "results" / "results.csv").open(encoding="utf-8", newline="") as stream:
+        assert {row["method"] for row in csv.DictReader(stream)} == {"mcm", cls.method}
+
+
+def test_refine_keeps_the_parameters_that_are_not_given(
+    quick: Any, work: Workspace, builtin_encoder: CLIPEncoder, tmp_path: Path
+) -> None:
+    def refined(source: Path, target: str, *given: object) -> NegRefine:
+        done = quick("refine", source, "--judge", "none", "--out", tmp_path / target, *given)
+        assert done.code == 0, done.err
+        detector = load_detector(tmp_path / target, builtin_encoder)
+        assert isinstance(detector, NegRefine)
+        return detector
+
+    given = ("--wordnet-candidates", "--names-per-question", 4, "--n-candidates", 3)
+    for detector in (refined(work.detector, "a", *given), refined(tmp_path / "a", "b")):
+        assert detector.wordnet_candidates
+        assert (detector.names_per_question, detector.n_candidates) == (4, 3)
+        assert all(label.kept for label in detector.negative_labels_)
+    assert not refined(tmp_path / "b", "c", "--no-wordnet-candidates").wordnet_candidates
+
+
+def test_an_unreadable_image_in_an_evaluation_is_a_warning(
+    quick: Any, work: Workspace, tmp_path: Path
+) -> None:
+    done = quick(
+        *("evaluate", "--id", work.root / "calibration", "--ood", f"mixed={work.pictures}"),
+        *("--classes", work.classes, "--encoder", "builtin", "--out", tmp_path / "results"),
+        *("--methods", "maxlogit", "--bootstrap", "0", "--no-report", "--judge", "none"),
+    )
+    assert done.failed() == "--judge has no effect on the method 'maxlogit': leave it out."
+    done = quick(
+        *("evaluate", "--id", work.root / "calibration", "--ood", f"mixed={work.pictures}"),
+        *("--classes", work.classes, "--encoder", "builtin", "--out", tmp_path / "results"),
+        *("--methods", "maxlogit", "--bootstrap", "0", "--no-report"),
+    )
+    assert done.code == 0, done.err
+    assert "warning: 5 of 13 images of mixed could not be read and were left out; " in done.err

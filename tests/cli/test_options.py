@@ -1,0 +1,122 @@
+"""Which options commands have: bundles that they share, and those made from declared parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import typer
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from negrefine.cli.app import app
+from negrefine.cli.bundles import option, takes_bundles
+from negrefine.detectors import DETECTORS
+from negrefine.detectors.parameters import declared_parameters
+
+JUDGE = {"--judge", "--judge-url", "--judge-key", "--concurrency", "--judge-mode", "--answers"}
+
+
+def options(*names: str) -> dict[str, Any]:
+    """Return option to its declaration, for a command by its names."""
+    command: Any = get_command(app)
+    for name in names:
+        command = command.commands[name]
+    return {text: each for each in command.params for text in (*each.opts, *each.secondary_opts)}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("fit",), ("refine",), ("evaluate",), ("sweep",), ("benchmark", "run"), ("reproduce",)],
+)
+def test_every_command_with_a_judge_has_the_options_that_go_with_it(
+    command: tuple[str, ...],
+) -> None:
+    assert set(options(*command)) >= JUDGE
+
+
+@pytest.mark.parametrize(
+    "command", [("fit",), ("evaluate",), ("sweep",), ("benchmark", "run"), ("reproduce",)]
+)
+def test_every_command_that_loads_an_encoder_has_its_options(command: tuple[str, ...]) -> None:
+    wanted = {"--encoder", "--device", "--dtype", "--resample", "--cache", "--no-cache"}
+    assert set(options(*command)) >= {*wanted, "--lexicon", "--min-frequency", "--batch-size"}
+
+
+def test_the_options_of_fit_are_the_declared_parameters() -> None:
+    declared: dict[str, dict[str, Any]] = {}
+    for method, cls in DETECTORS.items():
+        for parameter in declared_parameters(cls).values():
+            if parameter.on_command_line:
+                declared.setdefault(parameter.option, {})[method] = parameter
+    found = options("fit")
+    not_parameters = {
+        *("--classes", "--out", "--encoder", "--resample", "--cache", "--no-cache", "--device"),
+        *("--dtype", "--batch-size", "--method", "--calibrate", "--fpr", "--prompts", "--keep"),
+        *("--drop", "--lexicon", "--min-frequency", "--no-wordnet-candidates", "--help", "-h"),
+    }
+    assert set(found) - JUDGE - not_parameters == set(declared)
+    for name, by_method in declared.items():
+        for method, parameter in by_method.items():
+            _, said, tail = found[name].help.partition(parameter.help)
+            owners = tail.partition("]")[0].strip(" [").split(", ")
+            assert said
+            assert method in (owners if tail else DETECTORS)
+            assert tail or set(by_method) == set(DETECTORS)
+    assert "[negrefine]" in found["--alpha"].help
+    assert set(declared) >= {"--alpha", "--k", "--temperature", "--rule", "--all-labels"}
+
+
+def test_the_help_of_every_command_is_in_words() -> None:
+    command: Any = get_command(app)
+    names = [(name,) for name, each in command.commands.items() if not hasattr(each, "commands")]
+    names += [(n, m) for n in ("benchmark", "judge-cache") for m in command.commands[n].commands]
+    assert len(names) == 17
+    for name in names:
+        text = CliRunner().invoke(app, [*name, "--help"]).output
+        assert f"Usage: negrefine {' '.join(name)} [OPTIONS]" in text
+        assert "<list[" not in text
+        for declared in options(*name).values():
+            ends = (".", "]", "...")
+            assert declared.name == "help" or declared.hidden or declared.help.endswith(ends)
+
+
+def test_the_methods_are_those_of_the_registry() -> None:
+    for command, name in ((("fit",), "--method"), (("evaluate",), "--methods")):
+        text = options(*command)[name].help
+        assert all(method in text for method in DETECTORS)
+    compared = ",".join(method for method, cls in DETECTORS.items() if cls.compared)
+    for command in (("evaluate",), ("benchmark", "run"), ("reproduce",)):
+        assert options(*command)["--methods"].default == compared
+    assert compared == "mcm,glmcm,neglabel,csp,negrefine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    number: int = option(3, "A number.", min=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    place: str = option(..., "Where.", "DIR", name="--where")
+    inner: Inner
+
+
+@takes_bundles
+def show(
+    *, outer: Outer, image: str = typer.Argument(help="An image."), much: bool = False
+) -> None:
+    """Show what was given."""
+    typer.echo(f"{outer.place} {outer.inner.number} {image} {much}")
+
+
+def test_a_command_takes_bundles_within_bundles() -> None:
+    small = typer.Typer()
+    small.command()(show)
+    invoke = CliRunner().invoke
+    assert invoke(small, ["a.png", "--where", "x"]).output == "x 3 a.png False\n"
+    given = invoke(small, ["--number", "7", "--where", "y", "a.png", "--much"])
+    assert given.output == "y 7 a.png True\n"
+    assert invoke(small, ["a.png"]).exit_code == 2
+    assert invoke(small, ["a.png", "--where", "x", "--number", "0"]).exit_code == 2
