@@ -88,9 +88,11 @@ class CLIPEncoder:
         self._reload = reload
         self.preprocessing = preprocessing
         self.name = name
+        self.exif_orientation: bool = settings["exif_orientation"]
+        self.background: tuple[int, int, int] | None = settings["background"]
         self.options = {key: settings[key] for key in _OPTIONS if settings[key] is not None}
-        if "background" in self.options:
-            self.options["background"] = list(self.options["background"])
+        if self.background is not None:
+            self.options["background"] = list(self.background)
         vision = model.config.vision_config
         self.logit_scale = float(model.logit_scale.detach().cpu().double().exp())
         self.dim = int(model.config.projection_dim)
@@ -200,8 +202,7 @@ class CLIPEncoder:
         Raises:
             ImageError: An image cannot be read.
         """
-        batches = encode_batches(self, images, batch_size, patches=True)
-        features, local = join_batches(list(batches))
+        features, local = join_batches(list(encode_batches(self, images, batch_size, patches=True)))
         assert local is not None  # noqa: S101 - patches were asked for
         return features, local
 
@@ -233,9 +234,11 @@ class CLIPEncoder:
             yield fetch()
 
     def _read_pixels(self, source: ImageSource) -> _Pixels:
-        options = {key: self._settings[key] for key in ("exif_orientation", "background")}
         try:
-            return self.preprocessing(read_image(source, **options))
+            image = read_image(
+                source, exif_orientation=self.exif_orientation, background=self.background
+            )
+            return self.preprocessing(image)
         except ImageError as error:
             # Errors of the preprocessing do not name the file.
             file = f"{source}: " if isinstance(source, (str, os.PathLike)) else ""

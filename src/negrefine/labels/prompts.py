@@ -50,9 +50,8 @@ class Prompts:
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(
-                f"The prompts {str(path)!r} cannot be read as JSON: {error}."
-            ) from error
+            problem = f"cannot be read as JSON: {error}"
+            raise InputError(f"The prompts {str(path)!r} {problem}.") from error
         known = [field.name for field in fields(cls)]
         lists = isinstance(data, dict) and all(isinstance(t, list) for t in data.values())
         if not lists or not data.keys() <= set(known) or "class_name" not in data:
