@@ -95,22 +95,18 @@ def _safetensors_pull_request(name: str) -> str | None:
 def _download_error(error: Exception, kind: ModelKind, name: str, revision: str | None) -> str:
     from huggingface_hub import errors
 
+    local = "give a local directory."
     if isinstance(error, errors.HFValidationError):
         return f"{name!r} is neither a directory nor a hub id: give {_wanted(kind)}."
     if isinstance(error, errors.GatedRepoError):
-        return (
-            f"The model {name!r} is gated on the hub: accept its terms there and log in with "
-            "'hf auth login', or give a local directory."
-        )
+        advice = f"accept its terms there and log in with 'hf auth login', or {local}"
+        return f"The model {name!r} is gated on the hub: {advice}"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return (
-            f"The hub has no public model {name!r}: check the spelling, or give a local directory."
-        )
+        return f"The hub has no public model {name!r}: check the spelling, or {local}"
     missing = (errors.RevisionNotFoundError, errors.EntryNotFoundError)
     if isinstance(error, missing) and not isinstance(error, errors.LocalEntryNotFoundError):
         return f"The hub has no revision {revision!r} of {name!r}: check the spelling."
-    # The HTTP client's exception classes change between releases of huggingface_hub; what is left
-    # at this point is a failed connection.
+    # What is left is a failed connection, whose classes change between releases of huggingface_hub.
     builtin = f", or use {kind.builtin!r}, which needs no network" if kind.builtin else ""
     return (
         f"The model hub cannot be reached and {name!r} is not in its local cache: give a local "
@@ -121,16 +117,11 @@ def _download_error(error: Exception, kind: ModelKind, name: str, revision: str 
 def load_weights(model_class: Any, kind: ModelKind, directory: Path, name: str, dtype: str) -> Any:
     """Load a model for inference, on the CPU; pickled weights and remote code are refused.
 
-    Args:
-        model_class: A class of `transformers` with `from_pretrained`.
-        kind: Of the model.
-        directory: From `find_directory`.
-        name: What errors call the model.
-        dtype: "float32", "float16", "bfloat16", or "auto" for that of the checkpoint.
+    `model_class` is one of `transformers`, `name` is what errors call the model, and `dtype` is
+    "float32", "float16", "bfloat16", or "auto" for that of the checkpoint.
 
     Raises:
-        kind.error: There are no safetensors weights, or they are damaged, incomplete or of another
-            kind of model.
+        kind.error: There are no safetensors weights, or they are damaged or of another model.
     """
     if not any(directory.glob(WEIGHTS)):
         raise kind.error(
@@ -159,10 +150,7 @@ def load_weights(model_class: Any, kind: ModelKind, directory: Path, name: str, 
 def loading(failure: str, advice: str, error_class: type[NegrefineError]) -> Iterator[None]:
     """Turn whatever `transformers` raises into one sentence, and keep it from logging.
 
-    Args:
-        failure: How the sentence begins.
-        advice: How it ends: what to do.
-        error_class: Class of the error.
+    The sentence begins with `failure` and ends with `advice`.
     """
     from transformers.utils import logging
 
@@ -182,11 +170,7 @@ def loading(failure: str, advice: str, error_class: type[NegrefineError]) -> Ite
 
 
 def pick_device(device: str, error_class: type[NegrefineError] = InputError) -> torch.device:
-    """Return a torch device; "auto" is a GPU if there is one, otherwise the CPU.
-
-    Raises:
-        error_class: The device cannot be used.
-    """
+    """Return a usable torch device; "auto" is a GPU if there is one, otherwise the CPU."""
     import torch
 
     if device == "auto":

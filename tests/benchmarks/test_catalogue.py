@@ -157,7 +157,7 @@ def test_unknown_names_list_similar_ones() -> None:
         class_list("food-11")
     with pytest.raises(InputError, match=r"no benchmark 'imagnet-1k'.*did you mean .*imagenet-1k"):
         load_benchmark("imagnet-1k")
-    with pytest.raises(InputError, match="'correct' or 'official'"):
+    with pytest.raises(InputError, match="names must be one of correct, official, not"):
         class_list("cub", names="wrong")  # type: ignore[arg-type]
     assert load_benchmark("ImageNet_1K") == load_benchmark("imagenet-1k")
 

@@ -77,7 +77,7 @@ def test_no_mean_is_taken_over_fewer_sets_than_published() -> None:
     cells = compare_with_published(evaluation, set(), ["main"])
     means = [c for c in cells if c.method == "negrefine" and c.ood_set == "mean"]
     assert [cell.measured for cell in means] == [None, None]
-    with pytest.raises(InputError, match="there are main, ablation, seed0"):
+    with pytest.raises(InputError, match="table must be one of main, ablation, seed0, not 'all'"):
         compare_with_published(evaluation, set(), ["all"])
 
 

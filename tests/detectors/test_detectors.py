@@ -492,7 +492,7 @@ def test_bad_prompts() -> None:
     for templates in (("a photo",), ("{} and {}",)):
         with pytest.raises(InputError, match="exactly once"):
             Prompts(class_name=templates)
-    with pytest.raises(InputError, match="not a string"):
+    with pytest.raises(InputError, match=r"Prompts\.class_name must be a list .* not one string"):
         Prompts(class_name="a {}")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least one"):
         Prompts(class_name=())

@@ -59,7 +59,7 @@ def plain(model: CLIPModel, ids: list[list[int]]) -> np.ndarray:
 def fast(model: CLIPModel, ids: list[list[int]], batch_size: int, budget: int) -> np.ndarray:
     features = np.full((len(ids), 16), np.nan, dtype=np.float32)
     with torch.inference_mode():
-        for rows, encoded in encode_tokens(model, ids, batch_size=batch_size, token_budget=budget):
+        for rows, encoded in encode_tokens(model, ids, batch_size, budget):
             assert np.isnan(features[rows]).all()
             features[rows] = encoded.numpy()
     return features
@@ -112,7 +112,7 @@ def test_prefixes_are_shared_by_enough_texts(ids: list[list[int]], min_sharing: 
 def test_batches_hold_every_text_once_within_the_budget(
     lengths: list[int], batch_size: int, budget: int
 ) -> None:
-    batches = list(length_batches(lengths, batch_size=batch_size, token_budget=budget))
+    batches = list(length_batches(lengths, batch_size, budget))
     expected = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     assert list(chain.from_iterable(batches)) == expected
     for batch in batches:

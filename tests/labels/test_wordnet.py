@@ -16,7 +16,8 @@ def wordnet() -> WordNet:
 
 
 def names(wordnet: WordNet, word: str, sense: int = 0) -> list[str]:
-    return [kind.lemmas[0] for kind in wordnet.closure(wordnet.synsets(word, pos="noun")[sense])]
+    _, *above = wordnet.chains(wordnet.rows(word, pos="noun")[sense])
+    return [wordnet.synset(row).lemmas[0] for row in above]
 
 
 def test_data_file_facts():
@@ -62,7 +63,7 @@ def test_senses_are_ordered_nouns_first_commonest_first(wordnet):
     assert wordnet.synsets("no such word") == ()
 
 
-def test_closure_reaches_the_root_nearest_first(wordnet):
+def test_chains_reach_the_root_nearest_first(wordnet):
     tabby = names(wordnet, "tabby")
     assert tabby[:2] == ["domestic cat", "cat"]
     assert tabby[-1] == "entity"
@@ -87,14 +88,6 @@ def test_direct_hypernyms_and_membership(wordnet):
     assert wordnet.synset(family).lemmas[0] == "Ginkgoaceae"
     assert wordnet.is_taxon(genus.row)
     assert not wordnet.is_taxon(tree.row)
-
-
-def test_gloss_of(wordnet):
-    assert wordnet.gloss_of("tabby") == ("a cat with a grey or tawny coat mottled with black")
-    assert wordnet.gloss_of("tabby", pos="adj").startswith("having a grey or brown streak")
-    assert wordnet.gloss_of("dog", lexname="noun.artifact").startswith("a hinged catch")
-    assert wordnet.gloss_of("dog", lexname="noun.shape") is None
-    assert wordnet.gloss_of("no such word") is None
 
 
 def test_definition_is_the_gloss_without_examples(wordnet):

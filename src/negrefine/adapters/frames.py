@@ -28,22 +28,14 @@ def to_arrow(scored: Sequence[ScoredImage]) -> pa.Table:
 
 
 def to_pandas(scored: Sequence[ScoredImage]) -> Any:
-    """Return a `pandas.DataFrame`; see `to_arrow`.
-
-    Raises:
-        InputError: pandas is not installed.
-    """
+    """Return a `pandas.DataFrame`; see `to_arrow`. InputError if pandas is not installed."""
     # pyarrow would import pandas itself, but without saying how to install it.
     _import("pandas")
     return to_arrow(scored).to_pandas()
 
 
 def to_polars(scored: Sequence[ScoredImage]) -> Any:
-    """Return a `polars.DataFrame`; see `to_arrow`.
-
-    Raises:
-        InputError: polars is not installed.
-    """
+    """Return a `polars.DataFrame`; see `to_arrow`. InputError if polars is not installed."""
     return _import("polars").from_arrow(to_arrow(scored))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,21 +25,15 @@ class ImageColumn(Sequence[ImageSource]):
         self._rows = rows
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> ImageSource: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> ImageColumn: ...
-
-    def __getitem__(self, index: int | slice) -> ImageSource | ImageColumn:
-        """Return one image, or a view for a slice."""
+    def __getitem__(self, index: int | slice) -> Any:
+        """Return one image, or for a slice the `ImageColumn` of its images."""
         if isinstance(index, slice):
             return ImageColumn(self._dataset, self._column, self._rows[index])
         row = self._rows[index]
-        return _as_source(_pick(self._dataset[row], self._column, row), row)
+        what = f"Item {row} of the data set"
+        return _as_source(_pick(self._dataset[row], self._column, what), what)
 
     def __iter__(self) -> Iterator[ImageSource]:
         """Read the images one after another; an IndexError of the data set is not the end."""
@@ -74,22 +68,22 @@ def images_from(dataset: Any, column: str | int | None = None) -> ImageColumn:
     return ImageColumn(dataset, column, range(len(dataset)))
 
 
-def _pick(item: Any, column: str | int | None, row: int) -> Any:
+def _pick(item: Any, column: str | int | None, what: str) -> Any:
     if isinstance(item, Mapping) and not (column is None and _is_undecoded(item)):
         keys = ("image", "img") if column is None else (column,)
         for key in keys:
             if key in item:
                 return item[key]
         raise InputError(
-            f"Item {row} of the data set has no {' or '.join(map(repr, keys))}, only "
-            f"{', '.join(map(repr, item))}: name the column of images."
+            f"{what} has no {' or '.join(map(repr, keys))}, only {', '.join(map(repr, item))}: "
+            "name the column of images."
         )
     if isinstance(item, (tuple, list)):
         position = 0 if column is None else column
         if not isinstance(position, int) or not -len(item) <= position < len(item):
             raise InputError(
-                f"Item {row} of the data set is a tuple of {len(item)}, which has no {column!r}: "
-                "give the position of the image as column."
+                f"{what} is a tuple of {len(item)}, which has no {column!r}: give the position of "
+                "the image as column."
             )
         return item[position]
     return item
@@ -99,20 +93,19 @@ def _is_undecoded(value: Any) -> bool:
     return isinstance(value, Mapping) and {"bytes", "path"} >= set(value) and len(value) > 0
 
 
-def _as_source(value: Any, row: int) -> ImageSource:
+def _as_source(value: Any, what: str) -> Any:
     if _is_undecoded(value):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, (bytes, bytearray)):
         try:
             return Image.open(io.BytesIO(value))
         except (OSError, ValueError) as error:
-            raise ImageError(f"Item {row} of the data set is not an image: {error}.") from error
+            raise ImageError(f"{what} is not an image: {error}.") from error
     if hasattr(value, "detach"):
-        return tensor_as_array(value.detach().cpu().numpy(), f"Item {row} of the data set")
+        return tensor_as_array(value.detach().cpu().numpy(), what)
     if value is None:
-        raise ImageError(f"Item {row} of the data set has no image: filter such rows out.")
-    source: ImageSource = value
-    return source
+        raise ImageError(f"{what} has no image: filter such rows out.")
+    return value
 
 
 def tensor_as_array(values: Any, what: str) -> np.ndarray:

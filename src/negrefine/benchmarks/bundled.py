@@ -10,6 +10,8 @@ from pathlib import Path
 from negrefine.labels.class_names import read_class_names
 
 ID_SET = "animals"
+# A folder of PNG files for each set.
+_ROOT = Path(str(files("negrefine.demo") / "images"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +31,15 @@ class DemoImage:
     annotation: str
 
 
-def demo_directory() -> Path:
-    """Return the directory that holds one folder of PNG files for each set."""
-    return Path(str(files("negrefine.demo") / "images"))
-
-
 def demo_class_names() -> list[str]:
     """Return the names of the demo's animals."""
-    return read_class_names(demo_directory() / "classes.txt")
+    return read_class_names(_ROOT / "classes.txt")
 
 
 def demo_images() -> list[DemoImage]:
     """Return all pictures, set by set, in the order of labels.csv."""
-    root = demo_directory()
-    with (root / "labels.csv").open(encoding="utf-8", newline="") as stream:
+    with (_ROOT / "labels.csv").open(encoding="utf-8", newline="") as stream:
         return [
-            DemoImage(root / row["file"], row["set"], row["class"] or None, row["annotation"])
+            DemoImage(_ROOT / row["file"], row["set"], row["class"] or None, row["annotation"])
             for row in csv.DictReader(stream)
         ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from negrefine.benchmarks.bundled import demo_class_names
+from negrefine.constraints import OneOf
 from negrefine.errors import InputError
 from negrefine.labels.prompts import CSP_SKETCH_PROMPTS
 
@@ -189,8 +190,7 @@ def class_list(name: str, names: Names = "correct") -> list[str]:
     Raises:
         InputError: There is no such list, or its official version cannot be rebuilt.
     """
-    if names not in {"correct", "official"}:
-        raise InputError(f"names must be 'correct' or 'official', not {names!r}.")
+    OneOf(("correct", "official"))("names", names)
     _, entry = _find("class_lists.json", name, "class list")
     if names == "official" and "official" not in entry:
         raise InputError(

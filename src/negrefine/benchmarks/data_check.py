@@ -14,6 +14,16 @@ from negrefine.errors import InputError
 from negrefine.evaluation.images import ImageSet
 
 Folders = Mapping[str, Path]
+# What each kind of `Layout.labels` needs below the folder.
+_STRUCTURE = {
+    "wnid": "images in folders named by WordNet id, such as n01440764",
+    "index": "images in folders named 0, 1, 2 ...",
+    "names": "images in folders named like the classes",
+    "prefix": "images named like the classes, such as Abyssinian_1.jpg",
+    "list": "the file that lists images and class numbers",
+    "metadata": "metadata.csv",
+    "none": "images",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +64,9 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the state as plain JSON, without the paths of the images."""
-        return {
-            "set_name": self.set_name,
-            "status": self.status,
-            "folder": None if self.folder is None else str(self.folder),
-            "found": self.found,
-            "expected": self.expected,
-            "problem": self.problem,
-            "remedy": self.remedy,
-        }
+        names = ("set_name", "status", "folder", "found", "expected", "problem", "remedy")
+        values = {name: getattr(self, name) for name in names}
+        return values | {"folder": None if self.folder is None else str(self.folder)}
 
 
 def check(
@@ -80,15 +84,7 @@ def check(
     """
     given = {load_set(name).name: Path(path) for name, path in (folders or {}).items()}
     _check_folders(benchmark, root, given)
-    findings = []
-    for dataset in benchmark.sets:
-        folder = given.get(dataset.name)
-        result = find_set(dataset, root, folder)
-        if isinstance(result, NotFound):
-            findings.append(_not_found(dataset, result, root, elsewhere=folder is not None))
-        else:
-            findings.append(_found(dataset, result, root))
-    return findings
+    return [_finding(dataset, root, given.get(dataset.name)) for dataset in benchmark.sets]
 
 
 def locate(
@@ -96,12 +92,8 @@ def locate(
 ) -> tuple[ImageSet, list[ImageSet]]:
     """Return the images of a benchmark: the in-distribution ones with labels, and the OOD sets.
 
-    Data sets are taken as they are, complete or not; `check` reports what is missing.
-
-    Args:
-        benchmark: From `load_benchmark`.
-        root: As for `check`.
-        folders: As for `check`.
+    Data sets are taken as they are, complete or not; `check`, which takes the same arguments,
+    reports what is missing.
 
     Raises:
         InputError: As for `check`, or a data set is not there.
@@ -134,56 +126,43 @@ def _check_folders(benchmark: Benchmark, root: Path | None, given: Folders) -> N
     for path in [*given.values(), *([] if root is None else [root])]:
         if not path.is_dir():
             raise InputError(f"The data folder {str(path)!r} does not exist: check the path.")
-    if root is None:
-        nowhere = [s.name for s in benchmark.sets if s.bundled is None and s.name not in given]
-        if nowhere:
-            raise InputError(
-                f"{benchmark.name} needs images: give the folder that holds the data sets "
-                f"(--data ROOT), or that of {nowhere[0]!r}."
-            )
+    elsewhere = [s.name for s in benchmark.sets if s.bundled is None and s.name not in given]
+    if root is None and elsewhere:
+        raise InputError(
+            f"{benchmark.name} needs images: give the folder that holds the data sets "
+            f"(--data ROOT), or that of {elsewhere[0]!r}."
+        )
 
 
-def _found(dataset: Dataset, images: FoundImages, root: Path | None) -> Finding:
-    expected = images.layout.images or dataset.images
-    problems = _shortcomings(dataset, images, expected)
+def _finding(dataset: Dataset, root: Path | None, folder: Path | None) -> Finding:
+    result = find_set(dataset, root, folder)
+    remedy = f"{dataset.get} Source: {dataset.source}. Licence: {dataset.license}."
+    if root is not None:
+        remedy = remedy.replace("ROOT", str(root))
+    if isinstance(result, NotFound):
+        status: Literal["layout", "missing"] = "layout" if result.existing else "missing"
+        problem = _absence(dataset, result, elsewhere=folder is not None)
+        return Finding(dataset.name, status, None, dataset.images, problem, remedy)
+    expected = result.layout.images or dataset.images
+    problems = _shortcomings(dataset, result, expected)
     if not problems:
-        return Finding(dataset.name, "ok", images, expected)
-    problem = f"{dataset.title} in {images.folder} {', and '.join(problems)}."
-    return Finding(dataset.name, "incomplete", images, expected, problem, _remedy(dataset, root))
+        return Finding(dataset.name, "ok", result, expected)
+    problem = f"{dataset.title} in {result.folder} {', and '.join(problems)}."
+    return Finding(dataset.name, "incomplete", result, expected, problem, remedy)
 
 
-def _not_found(
-    dataset: Dataset, result: NotFound, root: Path | None, *, elsewhere: bool
-) -> Finding:
-    status: Literal["layout", "missing"]
-    if result.existing:
-        status = "layout"
-        kinds = dict.fromkeys(layout.labels for layout in dataset.layouts)
-        wanted = (_STRUCTURE[kind] for kind in kinds if not elsewhere or kind != "list")
-        problem = (
-            f"{dataset.title}: {' and '.join(map(str, result.existing))} "
-            f"{'is' if len(result.existing) == 1 else 'are'} there, but without "
-            f"{' or '.join(wanted)}."
-        )
-    else:
-        status = "missing"
-        shown = [str(path) for path in result.tried[:3]]
-        more = len(result.tried) - len(shown)
-        problem = f"{dataset.title} is missing: there is no {' or '.join(shown)}" + (
-            f" (nor any of {more} other known places)." if more else "."
-        )
-    return Finding(dataset.name, status, None, dataset.images, problem, _remedy(dataset, root))
-
-
-_STRUCTURE = {
-    "wnid": "images in folders named by WordNet id, such as n01440764",
-    "index": "images in folders named 0, 1, 2 ...",
-    "names": "images in folders named like the classes",
-    "prefix": "images named like the classes, such as Abyssinian_1.jpg",
-    "list": "the file that lists images and class numbers",
-    "metadata": "metadata.csv",
-    "none": "images",
-}
+def _absence(dataset: Dataset, result: NotFound, *, elsewhere: bool) -> str:
+    """Return a sentence that says where the images should be, or what is wrong there."""
+    if not result.existing:
+        shown = " or ".join(map(str, result.tried[:3]))
+        more = len(result.tried) - 3
+        others = f" (nor any of {more} other known places)" if more > 0 else ""
+        return f"{dataset.title} is missing: there is no {shown}{others}."
+    kinds = dict.fromkeys(layout.labels for layout in dataset.layouts)
+    wanted = (_STRUCTURE[kind] for kind in kinds if not elsewhere or kind != "list")
+    places = " and ".join(map(str, result.existing))
+    verb = "is" if len(result.existing) == 1 else "are"
+    return f"{dataset.title}: {places} {verb} there, but without {' or '.join(wanted)}."
 
 
 def _shortcomings(dataset: Dataset, images: FoundImages, expected: int | None) -> list[str]:
@@ -206,8 +185,3 @@ def _shortcomings(dataset: Dataset, images: FoundImages, expected: int | None) -
                 f"{' ...' if len(lost) > 3 else ''})"
             )
     return problems
-
-
-def _remedy(dataset: Dataset, root: Path | None) -> str:
-    text = f"{dataset.get} Source: {dataset.source}. Licence: {dataset.license}."
-    return text if root is None else text.replace("ROOT", str(root))

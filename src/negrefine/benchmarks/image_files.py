@@ -11,6 +11,12 @@ from negrefine.benchmarks.bundled import demo_images
 from negrefine.benchmarks.catalogue import Dataset, Layout, class_list, plain_name, wordnet_ids
 from negrefine.encoders.images import images_below
 from negrefine.errors import InputError
+from negrefine.labels.text_files import read_text
+
+# Class numbers of images without a known class, and of those that do not belong to a data set.
+_UNKNOWN, _NOT_IN_SET = -1, -2
+# For `read_text`: what errors call a file of true classes, and what should be there.
+_LABELS, _AUTHORS = "label file", "the file of the data set's authors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,29 +118,16 @@ def _read_layout(
     )
 
 
-_UNKNOWN = -1
-_NOT_IN_SET = -2
-
-
 def _labels(classes: str, layout: Layout, base: Path, inside: list[tuple[str, ...]]) -> list[int]:
-    """Return the class number of each image, `_UNKNOWN` or `_NOT_IN_SET`.
-
-    Args:
-        classes: Name of the class list.
-        layout: How the images are arranged.
-        base: What the paths of the layout are relative to.
-        inside: Path of each image below the layout's folder, in parts.
-    """
+    """Return the class number of each path; `inside` has its parts below the layout's folder."""
     if layout.labels == "none":
         return [_UNKNOWN] * len(inside)
     names = class_list(classes)
-    keys: Iterable[str]
+    keys = (parts[0] for parts in inside)
     if layout.labels == "wnid":
         numbers = _numbers(wordnet_ids(classes) or [])
-        keys = (parts[0] for parts in inside)
     elif layout.labels == "index":
-        numbers = _numbers(str(i) for i in range(len(names)))
-        keys = (parts[0] for parts in inside)
+        numbers = _numbers(map(str, range(len(names))))
     elif layout.labels == "names":
         numbers = _numbers(map(_plain, names))
         keys = (_plain(parts[-2]) if len(parts) > 1 else "" for parts in inside)
@@ -163,7 +156,7 @@ def _plain(name: str) -> str:
 
 def _read_list(path: Path, n_classes: int) -> dict[str, int]:
     numbers: dict[str, int] = {}
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path, _LABELS, _AUTHORS).splitlines(), 1):
         name, _, label = line.strip().rpartition(" ")
         if not line.strip():
             continue
@@ -177,7 +170,7 @@ def _read_list(path: Path, n_classes: int) -> dict[str, int]:
 
 
 def _read_metadata(path: Path, n_classes: int) -> dict[str, int]:
-    rows = csv.DictReader(_read(path).splitlines())
+    rows = csv.DictReader(read_text(path, _LABELS, _AUTHORS).splitlines())
     if not {"img_filename", "y"} <= set(rows.fieldnames or ()):
         raise InputError(f"{path}: expected the columns img_filename and y.")
     numbers: dict[str, int] = {}
@@ -186,14 +179,6 @@ def _read_metadata(path: Path, n_classes: int) -> dict[str, int]:
             raise InputError(f"{path}, line {rows.line_num}: {row['y']!r} is not a class number.")
         numbers[row["img_filename"]] = int(row["y"])
     return numbers
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InputError(f"{path}: the labels cannot be read ({reason}).") from error
 
 
 def _bundled(dataset: Dataset, folder: str) -> FoundImages:

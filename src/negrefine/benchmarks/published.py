@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from negrefine.benchmarks.catalogue import load_benchmark, load_set, read_data
-from negrefine.errors import InputError
+from negrefine.constraints import OneOf
 from negrefine.evaluation.results import MEAN, Evaluation, Result
 from negrefine.labels.lexicon import Lexicon
 
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _NOT_MEASURED = "not measured"
-_NO_NUMBER = "-"
 _COLUMNS = ("method", "number", "published", "measured", "difference", "why")
 _SHORT = {"published": "publ.", "measured": "meas.", "difference": "diff."}
-_METRICS = {"auroc": "AUROC", "fpr95": "FPR95"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +83,9 @@ def compare_with_published(
     Raises:
         InputError: There is no such table.
     """
-    wanted = table_names() if tables is None else list(dict.fromkeys(tables))
-    unknown = [table for table in wanted if table not in table_names()]
-    if unknown:
-        raise InputError(
-            f"There is no published table {unknown[0]!r}: there are {', '.join(table_names())}."
-        )
     cells = []
-    for table in wanted:
+    for table in dict.fromkeys(table_names() if tables is None else tables):
+        OneOf(tuple(table_names()))("table", table)
         results = evaluation.ablation if table == "ablation" else evaluation.results
         for entry in _published("tables")[table]["cells"]:
             method, ood_set, metric = entry["method"], entry["ood_set"], entry["metric"]
@@ -108,9 +101,8 @@ def _measured(results: Iterable[Result], method: str, ood_set: str, metric: str)
     values = {r.ood_set: getattr(r, metric).value for r in results if r.method == method}
     if ood_set != MEAN:
         return values.get(load_set(ood_set).title)
-    four = [values.get(dataset.title) for dataset in load_benchmark("imagenet-1k").ood_sets]
-    known = [value for value in four if value is not None]
-    return sum(known) / len(known) if len(known) == len(four) else None
+    four = [dataset.title for dataset in load_benchmark("imagenet-1k").ood_sets]
+    return sum(values[title] for title in four) / len(four) if values.keys() >= set(four) else None
 
 
 def _reasons(
@@ -202,9 +194,9 @@ def _text_tables(cells: Sequence[Cell]) -> Iterator[tuple[str, str, str, list[li
 
 def _row(cell: Cell, numbers: dict[str, int], shared: Collection[str]) -> list[str]:
     ood_set = MEAN if cell.ood_set == MEAN else load_set(cell.ood_set).title
-    row = [cell.method, f"{ood_set} {_METRICS[cell.metric]}", f"{cell.published:.2f}"]
+    row = [cell.method, f"{ood_set} {cell.metric.upper()}", f"{cell.published:.2f}"]
     if cell.measured is None:
-        return [*row, _NO_NUMBER, _NO_NUMBER, _list(cell.reasons, numbers)]
+        return [*row, "-", "-", _list(cell.reasons, numbers)]
     why = _list(set(cell.reasons) - set(shared), numbers)
     return [*row, f"{cell.measured:.2f}", f"{cell.difference:+.2f}", why]
 

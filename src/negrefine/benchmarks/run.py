@@ -70,15 +70,13 @@ def make_ready(
     """Check the images of a benchmark, in seconds, before anything is loaded.
 
     Args:
-        benchmark: From `load_benchmark`.
-        root: As for `check`.
-        folders: As for `check`.
+        benchmark: As for `check`, like `root` and `folders`.
         allow_incomplete: Continue with the images that are there, and warn that the numbers are
             not comparable.
 
     Raises:
-        InputError: As for `check`; something is missing and `allow_incomplete` is false; the
-            in-distribution set or all OOD sets are missing.
+        InputError: As for `check`; something is missing and not allowed to be; the ID set or all
+            OOD sets are missing.
     """
     findings = check(benchmark, root, folders)
     broken = [finding for finding in findings if not finding.ok]
@@ -99,12 +97,7 @@ def make_ready(
 def benchmark_class_names(
     benchmark: Benchmark, names: Names = "correct", class_names: Sequence[str] | None = None
 ) -> list[str]:
-    """Return the class names of a run.
-
-    Args:
-        benchmark: From `load_benchmark`.
-        names: As for `class_list`.
-        class_names: Names to use instead, in the same order.
+    """Return the class names of a run: `class_names`, or those that `class_list` gives.
 
     Raises:
         InputError: As for `class_list`, or another number of names.
@@ -142,8 +135,7 @@ def run_benchmark(
         ablation: As for `evaluate`, like all arguments that follow.
 
     Returns:
-        The results, and the means over the classes of the OOD sets whose authors report these
-        (NINCO).
+        The results, and means over the classes of OOD sets whose authors report these (NINCO).
 
     Raises:
         InputError: As for `evaluate`.
@@ -185,12 +177,7 @@ def run_benchmark(
 def group_means(evaluation: Evaluation, ood_set: str) -> list[GroupMean]:
     """Average AUROC and FPR95 over the groups of an OOD set, as the authors of NINCO report it.
 
-    Args:
-        evaluation: With groups, as `locate` gives them; each is measured against all ID images.
-        ood_set: Name of the set in the evaluation.
-
-    Returns:
-        One row for each method, in table order.
+    Returns one row for each method, in table order. Each group is measured against all ID images.
 
     Raises:
         InputError: The evaluation has no such set.

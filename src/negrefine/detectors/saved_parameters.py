@@ -52,7 +52,7 @@ def decode_parameters(encoded: Mapping[str, Any]) -> dict[str, Any]:
     decoded: dict[str, Any] = {}
     for name, value in encoded.items():
         if name == "prompts" and value is not None:
-            decoded[name] = Prompts.from_dict(value)
+            decoded[name] = Prompts(**value)
         elif isinstance(value, dict):
             decoded[name] = Unsaved(name, value["unsaved"])
         else:

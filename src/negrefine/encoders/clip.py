@@ -14,16 +14,16 @@ import torch
 from transformers import CLIPModel
 from typing_extensions import Self
 
+from negrefine.constraints import Whole
 from negrefine.encoders.base import EncodedImages, FloatArray
-from negrefine.encoders.batches import Batch, encode_batches, join_batches
-from negrefine.encoders.embedding_cache import ModelCache, open_cache
+from negrefine.encoders.batches import encode_batches, join_batches
+from negrefine.encoders.embedding_cache import open_cache
 from negrefine.encoders.images import Images, ImageSource, check_is_list, read_image
 from negrefine.encoders.patches import image_and_patch_features
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.text_tower import encode_tokens
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import ImageError, InputError
-from negrefine.progress import progress_bar
 
 _Pixels: TypeAlias = "FloatArray | ImageError"
 
@@ -100,11 +100,11 @@ class CLIPEncoder:
         self.context_length = tokenizer.context_length
         self.device: torch.device = model.logit_scale.device
         self.dtype: torch.dtype = model.visual_projection.weight.dtype
-        cache = open_cache(settings["cache"])
-        self.text_cache = None if cache is None else ModelCache(cache, self._text_identity)
+        self.text_cache = open_cache(settings["cache"])
 
-    def _text_identity(self) -> str:
-        """Return a text that differs if text features differ."""
+    @property
+    def text_space(self) -> str:
+        """A text that differs if text features differ; it reads all weights at the first use."""
         cut = "cut" if self._tokenizer.truncate else "whole"
         return f"{self.fingerprint} {self.dtype} {self.device.type} {cut}"
 
@@ -114,10 +114,9 @@ class CLIPEncoder:
     def __copy__(self) -> Self:
         return self
 
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
+    __sklearn_clone__ = __copy__
 
-    def __sklearn_clone__(self) -> Self:
+    def __deepcopy__(self, memo: object) -> Self:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -133,9 +132,7 @@ class CLIPEncoder:
         """SHA-256 (hex) over weights, tokenizer, architecture and preprocessing."""
         return self._fingerprint()
 
-    def encode_texts(
-        self, texts: Sequence[str], batch_size: int = 1024, *, show_progress_bar: bool = False
-    ) -> FloatArray:
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 1024) -> FloatArray:
         """Encode texts.
 
         Equal texts are encoded once, common prefixes too, and no batch is padded beyond its
@@ -144,7 +141,6 @@ class CLIPEncoder:
         Args:
             texts: m strings.
             batch_size: At most this many texts are encoded at a time.
-            show_progress_bar: Draw a bar on a terminal.
 
         Returns:
             float32 of shape (m, d), not normalised.
@@ -152,43 +148,31 @@ class CLIPEncoder:
         Raises:
             InputError: A text is longer than the model's context and may not be cut.
         """
-        return self._encode_texts(self._model, texts, batch_size, show_progress_bar)
+        return self._encode_texts(self._model, texts, batch_size)
 
-    def _encode_texts(
-        self, model: CLIPModel, texts: Sequence[str], batch_size: int, show_progress_bar: bool
-    ) -> FloatArray:
+    def _encode_texts(self, model: CLIPModel, texts: Sequence[str], batch_size: int) -> FloatArray:
         if isinstance(texts, str):
             raise InputError("encode_texts takes a list of strings, not one string: wrap it in [].")
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, not {batch_size}.")
+        Whole(1)("batch_size", batch_size)
         budget = _CPU_TOKEN_BUDGET if self.device.type == "cpu" else _GPU_TOKEN_BUDGET
-        unique = list(dict.fromkeys(texts))
+        row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        unique = list(row_of)
         features = np.empty((len(unique), self.dim), dtype=np.float32)
-        with (
-            progress_bar("Encoding texts", len(unique), enabled=show_progress_bar) as advance,
-            torch.inference_mode(),
-        ):
+        with torch.inference_mode():
             for start in range(0, len(unique), _TEXT_WINDOW):
                 ids = self._tokenizer(unique[start : start + _TEXT_WINDOW])
-                for rows, encoded in encode_tokens(
-                    model, ids, batch_size=batch_size, token_budget=budget
-                ):
+                for rows, encoded in encode_tokens(model, ids, batch_size, budget):
                     features[start + rows] = _to_numpy(encoded)
-                    advance(len(rows))
         if len(unique) == len(texts):
             return features
-        row = {text: i for i, text in enumerate(unique)}
-        return features[[row[text] for text in texts]]
+        return features[[row_of[text] for text in texts]]
 
-    def encode_images(
-        self, images: Images, batch_size: int = 64, *, show_progress_bar: bool = False
-    ) -> FloatArray:
+    def encode_images(self, images: Images, batch_size: int = 64) -> FloatArray:
         """Encode images.
 
         Args:
             images: n paths, Pillow images or uint8 arrays of shape (h, w, 3) or (h, w).
             batch_size: Images to encode at a time.
-            show_progress_bar: Draw a bar on a terminal.
 
         Returns:
             float32 of shape (n, d), not normalised.
@@ -196,10 +180,10 @@ class CLIPEncoder:
         Raises:
             ImageError: An image cannot be read. `iter_encoded_images` carries on past it.
         """
-        return self._encode_all(images, batch_size, show_progress_bar, patches=False)[0]
+        return join_batches(list(encode_batches(self, images, batch_size, patches=False)))[0]
 
     def encode_images_and_patches(
-        self, images: Images, batch_size: int = 64, *, show_progress_bar: bool = False
+        self, images: Images, batch_size: int = 64
     ) -> tuple[FloatArray, FloatArray]:
         """Encode images and their patches in one pass; GL-MCM's local features.
 
@@ -210,7 +194,6 @@ class CLIPEncoder:
         Args:
             images: n images, as for `encode_images`.
             batch_size: Images to encode at a time.
-            show_progress_bar: Draw a bar on a terminal.
 
         Returns:
             float32 (n, d), what `encode_images` returns, and float32 (n, p, d) for the p patches,
@@ -219,24 +202,9 @@ class CLIPEncoder:
         Raises:
             ImageError: An image cannot be read.
         """
-        features, local = self._encode_all(images, batch_size, show_progress_bar, patches=True)
+        features, local = join_batches(list(encode_batches(self, images, batch_size, patches=True)))
         assert local is not None  # noqa: S101 - patches were asked for
         return features, local
-
-    def encode_patches(self, images: Images, batch_size: int = 64) -> FloatArray:
-        """Return the patch features of `encode_images_and_patches`, float32 (n, p, d)."""
-        return self.encode_images_and_patches(images, batch_size)[1]
-
-    def _encode_all(
-        self, images: Images, batch_size: int, show_bar: bool, *, patches: bool
-    ) -> Batch:
-        check_is_list(images)
-        batches = []
-        with progress_bar("Encoding images", len(images), enabled=show_bar) as advance:
-            for batch in encode_batches(self, images, batch_size, patches=patches):
-                batches.append(batch)
-                advance(len(batch[0]))
-        return join_batches(batches)
 
     def iter_encoded_images(
         self, images: Images, batch_size: int = 64, *, patches: bool = False
@@ -306,8 +274,7 @@ def _read_ahead(
     read: Callable[[ImageSource], _Pixels], sources: Images, batch_size: int
 ) -> Iterator[list[_Pixels]]:
     """Yield the results of `read` in batches while the next one is read; one batch at least."""
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, not {batch_size}.")
+    Whole(1)("batch_size", batch_size)
     remaining = iter(sources)
     with ThreadPoolExecutor(max_workers=_DECODE_WORKERS) as pool:
 
@@ -315,9 +282,7 @@ def _read_ahead(
             return [pool.submit(read, source) for source in islice(remaining, batch_size)]
 
         current = submit()
-        while True:
-            following = submit()
+        while following := submit():
             yield [future.result() for future in current]
-            if not following:
-                return
             current = following
+        yield [future.result() for future in current]

@@ -34,23 +34,16 @@ class CLIPNEncoder(CLIPEncoder):
         super().__init__(*model_files, **settings)
         self._no_model = no_model
 
-    def encode_texts_no(
-        self, texts: Sequence[str], batch_size: int = 1024, *, show_progress_bar: bool = False
-    ) -> FloatArray:
+    def encode_texts_no(self, texts: Sequence[str], batch_size: int = 1024) -> FloatArray:
         """Encode texts with the "no" tower; arguments and result as `encode_texts`."""
-        return self._encode_texts(self._no_model, texts, batch_size, show_progress_bar)
+        return self._encode_texts(self._no_model, texts, batch_size)
 
 
 def load_no_tower(directory: Path, model: CLIPModel, name: str) -> CLIPModel | None:
     """Return a model that shares everything with `model` but the text tower.
 
-    Args:
-        directory: May hold no_text_model.safetensors.
-        model: The CLIPModel of the same directory.
-        name: Of the directory, for error messages.
-
-    Returns:
-        None if the directory holds no such file.
+    Returns None if the directory of `model` holds no no_text_model.safetensors; `name` is what
+    errors call it.
 
     Raises:
         EncoderError: The file is damaged or belongs to another model.

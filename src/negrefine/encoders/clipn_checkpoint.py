@@ -31,26 +31,24 @@ from negrefine.errors import EncoderError
 Tensors: TypeAlias = dict[str, Tensor]
 
 _PROCESSOR_FILES = ("special_tokens_map.json", "preprocessor_config.json", "processor_config.json")
-# Tensors of open_clip and their names in a `transformers.CLIPModel`. "@" is "" in the "yes" text
-# tower and "_no" in the "no" tower.
+# Tensors of open_clip and their names in a `transformers.CLIPModel`. A target that ends in "."
+# goes on with "weight" and "bias", like its source. "@" is "" in the "yes" text tower and "_no" in
+# the "no" tower.
 _IMAGE_TENSORS = {
     "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
     "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    "visual.ln_pre.weight": "vision_model.pre_layrnorm.weight",
-    "visual.ln_pre.bias": "vision_model.pre_layrnorm.bias",
-    "visual.ln_post.weight": "vision_model.post_layernorm.weight",
-    "visual.ln_post.bias": "vision_model.post_layernorm.bias",
+    "visual.ln_pre.": "vision_model.pre_layrnorm.",
+    "visual.ln_post.": "vision_model.post_layernorm.",
     "visual.proj": "visual_projection.weight",
 }
 _TEXT_TENSORS = {
     "token_embedding@.weight": "text_model.embeddings.token_embedding.weight",
     "positional_embedding@": "text_model.embeddings.position_embedding.weight",
-    "ln_final@.weight": "text_model.final_layer_norm.weight",
-    "ln_final@.bias": "text_model.final_layer_norm.bias",
+    "ln_final@.": "text_model.final_layer_norm.",
     "text_projection@": "text_projection.weight",
 }
-# Followed by "weight" or "bias"; "*" is q, k and v, which open_clip stacks.
+# "*" is q, k and v, which open_clip stacks.
 _BLOCK_TENSORS = {
     "ln_1.": "layer_norm1.",
     "attn.in_proj_": "self_attn.*_proj.",
@@ -59,8 +57,11 @@ _BLOCK_TENSORS = {
     "mlp.c_fc.": "mlp.fc1.",
     "mlp.c_proj.": "mlp.fc2.",
 }
-_IMAGE_BLOCKS = "visual.transformer.resblocks"
-_TEXT_BLOCKS = "transformer@.resblocks"
+# Of each tower of a CLIPModel the tensors outside its blocks, and the blocks' name in open_clip.
+_TOWERS = {
+    "vision_model": (_IMAGE_TENSORS, "visual.transformer.resblocks"),
+    "text_model": (_TEXT_TENSORS, "transformer@.resblocks"),
+}
 # Not stored in checkpoints; the ViT-B and ViT-L of open_clip, which CLIPN was trained on, have it.
 _HEAD_WIDTH = 64
 
@@ -96,8 +97,8 @@ def convert_clipn(
     target = Path(out)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise EncoderError(f"{str(target)!r} exists and is not empty: choose another directory.")
-    state = read_checkpoint(Path(checkpoint))
-    model, no_tower, config = translate(state, str(checkpoint), quick_gelu=quick_gelu)
+    state = _read_checkpoint(Path(checkpoint))
+    model, no_tower, config = _translate(state, str(checkpoint), quick_gelu)
     source = find_model_directory(os.fspath(base), None, weights=False)
     _check_base(source, str(base), config)
     try:
@@ -128,30 +129,24 @@ def convert_clipn(
     return PROMPT_NO in no_tower
 
 
-def read_checkpoint(path: Path) -> Tensors:
-    """Return the state dict of a checkpoint, without the "module." of distributed training.
-
-    Raises:
-        EncoderError: The file is missing, damaged, holds more than plain data, or no state dict.
-    """
+def _read_checkpoint(path: Path) -> Tensors:
+    """Return the state dict of a checkpoint, without the "module." of distributed training."""
     try:
         with warnings.catch_warnings():
             # torch advises to relax its checks.
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise EncoderError(f"There is no checkpoint {str(path)!r}: check the path.") from error
-    except pickle.UnpicklingError as error:
-        raise EncoderError(
-            f"The checkpoint {str(path)!r} is damaged or holds Python objects that could run code "
-            "when they are loaded, and was refused: get the file from the authors again."
-        ) from error
     except Exception as error:
         # torch raises many classes for files that are cut short or not checkpoints.
-        raise EncoderError(
-            f"The checkpoint {str(path)!r} is cut short, damaged or not a PyTorch file: "
-            "download it again."
-        ) from error
+        problem = "is cut short, damaged or not a PyTorch file: download it again"
+        if isinstance(error, FileNotFoundError):
+            problem = "does not exist: check the path"
+        elif isinstance(error, pickle.UnpicklingError):
+            problem = (
+                "is damaged or holds Python objects that could run code when they are loaded, and "
+                "was refused: get the file from the authors again"
+            )
+        raise EncoderError(f"The checkpoint {str(path)!r} {problem}.") from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping):
         raise EncoderError(f"The checkpoint {str(path)!r} holds no state dict: give epoch_N.pt.")
@@ -162,23 +157,19 @@ def read_checkpoint(path: Path) -> Tensors:
     }
 
 
-def translate(
-    state: Mapping[str, Tensor], name: str, *, quick_gelu: bool = False
+def _translate(
+    state: Mapping[str, Tensor], name: str, quick_gelu: bool
 ) -> tuple[Tensors, Tensors, dict[str, Any]]:
     """Return the tensors of a CLIPModel, those of the "no" tower, and the content of config.json.
 
     Sizes in config.json come from the shapes of the tensors.
-
-    Raises:
-        EncoderError: Tensors are missing or have impossible shapes.
     """
     model = {
-        **_IMAGE_TENSORS,
-        **_block_tensors(state, _IMAGE_BLOCKS, "vision_model.encoder.layers"),
-        **_text_tensors(state, ""),
+        **_tower(state, "vision_model"),
+        **_tower(state, "text_model"),
         "logit_scale": "logit_scale",
     }
-    no_tower = _text_tensors(state, "_no")
+    no_tower = _tower(state, "text_model", "_no")
     if PROMPT_NO in state:
         no_tower[PROMPT_NO] = PROMPT_NO
     missing = [source for source in (*model, *no_tower) if source not in state]
@@ -198,18 +189,17 @@ def translate(
         ) from error
 
 
-def _text_tensors(state: Mapping[str, Tensor], suffix: str) -> dict[str, str]:
-    names = {source.replace("@", suffix): target for source, target in _TEXT_TENSORS.items()}
-    blocks = _TEXT_BLOCKS.replace("@", suffix)
-    return {**names, **_block_tensors(state, blocks, "text_model.encoder.layers")}
-
-
-def _block_tensors(state: Mapping[str, Tensor], source: str, target: str) -> dict[str, str]:
+def _tower(state: Mapping[str, Tensor], tower: str, suffix: str = "") -> dict[str, str]:
+    """Return the names of a tower's tensors in the checkpoint and in a CLIPModel."""
+    tensors, blocks = _TOWERS[tower]
+    names = dict(tensors)
+    for layer in range(max(1, _n_layers(state, blocks.replace("@", suffix)))):
+        for source, name in _BLOCK_TENSORS.items():
+            names[f"{blocks}.{layer}.{source}"] = f"{tower}.encoder.layers.{layer}.{name}"
     return {
-        f"{source}.{layer}.{old}{kind}": f"{target}.{layer}.{new}{kind}"
-        for layer in range(max(1, _n_layers(state, source)))
-        for old, new in _BLOCK_TENSORS.items()
-        for kind in ("weight", "bias")
+        source.replace("@", suffix) + kind: name + kind
+        for source, name in names.items()
+        for kind in (("weight", "bias") if name.endswith(".") else ("",))
     }
 
 
@@ -218,11 +208,10 @@ def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> Tensors:
     for source, target in names.items():
         # open_clip multiplies by its projections from the right.
         tensor = state[source].T if target.endswith("projection.weight") else state[source]
-        letters = "qkv" if "*" in target else "-"
-        parts = tensor.chunk(3) if "*" in target else (tensor,)
-        for letter, part in zip(letters, parts, strict=True):
-            copy = part.clone(memory_format=torch.contiguous_format)
-            tensors[target.replace("*", letter)] = copy
+        parts = zip("qkv", tensor.chunk(3), strict=True) if "*" in target else [("", tensor)]
+        for letter, part in parts:
+            name = target.replace("*", letter)
+            tensors[name] = part.clone(memory_format=torch.contiguous_format)
     return tensors
 
 
@@ -237,7 +226,8 @@ def _config(state: Mapping[str, Tensor], quick_gelu: bool) -> dict[str, Any]:
     dim = state["text_projection"].shape[1]
     grid = math.isqrt(state["visual.positional_embedding"].shape[0] - 1)
 
-    def tower(width: int, blocks: str) -> dict[str, Any]:
+    def tower(name: str, width: int) -> dict[str, Any]:
+        blocks = _TOWERS[name][1].replace("@", "")
         return {
             "hidden_size": width,
             "intermediate_size": state[f"{blocks}.0.mlp.c_fc.weight"].shape[0],
@@ -254,7 +244,7 @@ def _config(state: Mapping[str, Tensor], quick_gelu: bool) -> dict[str, Any]:
         "projection_dim": dim,
         "text_config": {
             "model_type": "clip_text_model",
-            **tower(text_width, _TEXT_BLOCKS.replace("@", "")),
+            **tower("text_model", text_width),
             "vocab_size": vocabulary,
             "max_position_embeddings": state["positional_embedding"].shape[0],
             # CLIP's start and end tokens are the last two of its vocabulary.
@@ -264,7 +254,7 @@ def _config(state: Mapping[str, Tensor], quick_gelu: bool) -> dict[str, Any]:
         },
         "vision_config": {
             "model_type": "clip_vision_model",
-            **tower(vision_width, _IMAGE_BLOCKS),
+            **tower("vision_model", vision_width),
             "num_channels": 3,
             "image_size": grid * patch,
             "patch_size": patch,

@@ -8,9 +8,7 @@ import threading
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,7 +53,7 @@ class EmbeddingCache:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None = None, *, max_bytes: int = 4 << 30
+        self, path: str | os.PathLike[str] | None = None, max_bytes: int = 4 << 30
     ) -> None:
         """Use a file, by default "embeddings.sqlite" in `cache_directory()`; nothing is opened."""
         self.path = cache_directory() / "embeddings.sqlite" if path is None else Path(path)
@@ -67,7 +65,7 @@ class EmbeddingCache:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles open the file for themselves."""
-        return partial(EmbeddingCache, self.path, max_bytes=self.max_bytes), ()
+        return EmbeddingCache, (self.path, self.max_bytes)
 
     def get(self, space: str, texts: Sequence[str]) -> list[FloatArray | None]:
         """Return for each text its embedding, float32 (d,), or None."""
@@ -98,7 +96,7 @@ class EmbeddingCache:
         if self._db is None or self._owner != os.getpid():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             db = sqlite3.connect(
-                self.path, timeout=10.0, isolation_level=None, check_same_thread=False
+                self.path, timeout=10.0, isolation_level="IMMEDIATE", check_same_thread=False
             )
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.execute("PRAGMA journal_mode = WAL")
@@ -130,7 +128,7 @@ class EmbeddingCache:
                         stale.append((today, key))
         if stale:
             # Eviction needs the day of the last use, no more.
-            with _transaction(db):
+            with db:
                 db.executemany("UPDATE embeddings SET used = ? WHERE id = ?", stale)
         return found
 
@@ -140,7 +138,7 @@ class EmbeddingCache:
         vectors = [row.astype("<f4").tobytes() for row in embeddings]
         if sum(map(len, vectors)) > self.max_bytes:
             return
-        with _transaction(db):
+        with db:
             db.execute("INSERT OR IGNORE INTO spaces (name) VALUES (?)", (space,))
             (key,) = db.execute("SELECT id FROM spaces WHERE name = ?", (space,)).fetchone()
             db.executemany(
@@ -161,53 +159,20 @@ class EmbeddingCache:
                 return
             # A page is freed only when all its rows are gone, so the share is a first guess.
             share = max(0.05, 1 - _KEPT_SHARE * self.max_bytes / size)
-            db.execute(
-                "DELETE FROM embeddings WHERE id IN "
-                "(SELECT id FROM embeddings ORDER BY used, id LIMIT ?)",
-                (max(1, int(n * share)),),
-            )
+            with db:
+                db.execute(
+                    "DELETE FROM embeddings WHERE id IN "
+                    "(SELECT id FROM embeddings ORDER BY used, id LIMIT ?)",
+                    (max(1, int(n * share)),),
+                )
             db.execute("PRAGMA incremental_vacuum").fetchall()
-
-
-class ModelCache:
-    """The embeddings of one model in a cache.
-
-    Args:
-        cache: The file.
-        model: Returns what identifies the model and its precision; called at the first use,
-            because a fingerprint reads all weights.
-    """
-
-    def __init__(self, cache: EmbeddingCache, model: Callable[[], str]) -> None:
-        self._cache = cache
-        self._model = lru_cache(model)
-
-    def get(self, templates: str, texts: Sequence[str]) -> list[FloatArray | None]:
-        """Return for each text its embedding under some templates, float32 (d,), or None."""
-        return self._cache.get(self._space(templates), texts)
-
-    def put(self, templates: str, texts: Sequence[str], embeddings: FloatArray) -> None:
-        """Store the embeddings, float32 (m, d), of m texts."""
-        self._cache.put(self._space(templates), texts, embeddings)
-
-    def _space(self, templates: str) -> str:
-        return f"{self._model()} {templates}"
 
 
 def open_cache(setting: EmbeddingCache | str | os.PathLike[str] | bool) -> EmbeddingCache | None:
     """Return what `load_encoder`'s `cache` means: True for the default file, False for none."""
-    if isinstance(setting, EmbeddingCache):
-        return setting
     if isinstance(setting, bool):
         return EmbeddingCache() if setting else None
-    return EmbeddingCache(setting)
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    with db:
-        yield
+    return setting if isinstance(setting, EmbeddingCache) else EmbeddingCache(setting)
 
 
 def _today() -> int:
@@ -215,7 +180,6 @@ def _today() -> int:
 
 
 def _size(db: sqlite3.Connection) -> int:
-    (pages,) = db.execute("PRAGMA page_count").fetchone()
-    (free,) = db.execute("PRAGMA freelist_count").fetchone()
-    (size,) = db.execute("PRAGMA page_size").fetchone()
-    return int((pages - free) * size)
+    pragmas = "pragma_page_count(), pragma_freelist_count(), pragma_page_size()"
+    query = f"SELECT (page_count - freelist_count) * page_size FROM {pragmas}"  # noqa: S608
+    return int(db.execute(query).fetchone()[0])

@@ -9,9 +9,9 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
@@ -67,7 +67,13 @@ def read_image(
             the array is not uint8 of one of the two shapes.
     """
     if isinstance(source, np.ndarray):
-        image = _from_array(source)
+        right_shape = source.ndim == 2 or (source.ndim == 3 and source.shape[2] == 3)
+        if source.dtype != np.uint8 or not right_shape or source.size == 0:
+            raise ImageError(
+                f"An image array must be uint8 of shape (h, w, 3) or (h, w), not {source.dtype} of"
+                f" shape {source.shape}; convert it first."
+            )
+        image = Image.fromarray(source)
     elif isinstance(source, Image.Image):
         image = source
     elif isinstance(source, (str, os.PathLike)):
@@ -77,11 +83,9 @@ def read_image(
             f"An image must be a path, a Pillow image or a uint8 array, not {type(source).__name__}"
             "; convert it first."
         )
-    name = (
-        getattr(image, "filename", "")
-        or f"the image given ({image.mode}, {_dimensions(image.size)})"
-    )
-    return _decode(image, str(name), exif_orientation, background)
+    shown = f"the image given ({image.mode}, {_dimensions(image.size)})"
+    name = str(getattr(image, "filename", "") or shown)
+    return _decode(image, name, exif_orientation, background)
 
 
 def check_is_list(images: Images) -> None:
@@ -127,21 +131,24 @@ def _read_file(
         raise ImageError(f"{name}: is a folder, not an image; name the files inside it.")
     try:
         stream = Path(name).open("rb")  # noqa: SIM115 - closed by the block below
-    except FileNotFoundError:
-        raise ImageError(f"{name}: there is no such file; check the path.") from None
-    except PermissionError:
-        raise ImageError(
-            f"{name}: permission denied; make the file readable for this user."
-        ) from None
     except (OSError, ValueError) as error:
-        raise ImageError(f"{name}: cannot be opened ({_reason(error)}); check the path.") from error
+        problem = f"cannot be opened ({_reason(error)}); check the path"
+        if isinstance(error, FileNotFoundError):
+            problem = "there is no such file; check the path"
+        elif isinstance(error, PermissionError):
+            problem = "permission denied; make the file readable for this user"
+        raise ImageError(f"{name}: {problem}.") from error
     with stream:
         image = _open(stream, name)
         limit = math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
         n_pixels = image.width * image.height
         if n_pixels > 2 * limit:
             raise _too_large(name, _dimensions(image.size))
-        with _no_size_warning() if n_pixels > limit else nullcontext():
+        if n_pixels <= limit:
+            return _decode(image, name, exif_orientation, background)
+        # catch_warnings changes a global list: one thread at a time, and only for large images.
+        with _large_image, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             return _decode(image, name, exif_orientation, background)
 
 
@@ -183,9 +190,13 @@ def _decode(
     with _image_errors(name):
         image.load()
         rgb = _to_rgb(image) if background is None else _composite(image, background)
-        turn = _UPRIGHT.get(_orientation(image)) if exif_orientation else None
-        if turn is not None:
-            rgb = rgb.transpose(turn)
+        orientation = None
+        if exif_orientation:
+            # Like viewers, show an image whose metadata cannot be parsed.
+            with suppress(Exception):
+                orientation = image.getexif().get(ExifTags.Base.Orientation)
+        if orientation in _UPRIGHT:
+            rgb = rgb.transpose(_UPRIGHT[orientation])
     # With its metadata the image would be turned a second time if it is read again.
     rgb.info = {}
     return rgb
@@ -210,31 +221,6 @@ def _composite(image: Image.Image, background: tuple[int, int, int]) -> Image.Im
         image = image.convert("LA")
     ground = Image.new("RGBA", image.size, (*background, 255))
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
-
-
-def _orientation(image: Image.Image) -> Any:
-    # Like viewers, show an image whose metadata cannot be parsed.
-    with suppress(Exception):
-        return image.getexif().get(ExifTags.Base.Orientation)
-    return None
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    right_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
-    if array.dtype != np.uint8 or not right_shape or array.size == 0:
-        raise ImageError(
-            f"An image array must be uint8 of shape (h, w, 3) or (h, w), not {array.dtype} of shape"
-            f" {array.shape}; convert it first."
-        )
-    return Image.fromarray(array)
-
-
-@contextmanager
-def _no_size_warning() -> Iterator[None]:
-    # catch_warnings changes a global list: one thread at a time, and only for large images.
-    with _large_image, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
 
 
 def _too_large(name: str, size: str) -> ImageError:

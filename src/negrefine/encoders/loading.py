@@ -82,6 +82,8 @@ def load_encoder(
     Raises:
         EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
     """
+    # The keyword arguments: no other name is bound yet.
+    settings = {key: value for key, value in locals().items() if key != "name_or_path"}
     name = os.fspath(name_or_path)
     directory = find_model_directory(name, revision)
     if name != BUILTIN and Path(name).is_dir():
@@ -112,28 +114,18 @@ def load_encoder(
             f"The image preprocessing of {name!r} is unusable: its images come out as "
             f"{preprocessing.output_size} and the model takes {(side, side)}; correct crop_size."
         )
-    tokenizer = TextTokenizer(load_tokenizer(directory, name), context_length, truncate=cut)
-    if tokenizer.n_ids > int(model.config.text_config.vocab_size):
+    vocabulary = load_tokenizer(directory, name)
+    n_ids = vocabulary.get_vocab_size()
+    if n_ids > int(model.config.text_config.vocab_size):
         raise EncoderError(
-            f"The tokenizer of {name!r} has {tokenizer.n_ids} tokens and the model embeds "
+            f"The tokenizer of {name!r} has {n_ids} tokens and the model embeds "
             f"{model.config.text_config.vocab_size}: the files do not belong together."
         )
-    settings = {
-        "device": device,
-        "dtype": dtype,
-        "revision": revision,
-        "resample": resample,
-        "exif_orientation": exif_orientation,
-        "background": background,
-        "truncate": truncate,
-        "cache": cache,
-        "compile_images": compile_images,
-    }
     no_model = load_no_tower(directory, model, name)
     encoder = CLIPEncoder if no_model is None else partial(CLIPNEncoder, no_model=no_model)
     return encoder(
         model,
-        tokenizer,
+        TextTokenizer(vocabulary, context_length, truncate=cut),
         preprocessing,
         name=name,
         settings=settings,
@@ -143,16 +135,7 @@ def load_encoder(
 
 
 def reload_encoder(name: str, settings: Mapping[str, Any], fingerprint: str | None) -> CLIPEncoder:
-    """Load a pickled encoder.
-
-    Args:
-        name: As `name_or_path` of `load_encoder`.
-        settings: Its keyword arguments.
-        fingerprint: What the fingerprint was, or None if it was not known.
-
-    Raises:
-        EncoderError: The model cannot be loaded, or its fingerprint differs.
-    """
+    """Load a pickled encoder; EncoderError if its fingerprint was known and differs."""
     encoder = load_encoder(name, **settings)
     if fingerprint is not None and encoder.fingerprint != fingerprint:
         raise EncoderError(
@@ -164,11 +147,7 @@ def reload_encoder(name: str, settings: Mapping[str, Any], fingerprint: str | No
 
 
 def find_model_directory(name: str, revision: str | None, *, weights: bool = True) -> Path:
-    """Do what `hub.find_directory` does for the `name_or_path` of `load_encoder`.
-
-    Raises:
-        EncoderError: There is no such model, or the hub cannot be reached.
-    """
+    """Do what `hub.find_directory` does for the `name_or_path` of `load_encoder`."""
     if name == BUILTIN:
         return Path(str(files("negrefine.encoders") / "builtin" / "model"))
     return hub.find_directory(_CLIP, name, revision, weights=weights)
@@ -202,14 +181,10 @@ def load_tokenizer(directory: Path, name: str) -> Any:
 def load_preprocessing(directory: Path, name: str, resample: str | None) -> Preprocessing:
     """Return the image preprocessing of a model directory; EncoderError if it has none."""
     path = directory / "preprocessor_config.json"
-    if path.exists() or not (directory / "processor_config.json").exists():
-        config = _read_json(path, name)
-    else:
-        config = _read_json(directory / "processor_config.json", name).get("image_processor", {})
-    if resample is not None:
-        config = {**config, "resample": resample}
+    newer = directory / "processor_config.json"
+    config = _read_json(newer if newer.exists() and not path.exists() else path, name)
     try:
-        return Preprocessing.from_config(config)
+        return Preprocessing.from_config(config, resample=resample)
     except ValueError as error:
         raise EncoderError(f"The image preprocessing of {name!r} is unusable: {error}") from error
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from negrefine.constraints import FINITE, POSITIVE, Boolean, OneOf
 from negrefine.errors import ImageError, InputError
 
 # Pillow's numbers, which preprocessor_config.json uses.
@@ -75,28 +75,28 @@ class Preprocessing:
         sides = (self.resize,) if isinstance(self.resize, int) else self.resize or ()
         if not all(_is_side(side) for side in (*sides, *(self.crop or ()))):
             raise InputError(
-                f"Image preprocessing needs whole positive pixel counts, not resize={self.resize!r}"
-                f" and crop={self.crop!r}; correct the sizes."
+                f"resize and crop must be whole positive pixel counts, not {self.resize!r} and"
+                f" {self.crop!r}."
             )
-        if self.resample not in _FILTERS:
-            raise InputError(
-                f"The resampling filter {self.resample!r} is unknown; use one of"
-                f" {', '.join(_FILTERS)}."
-            )
-        numbers = (self.rescale_factor, *self.mean, *self.std)
-        if not (all(map(math.isfinite, numbers)) and min(self.rescale_factor, *self.std) > 0):
-            raise InputError(
-                f"Image normalisation needs finite numbers and a positive factor and std, not"
-                f" rescale_factor={self.rescale_factor}, mean={self.mean}, std={self.std}; correct"
-                " them."
-            )
+        OneOf(_FILTERS)("resample", self.resample)
+        POSITIVE("rescale_factor", self.rescale_factor)
+        for value in self.mean:
+            FINITE("mean", value)
+        for value in self.std:
+            POSITIVE("std", value)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
+    def from_config(
+        cls, config: Mapping[str, Any], *, resample: str | None = None
+    ) -> Preprocessing:
         """Read the content of a preprocessor_config.json or processor_config.json.
 
         Sizes may be whole numbers, [height, width] or mappings; a field that is missing or null
         takes the default of the processor family that the file names (CLIP if it names none).
+
+        Args:
+            config: Content of the file.
+            resample: A filter instead of that of the file.
 
         Raises:
             InputError: A field makes no sense, or the file belongs to a family whose pixels this
@@ -113,14 +113,13 @@ class Preprocessing:
             )
         fields = {**defaults, **{key: v for key, v in given.items() if v is not None}}
         for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
-            if not isinstance(fields[name], bool):
-                raise _nonsense(name, fields[name], "true or false")
+            Boolean()(name, fields[name])
         square = "height" in defaults["size"]
         normalises = fields["do_normalize"]
         return cls(
             resize=_size("size", fields["size"], square) if fields["do_resize"] else None,
             crop=_crop(fields["crop_size"]) if fields["do_center_crop"] else None,
-            resample=_filter_name(fields["resample"]),
+            resample=_filter_name(fields["resample"] if resample is None else resample),
             rescale_factor=_number("rescale_factor", fields["rescale_factor"])
             if fields["do_rescale"]
             else 1.0,
@@ -131,12 +130,8 @@ class Preprocessing:
     def as_dict(self) -> dict[str, Any]:
         """All fields as JSON values: equal settings give equal dictionaries."""
         return {
-            "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
-            "crop": list(self.crop) if self.crop else None,
-            "resample": self.resample,
-            "rescale_factor": float(self.rescale_factor),
-            "mean": [float(value) for value in self.mean],
-            "std": [float(value) for value in self.std],
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
         }
 
     @property
@@ -236,13 +231,13 @@ def _size(name: str, value: Any, square: bool) -> int | tuple[int, int]:
     if isinstance(size, Sequence) and len(size) == 2 and all(map(_is_side, size)):
         return size[0], size[1]
     expected = "a whole number, {'shortest_edge': ...} or {'height': ..., 'width': ...}"
-    raise _nonsense(name, value, expected)
+    raise _unusable(name, value, expected)
 
 
 def _crop(value: Any) -> tuple[int, int]:
     size = _size("crop_size", value, square=True)
     if isinstance(size, int):
-        raise _nonsense("crop_size", value, "a whole number or {'height': ..., 'width': ...}")
+        raise _unusable("crop_size", value, "a whole number or {'height': ..., 'width': ...}")
     return size
 
 
@@ -251,28 +246,24 @@ def _filter_name(value: Any) -> str:
         return _FILTERS[value]
     if isinstance(value, str) and value.lower() in _FILTERS:
         return value.lower()
-    raise _nonsense("resample", value, f"0 to 5 or one of {', '.join(_FILTERS)}")
+    raise _unusable("resample", value, f"0 to 5 or one of {', '.join(_FILTERS)}")
 
 
 def _number(name: str, value: Any) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise _nonsense(name, value, "a number")
+    FINITE(name, value)
     return float(value)
 
 
 def _triple(name: str, value: Any) -> tuple[float, float, float]:
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value] * 3
     if len(values) != 3:
-        raise _nonsense(name, value, "three numbers")
-    red, green, blue = (_number(name, number) for number in values)
-    return red, green, blue
+        raise _unusable(name, value, "three numbers")
+    return _number(name, values[0]), _number(name, values[1]), _number(name, values[2])
 
 
 def _is_side(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _nonsense(name: str, value: Any, expected: str) -> InputError:
-    return InputError(
-        f"The preprocessor configuration has {name} = {value!r}; it must be {expected}."
-    )
+def _unusable(name: str, value: Any, expected: str) -> InputError:
+    return InputError(f"{name} must be {expected}, not {value!r}.")

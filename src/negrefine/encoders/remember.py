@@ -37,10 +37,9 @@ class RememberedTexts:
 
     def encode_texts(self, texts: Sequence[str], batch_size: int = 1024) -> FloatArray:
         """Return float32 (m, d), encoding only texts that are new."""
+        if not texts:
+            return self._encoder.encode_texts([], batch_size)
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if new or not texts:
-            features = self._encoder.encode_texts(new, batch_size)
-            if not texts:
-                return features
-            self._known.update(zip(new, features, strict=True))
+        if new:
+            self._known.update(zip(new, self._encoder.encode_texts(new, batch_size), strict=True))
         return np.stack([self._known[text] for text in texts])

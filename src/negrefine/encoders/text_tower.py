@@ -18,18 +18,12 @@ from torch import Tensor
 
 # Fewer texts with a common prefix make batches that are too small to gain from it.
 _MIN_SHARING = 32
-
-
 # Keys and values of n prefixes of P tokens in one layer, each (n, heads, P, head_dim).
 _KeysValues: TypeAlias = tuple[Tensor, Tensor]
 
 
 def encode_tokens(
-    model: Any,
-    ids: Sequence[Sequence[int]],
-    *,
-    batch_size: int,
-    token_budget: int,
+    model: Any, ids: Sequence[Sequence[int]], batch_size: int, token_budget: int
 ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
     """Encode token sequences with the text tower and projection of a `transformers.CLIPModel`.
 
@@ -50,23 +44,19 @@ def encode_tokens(
         _, first = np.unique(rows[members], return_index=True)
         prefixes = [texts[i][:length] for i in members[first]]
         cached = _read_prefixes(model, prefixes, token_budget)
-        for batch in length_batches(
-            [len(texts[i]) - length for i in members],
-            batch_size=batch_size,
-            token_budget=token_budget,
-        ):
+        rest_lengths = [len(texts[i]) - length for i in members]
+        for batch in length_batches(rest_lengths, batch_size, token_budget):
             indices = members[batch]
             rest = [texts[i][length:] for i in indices]
             yield indices, _pool(model, rest, cached, length, rows[indices])
 
 
 def length_batches(
-    lengths: Sequence[int], *, batch_size: int, token_budget: int
+    lengths: Sequence[int], batch_size: int, token_budget: int
 ) -> Iterator[list[int]]:
-    """Group indices so that each batch holds texts of similar length.
+    """Yield indices by ascending length, ties in order, in batches within both limits.
 
-    Shorter texts come first and ties keep their order. A batch has at most `batch_size` texts and,
-    if it has more than one, at most `token_budget` tokens once padded to its longest text.
+    A batch of one text may exceed `token_budget`; longer ones count tokens once padded.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -84,15 +74,9 @@ def share_prefixes(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Split each text after its longest prefix that `min_sharing` texts have in common.
 
-    The first token always counts as shared; the last one never does.
-
-    Args:
-        texts: Token sequences of two tokens or more.
-        min_sharing: Texts that must share a prefix; those with a longer shared one do not count.
-
-    Returns:
-        For each text the length of its prefix, and the number of that prefix among the distinct
-        prefixes of its length, from 0.
+    The first token always counts as shared; the last one never does. Texts with a longer shared
+    prefix do not count. Returns for each text the length of its prefix, and the number of that
+    prefix among the distinct prefixes of its length, from 0.
     """
     sizes = np.array([len(text) for text in texts], dtype=np.intp)
     tokens = np.full((len(texts), sizes.max(initial=1)), -1, dtype=np.int64)
@@ -116,30 +100,19 @@ def share_prefixes(
 
 def _read_prefixes(model: Any, prefixes: list[list[int]], token_budget: int) -> list[_KeysValues]:
     """Return for each layer the keys and values of prefixes of one length."""
-    step = max(1, token_budget // len(prefixes[0]))
-    parts = [
-        _read_some_prefixes(model, prefixes[start : start + step])
-        for start in range(0, len(prefixes), step)
-    ]
-    return [
-        (torch.cat([keys for keys, _ in layer]), torch.cat([values for _, values in layer]))
-        for layer in zip(*parts, strict=True)
-    ]
-
-
-def _read_some_prefixes(model: Any, prefixes: list[list[int]]) -> list[_KeysValues]:
-    hidden = _embed(model, prefixes, 0)
-    length = hidden.shape[1]
-    blocked = torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)
-    cached = []
+    length = len(prefixes[0])
+    step = max(1, token_budget // length)
     layers = model.text_model.encoder.layers
-    for layer in layers:
-        x = layer.layer_norm1(hidden)
-        key, value = _keys_and_values(layer, x)
-        cached.append((key, value))
-        if layer is not layers[-1]:
-            hidden = _run_block(layer, hidden, x, key, value, blocked)
-    return cached
+    parts: list[list[_KeysValues]] = [[] for _ in layers]
+    for start in range(0, len(prefixes), step):
+        hidden = _embed(model, prefixes[start : start + step], 0)
+        blocked = torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)
+        for layer, cached in zip(layers, parts, strict=True):
+            x = layer.layer_norm1(hidden)
+            cached.append(_keys_and_values(layer, x))
+            if layer is not layers[-1]:
+                hidden = _run_block(layer, hidden, x, *cached[-1], blocked)
+    return [(torch.cat([k for k, _ in part]), torch.cat([v for _, v in part])) for part in parts]
 
 
 def _pool(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 import warnings
 from collections.abc import Sequence
 
@@ -11,8 +10,6 @@ import ftfy
 from tokenizers import Tokenizer
 
 from negrefine.errors import InputError
-
-_WHITESPACE = re.compile(r"\s+")
 
 
 def clean_text(text: str) -> str:
@@ -25,7 +22,7 @@ def clean_text(text: str) -> str:
         raise InputError(f"A text is {text!r}, a {type(text).__name__}: give strings.")
     if not (text.isascii() and text.isprintable() and "&" not in text):
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return _WHITESPACE.sub(" ", text).strip()
+    return " ".join(text.split())
 
 
 class TextTokenizer:
@@ -45,11 +42,6 @@ class TextTokenizer:
         self.context_length = context_length
         self.truncate = truncate
         self._warned = False
-
-    @property
-    def n_ids(self) -> int:
-        """Number of token ids, special tokens included."""
-        return int(self._tokenizer.get_vocab_size())
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, start and end tokens included."""

@@ -6,9 +6,9 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from negrefine.errors import InputError
+from negrefine.labels.text_files import read_text
 
 
 def read_class_names(path: str | os.PathLike[str]) -> list[str]:
@@ -17,24 +17,10 @@ def read_class_names(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         InputError: The file is missing, unreadable, not UTF-8 or holds no name.
     """
-    file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(
-            f"The class list {str(file)!r} does not exist: give a text file with one name per line."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"The class list {str(file)!r} is not UTF-8 text: save it as UTF-8, one name per line."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"The class list {str(file)!r} cannot be read: {error.strerror}."
-        ) from error
+    text = read_text(path, "class list", "a text file with one name per line")
     names = [line.strip() for line in text.splitlines() if line.strip()]
     if not names:
-        raise InputError(f"The class list {str(file)!r} is empty: write one class name per line.")
+        raise InputError(f"The class list {str(path)!r} is empty: write one class name per line.")
     return names
 
 
@@ -53,18 +39,15 @@ def check_class_names(class_names: Iterable[str]) -> list[str]:
     if not names:
         raise InputError("The class list is empty: give at least one class name.")
     for position, name in enumerate(names):
+        problem = ""
         if not isinstance(name, str):
-            raise InputError(
-                f"Class name {position} is {name!r}, a {type(name).__name__}: give strings."
-            )
-        if not name.strip():
-            raise InputError(f"Class name {position} is blank: remove it or fill it in.")
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"Class name {position} is {name!r}, which UTF-8 cannot hold: correct it."
-            ) from error
+            problem = f"is {name!r}, a {type(name).__name__}: give strings"
+        elif not name.strip():
+            problem = "is blank: remove it or fill it in"
+        elif name != name.encode(errors="ignore").decode():
+            problem = f"is {name!r}, which UTF-8 cannot hold: correct it"
+        if problem:
+            raise InputError(f"Class name {position} {problem}.")
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         warnings.warn(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.progress import progress_bar
 
 if TYPE_CHECKING:
-    from negrefine.encoders.embedding_cache import ModelCache
+    from negrefine.encoders.embedding_cache import EmbeddingCache
 
 # Bounds the memory for features of single prompts: 32768 x 768 x 4 bytes = 100 MB.
 _NAMES_PER_CHUNK = 4096
@@ -42,23 +42,26 @@ def embed(
     Returns:
         float32 of shape (m, d) with rows of length one.
     """
-    cache: ModelCache | None = getattr(encoder, "text_cache", None)
+    cache: EmbeddingCache | None = getattr(encoder, "text_cache", None)
     if cache is None or not names:
         return ensemble(
             encoder.encode_texts, names, templates, description=description, progress=progress
         )
-    space = hashlib.sha256("\n".join(templates).encode()).hexdigest()
+    # An encoder with a cache says in `text_space` what else decides its text features.
+    cached: Any = encoder
+    digest = hashlib.sha256("\n".join(templates).encode()).hexdigest()
+    space = f"{cached.text_space} {digest}"
     known = dict(zip(names, cache.get(space, names), strict=True))
     missing = [name for name, row in known.items() if row is None]
     with progress_bar(description, len(known), enabled=progress) as advance:
         advance(len(known) - len(missing))
         for start in range(0, len(missing), _NAMES_PER_CHUNK):
-            some = missing[start : start + _NAMES_PER_CHUNK]
-            rows = ensemble(encoder.encode_texts, some, templates)
+            batch = missing[start : start + _NAMES_PER_CHUNK]
+            rows = ensemble(encoder.encode_texts, batch, templates)
             # Stored as it goes, so that an interrupted run does not start again.
-            cache.put(space, some, rows)
-            known.update(zip(some, rows, strict=True))
-            advance(len(some))
+            cache.put(space, batch, rows)
+            known.update(zip(batch, rows, strict=True))
+            advance(len(batch))
     return np.stack([row for row in map(known.get, names) if row is not None])
 
 
@@ -71,19 +74,13 @@ def ensemble(
     description: str = "Encoding prompts",
     progress: bool = False,
 ) -> FloatArray:
-    """Do what `embed` does, with any function from texts to features.
+    """Do what `embed` does, with any function from texts to features and without a cache.
 
     Args:
         encode: Texts to float32 (m, d).
-        names: m strings.
-        templates: t strings, each with one "{}".
+        names: As for `embed`, like all arguments that are not explained here.
         normalise_each: Give every prompt the same weight by normalising it before the average, as
             CLIPN does; otherwise longer features weigh more.
-        description: Caption of the progress bar.
-        progress: Draw a progress bar on a terminal.
-
-    Returns:
-        float32 of shape (m, d) with rows of length one.
     """
     chunks = []
     step = max(1, min(_NAMES_PER_CHUNK, _PROMPTS_PER_CHUNK // len(templates)))

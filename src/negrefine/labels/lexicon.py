@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import gc
-import gzip
 import hashlib
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import starmap
 from pathlib import Path
 from types import MappingProxyType
 
 import pyarrow.compute as pc
 
+from negrefine.constraints import Whole
 from negrefine.errors import InputError
+from negrefine.labels.text_files import read_text
 from negrefine.labels.wordnet import WORDNET_NAME, plain_strings, read_columns
 
 FULL = "full"
@@ -24,11 +24,7 @@ _NEGLABEL_EXCLUDED = ("noun.animal", "noun.food")
 _CSP_EXCLUDED = (*_NEGLABEL_EXCLUDED, "noun.person", "noun.quantity", "noun.group", "adj.pert")
 
 PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "official-neglabel": _NEGLABEL_EXCLUDED,
-        "official-csp": _CSP_EXCLUDED,
-        FULL: (),
-    }
+    {"official-neglabel": _NEGLABEL_EXCLUDED, "official-csp": _CSP_EXCLUDED, FULL: ()}
 )
 """Preset name -> lexicographer files it leaves out.
 
@@ -72,9 +68,8 @@ class Lexicon:
     unlisted: frozenset[LexiconEntry] = frozenset()
 
     def __post_init__(self) -> None:
-        """Reject a lexicon without words."""
         if not self.entries:
-            raise InputError(f"The lexicon {self.name!r} holds no words: nothing can be mined.")
+            raise InputError(f"The lexicon {self.name!r} holds no words: add rows.")
 
     @classmethod
     def wordnet(cls, *, min_frequency: int = 0) -> Lexicon:
@@ -90,10 +85,7 @@ class Lexicon:
         Raises:
             InputError: A negative `min_frequency`, or one that no word reaches.
         """
-        if not isinstance(min_frequency, int) or min_frequency < 0:
-            raise InputError(
-                f"min_frequency is {min_frequency!r}: give a whole number of 0 or more."
-            )
+        Whole(0)("min_frequency", min_frequency)
         return _wordnet(min_frequency)
 
     @classmethod
@@ -106,8 +98,9 @@ class Lexicon:
         Raises:
             InputError: A missing or unreadable file, a missing column, a bad row, no rows.
         """
+        wanted = "a tab-separated file with the columns word, lexname and pos"
         file = Path(path)
-        lines = _read_text(file).split("\n")
+        lines = read_text(file, "lexicon", wanted).split("\n")
         header = lines[0].rstrip("\r").split("\t")
         missing = [column for column in _COLUMNS if column not in header]
         if missing:
@@ -115,11 +108,7 @@ class Lexicon:
                 f"The lexicon {str(file)!r} has no column {missing[0]!r}: "
                 "its first line must name word, lexname and pos, separated by tabs."
             )
-        with _collector_paused():
-            entries = tuple(_rows(lines, header, file))
-        if not entries:
-            raise InputError(f"The lexicon {str(file)!r} is empty: add rows below the header.")
-        return cls(entries, str(file))
+        return cls(_entries(_rows(lines, header, file)), str(file))
 
     @cached_property
     def lexnames(self) -> tuple[str, ...]:
@@ -133,11 +122,9 @@ class Lexicon:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __len__(self) -> int:
-        """Return the number of entries."""
         return len(self.entries)
 
     def __repr__(self) -> str:
-        """Show the name and the size instead of all the words."""
         return f"Lexicon({self.name!r}, {len(self)} entries, {len(self.lexnames)} files)"
 
     def select(self, lexicon_files: str | Sequence[str]) -> Lexicon:
@@ -150,36 +137,29 @@ class Lexicon:
         Raises:
             InputError: An unknown preset or file, or nothing is left.
         """
-        if isinstance(lexicon_files, str):
+        if isinstance(lexicon_files, str) and "." in lexicon_files:
             # The name of every lexicographer file holds a dot.
-            if "." not in lexicon_files:
-                return self._preset(lexicon_files)
             lexicon_files = [name.strip() for name in lexicon_files.split(",") if name.strip()]
-        wanted = set(lexicon_files)
-        unknown = sorted(wanted - set(self.lexnames))
-        if unknown:
+        entries: Iterable[LexiconEntry]
+        if not isinstance(lexicon_files, str):
+            wanted = set(lexicon_files)
+            unknown = sorted(wanted - set(self.lexnames))
+            if unknown:
+                raise InputError(
+                    f"The lexicon {self.name!r} has no file {unknown[0]!r}: "
+                    f"choose from {', '.join(self.lexnames)}."
+                )
+            entries = (entry for entry in self.entries if entry.lexname in wanted)
+        elif lexicon_files not in PRESETS:
             raise InputError(
-                f"The lexicon {self.name!r} has no file {unknown[0]!r}: "
-                f"choose from {', '.join(self.lexnames)}."
+                f"Unknown lexicon preset {lexicon_files!r}: choose from {', '.join(PRESETS)} or "
+                f"give a list of files out of {', '.join(self.lexnames)}."
             )
-        return self._keep(entry for entry in self.entries if entry.lexname in wanted)
-
-    def _preset(self, preset: str) -> Lexicon:
-        if preset not in PRESETS:
-            raise InputError(
-                f"Unknown lexicon preset {preset!r}: choose from {', '.join(PRESETS)} or give a "
-                f"list of files out of {', '.join(self.lexnames)}."
-            )
-        if preset == FULL:
-            return self._keep(entry for e in self.entries if (entry := _repaired(e)) is not None)
-        excluded = PRESETS[preset]
-        return self._keep(
-            entry
-            for entry in self.entries
-            if entry.lexname not in excluded and entry not in self.unlisted
-        )
-
-    def _keep(self, entries: Iterable[LexiconEntry]) -> Lexicon:
+        elif lexicon_files == FULL:
+            entries = filter(None, map(_repaired, self.entries))
+        else:
+            allowed = (e for e in self.entries if e.lexname not in PRESETS[lexicon_files])
+            entries = (e for e in allowed if e not in self.unlisted)
         kept = tuple(entries)
         if not kept:
             raise InputError(
@@ -188,13 +168,12 @@ class Lexicon:
         return Lexicon(kept, self.name, self.unlisted)
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Spare the making of many small objects the repeated scans of everything torch has loaded."""
+def _entries(rows: Iterable[tuple[str, str, str]]) -> tuple[LexiconEntry, ...]:
+    """Return entries, made without the collector's repeated scans of all that torch has loaded."""
     enabled = gc.isenabled()
     gc.disable()
     try:
-        yield
+        return tuple(starmap(LexiconEntry, rows))
     finally:
         if enabled:
             gc.enable()
@@ -207,56 +186,33 @@ def _repaired(entry: LexiconEntry) -> LexiconEntry | None:
     return entry if word == entry.word else LexiconEntry(word, entry.lexname, entry.pos)
 
 
-def _read_text(file: Path) -> str:
-    try:
-        raw = file.read_bytes()
-        if file.suffix == ".gz":
-            raw = gzip.decompress(raw)
-        return raw.decode("utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(
-            f"The lexicon {str(file)!r} does not exist: give a tab-separated file with the columns "
-            "word, lexname and pos."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"The lexicon {str(file)!r} is not UTF-8 text: save it so.") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(
-            f"The lexicon {str(file)!r} is not a complete gzip file: compress it again."
-        ) from error
-    except OSError as error:
-        raise InputError(f"The lexicon {str(file)!r} cannot be read: {error.strerror}.") from error
-
-
-def _rows(lines: Sequence[str], header: Sequence[str], file: Path) -> Iterator[LexiconEntry]:
+def _rows(
+    lines: Sequence[str], header: Sequence[str], file: Path
+) -> Iterator[tuple[str, str, str]]:
+    """Yield word, lexname and pos of each line below the header."""
     word_at, lexname_at, pos_at = (header.index(column) for column in _COLUMNS)
     for number, line in enumerate(lines[1:], start=2):
         row = line.rstrip("\r")
         if not row:
             continue
         fields = row.split("\t")
-        if len(fields) != len(header):
-            raise InputError(
-                f"Line {number} of the lexicon {str(file)!r} has {len(fields)} fields and the "
-                f"header has {len(header)}: separate them by single tabs."
-            )
-        word, lexname, pos = fields[word_at], fields[lexname_at], fields[pos_at]
-        if not word.strip() or not lexname.strip():
-            raise InputError(
-                f"Line {number} of the lexicon {str(file)!r} has a blank word or lexname: "
-                "fill it in or remove the line."
-            )
-        if pos not in _POS:
-            raise InputError(
-                f"Line {number} of the lexicon {str(file)!r} has the part of speech {pos!r}: "
-                "write noun or adj."
-            )
-        yield LexiconEntry(word, lexname, pos)
+        if len(fields) == len(header):
+            word, lexname, pos = fields[word_at], fields[lexname_at], fields[pos_at]
+            blank = not word.strip() or not lexname.strip()
+            if not blank and pos in _POS:
+                yield word, lexname, pos
+                continue
+            problem = f"the part of speech {pos!r}: write noun or adj"
+            if blank:
+                problem = "a blank word or lexname: fill it in or remove the line"
+        else:
+            problem = f"{len(fields)} fields and the header has {len(header)}: use single tabs"
+        raise InputError(f"Line {number} of the lexicon {str(file)!r} has {problem}.")
 
 
 @lru_cache(maxsize=4)
 def _wordnet(min_frequency: int) -> Lexicon:
-    table = read_columns(["lexname", "lemmas", "frequency", "listed"])
+    table = read_columns(["lexname", "pos", "lemmas", "frequency", "listed"])
     # The frequency is null where an earlier row of the same file holds the same word.
     chosen = table.filter(pc.greater_equal(table["frequency"], min_frequency))
     if not len(chosen):
@@ -266,9 +222,7 @@ def _wordnet(min_frequency: int) -> Lexicon:
         )
     words = pc.utf8_lower(pc.list_element(chosen["lemmas"], 0)).to_pylist()
     lexnames = plain_strings(chosen["lexname"])
-    pos_of = {name: name.partition(".")[0] for name in set(lexnames)}
-    with _collector_paused():
-        entries = tuple(map(LexiconEntry, words, lexnames, map(pos_of.__getitem__, lexnames)))
+    entries = _entries(zip(words, lexnames, plain_strings(chosen["pos"]), strict=True))
     # The scripts behind the published lists lost the line that opens a pair of antonyms in adj.all
     # ("abaxial" of abaxial/adaxial), so those words are missing from the official pools.
     listed = chosen["listed"].to_pylist()

@@ -8,9 +8,8 @@ the switches.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from negrefine.labels.negatives import NegativeLabel, Negatives
 from negrefine.labels.prompts import SUPERCLASS_TEMPLATES, Prompts, check_template
 
 if TYPE_CHECKING:
-    from negrefine.labels.lexicon import Lexicon, LexiconEntry
+    from negrefine.labels.lexicon import Lexicon
 
 # Rows of the candidate-by-class similarity matrix held at a time.
 _ROWS = 8192
@@ -36,15 +35,13 @@ def _check_superclasses(name: str, value: Any) -> None:
         check_template("superclass template", template)
 
 
-CONSTRAINTS: Mapping[str, Constraint] = MappingProxyType(
-    {
-        "superclasses": _check_superclasses,
-        "exclude_class_names": OneOf(("exact", "casefold", "off")),
-        "quantile": Number("lie in [0, 1]", low=0, high=1, closed="both"),
-        "similarity_cap": Number("be a finite number or None", optional=True),
-        "top_fraction": Number("lie in (0, 1]", low=0, high=1, closed="high"),
-    }
-)
+CONSTRAINTS: Mapping[str, Constraint] = {
+    "superclasses": _check_superclasses,
+    "exclude_class_names": OneOf(("exact", "casefold", "off")),
+    "quantile": Number("lie in [0, 1]", low=0, high=1, closed="both"),
+    "similarity_cap": Number("be a finite number or None", optional=True),
+    "top_fraction": Number("lie in (0, 1]", low=0, high=1, closed="high"),
+}
 """What the fields of `MiningRule` may be."""
 
 
@@ -80,63 +77,36 @@ def candidate_pool(
 
     A word counts where it stands first, for nouns and adjectives together, so the order of the
     lexicon decides whether a word that is both becomes a noun or an adjective. One superclass is
-    drawn for each surviving adjective, in order.
-
-    Args:
-        lexicon: The entries that take part, in mining order.
-        class_names: K names that `rule` may exclude.
-        rule: Switches of the method.
-        seed: Seed of the draw of superclasses.
+    drawn for each surviving adjective, in order; `seed` is the seed of the draw.
     """
-    return list(_candidates(lexicon.entries, class_names, rule, random.Random(seed)))  # noqa: S311
-
-
-def _candidates(
-    entries: Sequence[LexiconEntry],
-    class_names: Sequence[str],
-    rule: MiningRule,
-    rng: random.Random,
-) -> Iterator[NegativeLabel]:
-    excluded = _excluded_words(class_names, rule)
+    fold = str.casefold if rule.exclude_class_names == "casefold" else str
+    excluded = set() if rule.exclude_class_names == "off" else set(map(fold, class_names))
+    rng = random.Random(seed)  # noqa: S311
+    pool: list[NegativeLabel] = []
     seen: set[str] = set()
-    for entry in entries:
+    for entry in lexicon.entries:
         word = entry.word.replace("_", " ") if rule.clean_underscores else entry.word
         word = word.strip()
         if not word or word in seen:
             continue
         seen.add(word)
+        text = word
         if entry.pos == "noun":
-            key = word.casefold() if rule.exclude_class_names == "casefold" else word
-            if key in excluded:
+            if fold(word) in excluded:
                 continue
-            text = word
         elif rule.superclasses:
             text = rng.choice(rule.superclasses).replace("{}", word)
-        else:
-            text = word
-        yield NegativeLabel(word, text, text, entry.pos, entry.lexname, similarity=0.0)
-
-
-def _excluded_words(class_names: Sequence[str], rule: MiningRule) -> set[str]:
-    if rule.exclude_class_names == "off":
-        return set()
-    if rule.exclude_class_names == "casefold":
-        return {name.casefold() for name in class_names}
-    return set(class_names)
+        pool.append(NegativeLabel(word, text, text, entry.pos, entry.lexname, similarity=0.0))
+    return pool
 
 
 def class_similarity(
     candidates: FloatArray, classes: FloatArray, rule: MiningRule
 ) -> NDArray[np.float64]:
-    """Return how similar each candidate is to the set of classes.
+    """Return how similar each candidate is to the set of classes, float64 (n,).
 
-    Args:
-        candidates: float32 (n, d), normalised.
-        classes: float32 (K, d), normalised.
-        rule: `quantile` (linear interpolation) and `similarity_cap` apply.
-
-    Returns:
-        float64 (n,).
+    Candidates, float32 (n, d), and classes, float32 (K, d), are normalised. The quantile of the
+    cosines is interpolated linearly.
     """
     similarity = np.empty(len(candidates), dtype=np.float64)
     transposed = classes.astype(np.float64).T
@@ -170,23 +140,10 @@ def mine(
     seed: int,
     progress: bool = False,
 ) -> Negatives:
-    """Mine the negative labels of a class list.
+    """Return the M negative labels of K classes: nouns, then adjectives, by ascending similarity.
 
-    Args:
-        encoder: Encodes the candidates.
-        lexicon: The entries that take part, in mining order.
-        class_names: K names.
-        class_features: float32 (K, d), normalised.
-        prompts: Templates for nouns and adjectives.
-        rule: Switches of the method.
-        seed: Seed of the draw of superclasses.
-        progress: Draw progress bars on a terminal.
-
-    Returns:
-        M labels, nouns then adjectives, each part by ascending similarity, with their features.
-
-    Raises:
-        InputError: Nothing is left to take.
+    `class_features` is float32 (K, d), normalised; `seed` is that of the draw of superclasses.
+    Raises InputError if nothing is left to take.
     """
     pool = candidate_pool(lexicon, class_names, rule, seed)
     labels: list[NegativeLabel] = []
@@ -198,12 +155,9 @@ def mine(
         candidates = [label for label in pool if label.pos == pos]
         if not candidates:
             continue
+        texts = [label.text for label in candidates]
         embedded = embed(
-            encoder,
-            [label.text for label in candidates],
-            templates,
-            description=f"Mining {plural}",
-            progress=progress,
+            encoder, texts, templates, description=f"Mining {plural}", progress=progress
         )
         similarity = class_similarity(embedded, class_features, rule)
         chosen = select_least_similar(similarity, rule.top_fraction)

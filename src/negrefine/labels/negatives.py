@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -99,8 +100,7 @@ class NegativeLabel:
 
     def as_row(self) -> dict[str, Any]:
         """Return the label as plain data, for JSON."""
-        row = {name: getattr(self, name) for name in self.__slots__}
-        return {**row, "removed_by": self.removed_by and asdict(self.removed_by)}
+        return asdict(self)
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> NegativeLabel:
@@ -164,8 +164,5 @@ class Negatives:
 
 def removal_counts(labels: Sequence[NegativeLabel]) -> dict[str, int]:
     """Return `Removal.kind` to the number of labels removed for it, the most frequent first."""
-    counts: dict[str, int] = {}
-    for label in labels:
-        if label.removed_by is not None:
-            counts[label.removed_by.kind] = counts.get(label.removed_by.kind, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+    kinds = (label.removed_by.kind for label in labels if label.removed_by is not None)
+    return dict(Counter(kinds).most_common())

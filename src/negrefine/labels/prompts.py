@@ -6,8 +6,8 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
+from negrefine.constraints import Strings
 from negrefine.errors import InputError
 
 
@@ -29,8 +29,7 @@ class Prompts:
 
     def __post_init__(self) -> None:
         for field, templates in asdict(self).items():
-            if isinstance(templates, str):
-                raise InputError(f"Prompts.{field} must be a sequence of templates, not a string.")
+            Strings()(f"Prompts.{field}", templates)
             object.__setattr__(self, field, tuple(templates))
             for template in templates:
                 check_template("prompt template", template)
@@ -42,11 +41,6 @@ class Prompts:
         return {field: list(templates) for field, templates in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Prompts:
-        """Rebuild prompts from `as_dict`."""
-        return cls(**{field: tuple(templates) for field, templates in data.items()})
-
-    @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Prompts:
         """Read prompts from a JSON file such as {"class_name": ["a photo of a {}"], "noun": [...]}.
 
@@ -56,21 +50,16 @@ class Prompts:
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(
-                f"The prompts {str(path)!r} cannot be read as JSON: {error}."
-            ) from error
+            problem = f"cannot be read as JSON: {error}"
+            raise InputError(f"The prompts {str(path)!r} {problem}.") from error
         known = [field.name for field in fields(cls)]
-        if not isinstance(data, dict) or not data.keys() <= set(known) or "class_name" not in data:
+        lists = isinstance(data, dict) and all(isinstance(t, list) for t in data.values())
+        if not lists or not data.keys() <= set(known) or "class_name" not in data:
             raise InputError(
                 f"The prompts {str(path)!r} must be a JSON object with 'class_name' and any of "
                 f"{', '.join(known[1:])}, each a list of templates."
             )
-        for field, templates in data.items():
-            if not isinstance(templates, list) or not all(isinstance(t, str) for t in templates):
-                raise InputError(
-                    f"In the prompts {str(path)!r}, {field!r} must be a list of templates."
-                )
-        return cls.from_dict(data)
+        return cls(**data)
 
 
 def check_template(kind: str, template: str) -> None:

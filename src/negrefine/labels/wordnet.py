@@ -19,11 +19,7 @@ _DATA = Path(__file__).with_name("data") / f"{WORDNET_NAME}.parquet"
 
 
 def read_columns(names: list[str]) -> Any:
-    """Return these columns of the shipped data file as a `pyarrow.Table`, one row per synset.
-
-    Raises:
-        InputError: The data file is missing from the installation.
-    """
+    """Return these columns of the shipped data file as a `pyarrow.Table`, one row per synset."""
     try:
         # Decoding takes milliseconds; a thread pool would cost more than it saves.
         return pq.read_table(_DATA, columns=names, use_threads=False)
@@ -104,7 +100,6 @@ class WordNet:
         return words, rows[order].tolist(), starts.tolist()
 
     def __len__(self) -> int:
-        """Return the number of synsets."""
         return len(self._pos)
 
     def words(self) -> Iterator[str]:
@@ -142,10 +137,6 @@ class WordNet:
         """Return the direct hypernyms: the kinds it is a kind of, or an instance of."""
         return tuple(self.synset(row) for row in list(self.chains(synset.row, steps=1))[1:])
 
-    def closure(self, synset: Synset) -> tuple[Synset, ...]:
-        """Return every hypernym up to the root, nearest first, without the synset itself."""
-        return tuple(self.synset(row) for row in list(self.chains(synset.row))[1:])
-
     def chains(self, row: int, *, steps: int | None = None) -> dict[int, int]:
         """Return {row of a hypernym: row one step below it}, nearest first; `row` maps to itself.
 
@@ -180,13 +171,6 @@ class WordNet:
     def is_taxon(self, row: int) -> bool:
         """Return whether it names a taxonomic group: a genus, a family, an order."""
         return any("taxonomic group" in self._lemmas[r].as_py() for r in self.chains(row))
-
-    def gloss_of(self, word: str, lexname: str | None = None, pos: str | None = None) -> str | None:
-        """Return the gloss of the commonest meaning in that file and part of speech, or None."""
-        for synset in self.synsets(word, pos=pos):
-            if lexname is None or synset.lexname == lexname:
-                return synset.gloss
-        return None
 
 
 class _Lists:

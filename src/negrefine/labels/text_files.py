@@ -1,0 +1,33 @@
+"""Text files that users give, with one sentence for each way in which reading them fails."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+
+from negrefine.errors import InputError
+
+
+def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
+    """Return the text of a UTF-8 file, unpacked if its name ends in ".gz".
+
+    `kind` is what errors call the file, `wanted` what to give instead of a missing one.
+
+    Raises:
+        InputError: The file is missing, unreadable, not UTF-8 or not a complete gzip file.
+    """
+    file = Path(path)
+    try:
+        raw = file.read_bytes()
+        return (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        problem = f"cannot be read: {getattr(error, 'strerror', error)}"
+        if isinstance(error, FileNotFoundError):
+            problem = f"does not exist: give {wanted}"
+        elif isinstance(error, UnicodeDecodeError):
+            problem = "is not UTF-8 text: save it as UTF-8"
+        elif isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
+            problem = "is not a complete gzip file: compress it again"
+        raise InputError(f"The {kind} {str(file)!r} {problem}.") from error
