@@ -48,6 +48,11 @@ class ReplayJudge(QueryJudge):
             self._read(path)
         self.recorded = tuple(self.candidates)
 
+    @classmethod
+    def from_logs(cls, paths: Iterable[str | os.PathLike[str]]) -> ReplayJudge:
+        """Read an iterable of logs."""
+        return cls(*paths)
+
     def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         """Yield one list of (position, recorded answer)."""
         answers = map(self.answers.get, queries)
