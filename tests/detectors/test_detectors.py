@@ -688,7 +688,7 @@ def test_the_wrong_number_of_answers(detectors: dict[str, Detector]) -> None:
         def is_subcategory(self, pairs: Sequence[tuple[str, str]]) -> Any:
             del pairs
 
-    with pytest.raises(InputError, match=r"'short' returned \d+ answers to \d+ questions"):
+    with pytest.raises(InputError, match=r"'short' left 1 of \d+ questions without an answer"):
         detector.with_filter(Short(name="short"))
     with pytest.raises(InputError, match="returned None: return a list"):
         detector.with_filter(Nothing())

@@ -52,7 +52,7 @@ def test_official_patch_features(golden_dir: Path, golden: dict[str, Any]) -> No
     images = [golden_dir / "images" / image["file"] for image in golden["images"][:3]]
     expected = np.array(golden["glmcm"]["local_features_unnormalised_first3_images"])
     assert expected.shape == (3, 4, 4, 64)
-    patches = encoder.encode_images_and_patches(images)[1]
+    patches = encoder.encode_patches(images)
     assert patches.dtype == np.float32
     np.testing.assert_allclose(patches, expected.reshape(3, 16, 64), atol=1e-5, rtol=0)
 
@@ -102,7 +102,7 @@ def test_one_pass_gives_the_same_image_features(
     assert patches.shape == (n, builtin_encoder.n_patches, builtin_encoder.dim) == (n, 36, 256)
     alone = builtin_encoder.encode_images(demo_pictures)
     np.testing.assert_allclose(features, alone, atol=1e-6, rtol=0)
-    small = builtin_encoder.encode_images_and_patches(demo_pictures, batch_size=3)[1]
+    small = builtin_encoder.encode_patches(demo_pictures, batch_size=3)
     np.testing.assert_allclose(small, patches, atol=1e-5, rtol=0)
     nothing = builtin_encoder.encode_images_and_patches([])
     assert (nothing[0].shape, nothing[1].shape) == ((0, 256), (0, 36, 256))
@@ -113,7 +113,7 @@ def test_patches_follow_the_picture(builtin_encoder: CLIPEncoder) -> None:
     grey = np.full((48, 48, 3), 128, dtype=np.uint8)
     dotted = grey.copy()
     dotted[32:, :16] = (255, 0, 0)
-    before, after = builtin_encoder.encode_images_and_patches([grey, dotted])[1]
+    before, after = builtin_encoder.encode_patches([grey, dotted])
     moved = np.linalg.norm(after - before, axis=1)
     moved = moved.reshape(6, 6)
     assert moved[3:, :3].min() > moved[:2, 4:].max()

@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from negrefine.constraints import Whole
 from negrefine.encoders.base import EncodedImages, FloatArray
-from negrefine.encoders.batches import encode_batches, join_batches
+from negrefine.encoders.batches import Batch, encode_batches, join_batches
 from negrefine.encoders.embedding_cache import open_cache
 from negrefine.encoders.images import Images, ImageSource, check_is_list, read_image
 from negrefine.encoders.patches import image_and_patch_features
@@ -24,6 +24,7 @@ from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.text_tower import encode_tokens
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import ImageError, InputError
+from negrefine.progress import progress_bar
 
 _Pixels: TypeAlias = "FloatArray | ImageError"
 
@@ -132,7 +133,9 @@ class CLIPEncoder:
         """SHA-256 (hex) over weights, tokenizer, architecture and preprocessing."""
         return self._fingerprint()
 
-    def encode_texts(self, texts: Sequence[str], batch_size: int = 1024) -> FloatArray:
+    def encode_texts(
+        self, texts: Sequence[str], batch_size: int = 1024, *, show_progress_bar: bool = False
+    ) -> FloatArray:
         """Encode texts.
 
         Equal texts are encoded once, common prefixes too, and no batch is padded beyond its
@@ -141,6 +144,7 @@ class CLIPEncoder:
         Args:
             texts: m strings.
             batch_size: At most this many texts are encoded at a time.
+            show_progress_bar: Draw a bar on a terminal.
 
         Returns:
             float32 of shape (m, d), not normalised.
@@ -148,9 +152,11 @@ class CLIPEncoder:
         Raises:
             InputError: A text is longer than the model's context and may not be cut.
         """
-        return self._encode_texts(self._model, texts, batch_size)
+        return self._encode_texts(self._model, texts, batch_size, show_progress_bar)
 
-    def _encode_texts(self, model: CLIPModel, texts: Sequence[str], batch_size: int) -> FloatArray:
+    def _encode_texts(
+        self, model: CLIPModel, texts: Sequence[str], batch_size: int, show_progress_bar: bool
+    ) -> FloatArray:
         if isinstance(texts, str):
             raise InputError("encode_texts takes a list of strings, not one string: wrap it in [].")
         Whole(1)("batch_size", batch_size)
@@ -158,21 +164,26 @@ class CLIPEncoder:
         row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         unique = list(row_of)
         features = np.empty((len(unique), self.dim), dtype=np.float32)
-        with torch.inference_mode():
+        bar = progress_bar("Encoding texts", len(unique), enabled=show_progress_bar)
+        with bar as advance, torch.inference_mode():
             for start in range(0, len(unique), _TEXT_WINDOW):
                 ids = self._tokenizer(unique[start : start + _TEXT_WINDOW])
                 for rows, encoded in encode_tokens(model, ids, batch_size, budget):
                     features[start + rows] = _to_numpy(encoded)
+                    advance(len(rows))
         if len(unique) == len(texts):
             return features
         return features[[row_of[text] for text in texts]]
 
-    def encode_images(self, images: Images, batch_size: int = 64) -> FloatArray:
+    def encode_images(
+        self, images: Images, batch_size: int = 64, *, show_progress_bar: bool = False
+    ) -> FloatArray:
         """Encode images.
 
         Args:
             images: n paths, Pillow images or uint8 arrays of shape (h, w, 3) or (h, w).
             batch_size: Images to encode at a time.
+            show_progress_bar: Draw a bar on a terminal.
 
         Returns:
             float32 of shape (n, d), not normalised.
@@ -180,10 +191,10 @@ class CLIPEncoder:
         Raises:
             ImageError: An image cannot be read. `iter_encoded_images` carries on past it.
         """
-        return join_batches(list(encode_batches(self, images, batch_size, patches=False)))[0]
+        return self._encode_all(images, batch_size, show_progress_bar, patches=False)[0]
 
     def encode_images_and_patches(
-        self, images: Images, batch_size: int = 64
+        self, images: Images, batch_size: int = 64, *, show_progress_bar: bool = False
     ) -> tuple[FloatArray, FloatArray]:
         """Encode images and their patches in one pass; GL-MCM's local features.
 
@@ -194,6 +205,7 @@ class CLIPEncoder:
         Args:
             images: n images, as for `encode_images`.
             batch_size: Images to encode at a time.
+            show_progress_bar: Draw a bar on a terminal.
 
         Returns:
             float32 (n, d), what `encode_images` returns, and float32 (n, p, d) for the p patches,
@@ -202,9 +214,22 @@ class CLIPEncoder:
         Raises:
             ImageError: An image cannot be read.
         """
-        features, local = join_batches(list(encode_batches(self, images, batch_size, patches=True)))
+        features, local = self._encode_all(images, batch_size, show_progress_bar, patches=True)
         assert local is not None  # noqa: S101 - patches were asked for
         return features, local
+
+    def encode_patches(self, images: Images, batch_size: int = 64) -> FloatArray:
+        """Return the patch features of `encode_images_and_patches`, float32 (n, p, d)."""
+        return self.encode_images_and_patches(images, batch_size)[1]
+
+    def _encode_all(self, images: Images, batch_size: int, bar: bool, *, patches: bool) -> Batch:
+        check_is_list(images)
+        batches = []
+        with progress_bar("Encoding images", len(images), enabled=bar) as advance:
+            for batch in encode_batches(self, images, batch_size, patches=patches):
+                batches.append(batch)
+                advance(len(batch[0]))
+        return join_batches(batches)
 
     def iter_encoded_images(
         self, images: Images, batch_size: int = 64, *, patches: bool = False

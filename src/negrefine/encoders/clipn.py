@@ -34,9 +34,11 @@ class CLIPNEncoder(CLIPEncoder):
         super().__init__(*model_files, **settings)
         self._no_model = no_model
 
-    def encode_texts_no(self, texts: Sequence[str], batch_size: int = 1024) -> FloatArray:
+    def encode_texts_no(
+        self, texts: Sequence[str], batch_size: int = 1024, *, show_progress_bar: bool = False
+    ) -> FloatArray:
         """Encode texts with the "no" tower; arguments and result as `encode_texts`."""
-        return self._encode_texts(self._no_model, texts, batch_size)
+        return self._encode_texts(self._no_model, texts, batch_size, show_progress_bar)
 
 
 def load_no_tower(directory: Path, model: CLIPModel, name: str) -> CLIPModel | None:
