@@ -59,7 +59,10 @@ class Prompts:
                 f"The prompts {str(path)!r} must be a JSON object with 'class_name' and any of "
                 f"{', '.join(known[1:])}, each a list of templates."
             )
-        return cls(**data)
+        try:
+            return cls(**data)
+        except InputError as error:
+            raise InputError(f"In the prompts {str(path)!r}: {error}") from error
 
 
 def check_template(kind: str, template: str) -> None:
