@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from negrefine.detectors import Detector
 from negrefine.encoders.base import Encoder, FloatArray
@@ -59,7 +59,8 @@ class Block:
         """Write the block; `key` says what decided its content."""
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
         metadata = {"key": key, "errors": json.dumps(self.errors)}
-        write_atomically(file, lambda temporary: save_file(arrays, temporary, metadata))
+        content = save(arrays, metadata)
+        write_atomically(file, lambda temporary: temporary.write_bytes(content))
 
     @property
     def features(self) -> FloatArray:
