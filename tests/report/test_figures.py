@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from negrefine import metrics
 from negrefine.report.curves import (
     class_aurocs,
-    group_aurocs,
     mean_rank,
     roc_points,
     shared_bins,
@@ -39,7 +38,7 @@ def test_parts_are_measured_one_by_one(
     part = st.lists(st.integers(0, 2), min_size=len(inside), max_size=len(inside))
     labels = np.array(data.draw(part), dtype=np.int64)
     by_class = class_aurocs(inside, labels, outside)
-    by_group = group_aurocs(outside, inside, labels)
+    by_group = class_aurocs(-inside, labels, -outside)
     for i in range(int(labels.max()) + 1):
         part_scores = inside[labels == i]
         if not len(part_scores):
