@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,45 +78,35 @@ class Cell:
         return f"{self.value}{std}{self.interval(interval)}"
 
 
-@dataclass(frozen=True)
 class ResultTable:
-    """Results with the best of each column marked.
+    """Results of every method on every set, with the best of each column marked.
 
     Attributes:
         methods: Rows.
         sets: Names of the OOD sets and "mean", the last one.
-        cells: Method, set and name of the metric to the cell.
     """
 
-    methods: list[str]
-    sets: list[str]
-    cells: Mapping[tuple[str, str, str], Cell]
+    def __init__(self, results: Sequence[Result]) -> None:
+        """Make a table of one or more results."""
+        self._results = {(result.method, result.ood_set): result for result in results}
+        self.methods = list(dict.fromkeys(method for method, _ in self._results))
+        self.sets = list(dict.fromkeys(name for _, name in self._results))
 
     def row(self, method: str, name: str, metrics: Sequence[Metric] = METRICS) -> list[Cell]:
         """Return the cells of one method on the set of this name."""
-        return [self.cells[method, name, metric.name] for metric in metrics]
+        return [self._cell(method, name, metric) for metric in metrics]
+
+    def _cell(self, method: str, name: str, metric: Metric) -> Cell:
+        column = {m: getattr(self._results[m, name], metric.name) for m in self.methods}
+        # Compared as shown, so that equal texts are marked alike.
+        shown = {m: round(100 * measured.value, 2) for m, measured in column.items()}
+        best = max(shown.values()) if metric.larger_is_better else min(shown.values())
+        return Cell(column[method], shown[method] == best and len(column) > 1)
 
 
 def percent(fraction: float) -> str:
     """Return a fraction in percent with two decimals."""
     return f"{100 * fraction:.2f}"
-
-
-def result_table(results: Sequence[Result]) -> ResultTable:
-    """Return the table of results of every method on every set."""
-    methods = list(dict.fromkeys(result.method for result in results))
-    sets = list(dict.fromkeys(result.ood_set for result in results))
-    cells = {}
-    for name in sets:
-        column = [result for result in results if result.ood_set == name]
-        for metric in METRICS:
-            # Compared as shown, so that equal texts are marked alike.
-            shown = [round(100 * getattr(row, metric.name).value, 2) for row in column]
-            best = max(shown) if metric.larger_is_better else min(shown)
-            for row, value in zip(column, shown, strict=True):
-                cell = Cell(getattr(row, metric.name), value == best and len(column) > 1)
-                cells[row.method, name, metric.name] = cell
-    return ResultTable(methods, sets, cells)
 
 
 def write_tables(evaluation: Evaluation) -> list[Path]:
@@ -172,7 +162,7 @@ def rich_tables(evaluation: Evaluation) -> list[Table]:
     ):
         if not results:
             continue
-        found = result_table(results)
+        found = ResultTable(results)
         table = Table(title=title or None, caption=Text(caption(evaluation)))
         table.add_column("method")
         for metric in METRICS:
@@ -217,7 +207,7 @@ def _pair_tables(
         sets = [*(ood_set.name for ood_set in evaluation.ood_sets), MEAN]
         means = [f"mean {metric.caption}" for metric in metrics]
         rows = [["method", *map(escape, sets), *means]]
-        for table in map(result_table, filter(None, (evaluation.results, evaluation.ablation))):
+        for table in map(ResultTable, filter(None, (evaluation.results, evaluation.ablation))):
             for method in table.methods:
                 by_set = (table.row(method, name, metrics) for name in sets)
                 pairs = ["/".join(cell.marked(bold) for cell in cells) for cells in by_set]

@@ -13,7 +13,7 @@ from negrefine.detectors.loading import load_detector, load_labels
 from negrefine.encoders.base import Encoder
 from negrefine.errors import BundleError, EncoderError
 from negrefine.evaluation.results import MEAN, Evaluation, Scores
-from negrefine.evaluation.tables import result_table
+from negrefine.evaluation.tables import ResultTable
 from negrefine.labels.negatives import NegativeLabel
 from negrefine.metrics import OperatingPoint, operating_point
 from negrefine.report.curves import class_aurocs, shared_bins
@@ -85,8 +85,8 @@ class ReportContent:
         self.methods = [main, *(method for method in evaluation.methods if method != main)]
         means = [result for result in evaluation.results if result.ood_set == MEAN]
         self.ranking = sorted(means, key=lambda result: -result.auroc.value)
-        self.results = result_table(evaluation.results)
-        self.ablation = result_table(evaluation.ablation) if evaluation.ablation else None
+        self.results = ResultTable(evaluation.results)
+        self.ablation = ResultTable(evaluation.ablation) if evaluation.ablation else None
         id_set, ood_sets = evaluation.id_set, evaluation.ood_sets
         self.id_scores = {m: id_set.readable_scores(m)[0] for m in self.methods}
         self.curves: list[SetCurves] = []
