@@ -94,6 +94,7 @@ def _render(content: ReportContent) -> str:
         "spread": figures.spread,
         "removal_counts": lambda labels: removal_counts(labels).items(),
     }
+    environment.globals["figures"] = figures
     # The main method has a style of its own; the other five take turns.
     lines = {m: f"line{i and 1 + (i - 1) % 5}" for i, m in enumerate(content.methods)}
     text: str = environment.get_template("page.html.jinja").render(
@@ -103,7 +104,6 @@ def _render(content: ReportContent) -> str:
         settings=_flat(content.evaluation.settings),
         style=Markup(style),  # noqa: S704 - our own file
         style_digest=digest,
-        figures=figures,
         lines=lines,
     )
     return text
