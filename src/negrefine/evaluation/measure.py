@@ -62,16 +62,10 @@ def measure_accuracy(is_correct: NDArray[np.bool_], n_bootstrap: int = 0) -> Mea
 def resampled_metrics(
     id_scores: Scores, ood_scores: Sequence[Scores], n_resamples: int, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Compute all metrics on images drawn with replacement, ID and OOD images independently.
+    """Return the metrics of a `Result` on images drawn with replacement, float64 (B, sets, 4).
 
-    Args:
-        id_scores: (n,), drawn once per resample, the same images for every OOD set.
-        ood_scores: For each OOD set (m,).
-        n_resamples: Number of resamples B.
-        seed: Of the draws.
-
-    Returns:
-        float64 (B, sets, 4), the metrics of a `Result` in order.
+    ID scores (n,) and the scores (m,) of each OOD set are drawn independently of each other, ID
+    images once per resample, the same ones for every OOD set.
     """
     ranked = [_ranks(id_scores, scores) for scores in ood_scores]
     result = np.empty((n_resamples, len(ranked), 4))
