@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from negrefine.evaluation.results import MEAN, Evaluation, Measured, Result
 from negrefine.files import write_rows, write_text
@@ -113,9 +115,10 @@ def write_tables(evaluation: Evaluation) -> list[Path]:
     """Write results.csv, .json, .md and .tex beside the evaluation; return their paths."""
     rows = [*evaluation.results, *evaluation.ablation]
     target = evaluation.directory / "results"
-    flat = [_flat(row) for row in rows]
-    schema = {n: "string" if isinstance(v, str) else "double" for n, v in flat[0].items()}
-    write_rows(target.with_suffix(".csv"), flat, schema)
+    flat = pa.Table.from_pylist([asdict(row) for row in rows]).flatten()
+    names = [name.removesuffix(".value").replace(".", "_") for name in flat.column_names]
+    schema = {name: "string" if name in ("method", "ood_set") else "double" for name in names}
+    write_rows(target.with_suffix(".csv"), flat.rename_columns(names).to_pylist(), schema)
     content = {"results": rows, "id_accuracy": evaluation.accuracy}
     texts = {
         ".json": json.dumps(content, indent=2, ensure_ascii=False, default=asdict) + "\n",
@@ -214,11 +217,3 @@ def _pair_tables(
                 means = [escape(cell.text()) for cell in table.row(method, MEAN, metrics)]
                 rows.append([escape(evaluation.title_of(method)), *pairs, *means])
         yield caption(evaluation, metrics), rows
-
-
-def _flat(row: Result) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, cell in asdict(row).items():
-        fields = cell if isinstance(cell, dict) else {"value": cell}
-        flat |= {name if key == "value" else f"{name}_{key}": v for key, v in fields.items()}
-    return flat
