@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -16,10 +16,10 @@ import pyarrow.parquet
 
 from negrefine.errors import InputError
 
-Rows = Sequence[Mapping[str, Any]]
 
-
-def write_rows(path: str | os.PathLike[str], rows: Rows, schema: Mapping[str, str]) -> None:
+def write_rows(
+    path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], schema: Mapping[str, str]
+) -> None:
     """Write rows to a .csv, .jsonl or .parquet file, atomically.
 
     Args:
@@ -31,8 +31,9 @@ def write_rows(path: str | os.PathLike[str], rows: Rows, schema: Mapping[str, st
         InputError: Unknown suffix, or the file cannot be written.
     """
     target = Path(path)
-    writer = row_writer(target)
-    write_atomically(target, lambda temporary: writer(temporary, rows, schema))
+    write = _writer(target)
+    table = pa.Table.from_pylist(rows, schema=pa.schema(schema.items()))
+    write_atomically(target, lambda temporary: write(table, temporary))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -41,31 +42,21 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     Raises:
         InputError: The file cannot be written.
     """
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-
-    write_atomically(Path(path), write)
+    write_atomically(Path(path), lambda temporary: temporary.write_bytes(text.encode("utf-8")))
 
 
 def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file beside `target` and put it in its place.
+    """Let `write` make a file in a new folder beside `target` and put it in its place.
 
     Raises:
         InputError: The file cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            temporary = Path(folder) / target.name
             write(temporary)
-            # mkstemp makes files that only their owner may read.
-            temporary.chmod(0o666 & ~_umask())
             temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(target, error) from error
 
@@ -73,7 +64,7 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
 def check_target(path: str | os.PathLike[str]) -> None:
     """Make the folder of a results file, or raise InputError where it cannot be written."""
     target = Path(path)
-    row_writer(target)
+    _writer(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
@@ -84,53 +75,29 @@ def check_target(path: str | os.PathLike[str]) -> None:
         raise _unwritable(target, error) from error
 
 
-def row_writer(target: Path) -> Callable[[Path, Rows, Mapping[str, str]], None]:
-    """Return the writer for a suffix; InputError if there is none."""
-    writer = _WRITERS.get(target.suffix.lower())
-    if writer is None:
+def _writer(target: Path) -> Callable[[pa.Table, Path], object]:
+    """Return the function that writes a table in the format of a suffix."""
+    writers: dict[str, Callable[[pa.Table, Path], object]] = {
+        ".csv": pyarrow.csv.write_csv,
+        ".parquet": pyarrow.parquet.write_table,
+        ".jsonl": _write_json_lines,
+    }
+    if target.suffix.lower() not in writers:
         raise InputError(
             f"The format of {str(target)!r} is unknown: end the name in .parquet, .csv or .jsonl."
         )
-    return writer
+    return writers[target.suffix.lower()]
+
+
+def _write_json_lines(table: pa.Table, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in table.to_pylist())
 
 
 def _unwritable(target: Path, error: OSError) -> InputError:
     return InputError(
         f"The results cannot be written to {str(target)!r}: {error.strerror or error}."
     )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _table(rows: Rows, schema: Mapping[str, str]) -> pa.Table:
-    columns = {name: [row.get(name) for row in rows] for name in schema}
-    types = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in schema.items()])
-    return pa.table(columns, schema=types)
-
-
-def _write_csv(path: Path, rows: Rows, schema: Mapping[str, str]) -> None:
-    pyarrow.csv.write_csv(_table(rows, schema), path)
-
-
-def _write_parquet(path: Path, rows: Rows, schema: Mapping[str, str]) -> None:
-    pyarrow.parquet.write_table(_table(rows, schema), path)
-
-
-def _write_jsonl(path: Path, rows: Rows, schema: Mapping[str, str]) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json.dumps({name: row.get(name) for name in schema}) + "\n")
-
-
-_WRITERS: dict[str, Callable[[Path, Rows, Mapping[str, str]], None]] = {
-    ".csv": _write_csv,
-    ".parquet": _write_parquet,
-    ".jsonl": _write_jsonl,
-}
 
 
 def storable(text: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from negrefine.evaluation.results import Evaluation, Measured, Result
-from negrefine.evaluation.tables import Cell, result_table, rich_tables, write_tables
+from negrefine.evaluation.tables import Cell, ResultTable, rich_tables, write_tables
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,10 @@ def test_marks_the_best_as_shown() -> None:
         return Result(method, "a", Measured(auroc), Measured(fpr95), other, other)
 
     rows = [result("x", 0.91001, 0.2), result("y", 0.91002, 0.1), result("z", 0.8, 0.3)]
-    table = result_table(rows)
+    table = ResultTable(rows)
     best = {m: [cell.is_best for cell in table.row(m, "a")[:2]] for m in table.methods}
     assert best == {"x": [True, False], "y": [True, True], "z": [False, False]}
-    assert not any(cell.is_best for cell in result_table(rows[:1]).row("x", "a"))
+    assert not any(cell.is_best for cell in ResultTable(rows[:1]).row("x", "a"))
 
 
 def test_a_cell_in_one_line() -> None:

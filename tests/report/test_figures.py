@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from negrefine import metrics
 from negrefine.report.curves import (
     class_aurocs,
-    group_aurocs,
     mean_rank,
     roc_points,
     shared_bins,
     shares,
 )
-from negrefine.report.figures import histogram_plot, roc_plot
+from negrefine.report.figures import ROC_PLOT, histogram_plot, ticks
 
 scores = st.lists(st.integers(0, 9).map(float), min_size=1, max_size=30).map(np.array)
 
@@ -39,7 +38,7 @@ def test_parts_are_measured_one_by_one(
     part = st.lists(st.integers(0, 2), min_size=len(inside), max_size=len(inside))
     labels = np.array(data.draw(part), dtype=np.int64)
     by_class = class_aurocs(inside, labels, outside)
-    by_group = group_aurocs(outside, inside, labels)
+    by_group = class_aurocs(-inside, labels, -outside)
     for i in range(int(labels.max()) + 1):
         part_scores = inside[labels == i]
         if not len(part_scores):
@@ -65,7 +64,7 @@ def points(path: str) -> np.ndarray:
 
 def test_curves_are_drawn_to_scale() -> None:
     inside, outside = np.array([0.9, 0.8, 0.4]), np.array([0.5, 0.3])
-    plot = roc_plot()
+    plot = ROC_PLOT
     drawn = points(plot.roc_path(inside, outside))
     fpr, tpr = roc_points(inside, outside)
     corner, opposite = points(plot.path((0, 0), (1, 1)))
@@ -88,12 +87,10 @@ def test_histograms_fill_their_axes(inside: np.ndarray, outside: np.ndarray, sca
         assert (drawn[0, 0], drawn[-1, 0]) == (plot.x(edges[0]), plot.x(edges[-1]))
         tops.append(drawn[:, 1].min())
     assert min(tops) == plot.y(100 * max(shares(inside, edges).max(), shares(outside, edges).max()))
-    for ticks, low, high in (
-        (plot.x_ticks(), plot.x_low, plot.x_high),
-        (plot.y_ticks(), 0.0, plot.y_high),
-    ):
-        assert 2 <= len(ticks) <= 8
-        assert all(low <= value <= high for value, _ in ticks)
-        assert len({label for _, label in ticks}) == len(ticks)
-        spacing = abs(ticks[1][0] - ticks[0][0])
-        assert all(abs(float(label) - value) <= 1e-6 * spacing for value, label in ticks)
+    for low, high in ((plot.x_low, plot.x_high), (0.0, plot.y_high)):
+        marks = ticks(low, high)
+        assert 2 <= len(marks) <= 8
+        assert all(low <= value <= high for value, _ in marks)
+        assert len({label for _, label in marks}) == len(marks)
+        spacing = abs(marks[1][0] - marks[0][0])
+        assert all(abs(float(label) - value) <= 1e-6 * spacing for value, label in marks)

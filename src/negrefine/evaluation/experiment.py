@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,6 @@ from negrefine.evaluation.results import (
     MANIFEST,
     MEAN,
     Evaluation,
-    Measured,
-    Result,
     Scores,
     SetScores,
     detector_directory,
@@ -37,16 +36,17 @@ from negrefine.files import storable
 # Components that do not depend on a detector's seed: S_MM, which takes by far the longest.
 _UNSEEDED = frozenset({"multi_match"})
 
+_PACKAGES = ("negrefine", "torch", "transformers", "numpy")
+
 _Scorers = Mapping[int, Sequence[Scorer]]
 
 
 def check_evaluation(out: Path, ood_names: Sequence[str], seeds: Sequence[int]) -> None:
-    """Raise InputError for what `evaluate` would refuse, before a model is loaded.
+    """Raise InputError for arguments of `evaluate` that it would refuse, before a model is loaded.
 
     Args:
-        out: Folder for the results.
+        out: As for `evaluate`, like `seeds`.
         ood_names: Names of the OOD sets.
-        seeds: Seeds of the detectors' random groups.
     """
     if not ood_names:
         raise InputError("There is no OOD set: give at least one.")
@@ -104,9 +104,9 @@ def evaluate(
     """
     check_evaluation(out, [image_set.name for image_set in ood_images], seeds)
     first = _check_detectors(detectors, ablation or {})
-    image_sets = {ID: id_images, **{image_set.name: image_set for image_set in ood_images}}
-    for image_set in image_sets.values():
+    for image_set in (id_images, *ood_images):
         image_set.check(len(first.class_names_))
+    image_sets = [replace(id_images, name=ID), *ood_images]
     _check_same_run(out, first)
     out.mkdir(parents=True, exist_ok=True)
     saved = {row: out / "detectors" / detector_directory(row) for row in detectors}
@@ -117,12 +117,16 @@ def evaluate(
     used = [s for by_seed in scorers.values() for wanted in by_seed.values() for s in wanted]
     on_patches = {s.identity: s for s in used if s.detector.uses_patches}
     scored = []
-    for number, (name, image_set) in enumerate(image_sets.items()):
-        folder = set_directory(number, name)
-        store = SetStore(out / "features" / folder, out / "parts" / folder, name, progress)
+    for number, image_set in enumerate(image_sets):
+        store = SetStore(out, set_directory(number, image_set.name), image_set.name, progress)
         blocks = store.encode(first.encoder, image_set.paths, list(on_patches.values()), batch_size)
-        scored.append(_score_set(name, image_set, store, blocks, scorers, first.class_features_))
+        scored.append(_score_set(image_set, store, blocks, scorers, first.class_features_))
     id_set, *ood_sets = scored
+    results = {}
+    for row in scorers:
+        ood_scores = {ood_set.name: ood_set.readable_scores(row) for ood_set in ood_sets}
+        results[row] = measure(row, id_set.readable_scores(row), ood_scores, n_bootstrap)
+    known = id_set.readable & (id_set.labels >= 0)
     evaluation = Evaluation(
         directory=out,
         title=title,
@@ -130,9 +134,9 @@ def evaluate(
         methods=list(detectors),
         id_set=id_set,
         ood_sets=ood_sets,
-        results=[row for name in detectors for row in _measure(name, scored, n_bootstrap)],
-        ablation=[row for name in ablation or {} for row in _measure(name, scored, n_bootstrap)],
-        accuracy=_accuracy(id_set, n_bootstrap),
+        results=[result for row in detectors for result in results[row]],
+        ablation=[result for row in ablation or {} for result in results[row]],
+        accuracy=measure_accuracy((id_set.predictions == id_set.labels)[known], n_bootstrap),
         settings={
             "encoder": {
                 "name": first.encoder.name,
@@ -144,9 +148,7 @@ def evaluate(
             "seeds": list(seeds),
             "n_bootstrap": n_bootstrap,
             "notes": list(notes),
-            "versions": {
-                name: version(name) for name in ("negrefine", "torch", "transformers", "numpy")
-            }
+            "versions": {name: version(name) for name in _PACKAGES}
             | {"python": platform.python_version()},
         },
         detectors=saved,
@@ -162,24 +164,21 @@ def _check_detectors(
     """Return the first detector, after a check that all can be compared."""
     if not detectors:
         raise InputError("There is no detector: give at least one.")
-    rows = [*detectors, *ablation]
-    _check_names("A detector", rows)
-    fitted = [*detectors.values(), *ablation.values()]
-    for row, detector in zip(rows, fitted, strict=True):
+    _check_names("A detector", [*detectors, *ablation])
+    first_row, first = next(iter(detectors.items()))
+    for row, detector in {**detectors, **ablation}.items():
         if not hasattr(detector, "class_names_"):
             raise NotFittedError(
                 f"The detector {row!r} is not fitted: call fit(class_names) first."
             )
-        for what, same in (
-            ("class names", detector.class_names_ == fitted[0].class_names_),
-            ("encoder", detector.encoder.fingerprint == fitted[0].encoder.fingerprint),
-        ):
-            if not same:
-                raise InputError(
-                    f"The detectors {rows[0]!r} and {row!r} were not fitted with the same {what}: "
-                    "evaluate them separately."
-                )
-    return fitted[0]
+        same_names = detector.class_names_ == first.class_names_
+        if not same_names or detector.encoder.fingerprint != first.encoder.fingerprint:
+            what = "encoder" if same_names else "class names"
+            raise InputError(
+                f"The detectors {first_row!r} and {row!r} were not fitted with the same {what}: "
+                "evaluate them separately."
+            )
+    return first
 
 
 def _check_names(what: str, names: Sequence[str]) -> None:
@@ -216,8 +215,7 @@ def _scorers_by_seed(detector: Detector, seeds: Sequence[int]) -> _Scorers:
 
 
 def _score_set(
-    name: str,
-    images: ImageSet,
+    image_set: ImageSet,
     store: SetStore,
     blocks: Sequence[Block],
     scorers: Mapping[str, _Scorers],
@@ -225,13 +223,15 @@ def _score_set(
 ) -> SetScores:
     errors = [error for block in blocks for error in block.errors]
     readable = np.array([error is None for error in errors], dtype=np.bool_)
-    n = len(images.paths)
+    n = len(errors)
     if not readable.any():
-        raise InputError(f"None of the {n} images of {name} can be read; the first: {errors[0]}")
+        raise InputError(
+            f"None of the {n} images of {image_set.name} can be read; the first: {errors[0]}"
+        )
 
-    def on_all(values: NDArray[np.float64]) -> Scores:
-        """Return values of the readable images with NaN for the others."""
-        spread = np.full(n, np.nan)
+    def on_all(values: NDArray[Any], missing: float) -> NDArray[Any]:
+        """Return values of the readable images with `missing` for the others."""
+        spread = np.full(n, missing, values.dtype)
         spread[readable] = values
         return spread
 
@@ -243,41 +243,22 @@ def _score_set(
             found: Parts = {}
             for scorer in wanted:
                 found |= store.score(scorer, blocks, row)
-            scores[row][seed] = on_all(wanted[0].detector.combine(found))
+            scores[row][seed] = on_all(wanted[0].detector.combine(found), np.nan)
             if row not in parts:
-                parts[row] = {part: on_all(values) for part, values in found.items()}
-    predictions = np.full(n, -1, dtype=np.int64)
-    predictions[readable] = np.concatenate([_nearest(b.features, class_features) for b in blocks])
+                parts[row] = {part: on_all(values, np.nan) for part, values in found.items()}
+    # Features need no unit length: it scales the similarities to all classes alike.
+    classes = class_features.astype(np.float64).T
+    nearest = [np.argmax(b.features.astype(np.float64) @ classes, axis=1) for b in blocks]
     return SetScores(
-        name,
-        [storable(str(path)) for path in images.paths],
-        np.array(images.labels if images.labels is not None else [-1] * n, dtype=np.int64),
-        predictions,
+        image_set.name,
+        [storable(str(path)) for path in image_set.paths],
+        np.array([-1] * n if image_set.labels is None else image_set.labels, dtype=np.int64),
+        on_all(np.concatenate(nearest), -1),
         errors,
-        images.groups if images.groups is not None else [""] * n,
+        [""] * n if image_set.groups is None else image_set.groups,
         scores,
         parts,
     )
-
-
-def _nearest(features: FloatArray, classes: FloatArray) -> NDArray[np.int64]:
-    # Features need no unit length: it scales the similarities to all classes alike.
-    similarities = features.astype(np.float64) @ classes.T.astype(np.float64)
-    nearest: NDArray[np.int64] = np.argmax(similarities, axis=1)
-    return nearest
-
-
-def _measure(row: str, sets: Sequence[SetScores], n_bootstrap: int) -> list[Result]:
-    id_set, *ood_sets = sets
-    ood_scores = {ood_set.name: ood_set.readable_scores(row) for ood_set in ood_sets}
-    return measure(row, id_set.readable_scores(row), ood_scores, n_bootstrap)
-
-
-def _accuracy(id_set: SetScores, n_bootstrap: int) -> Measured | None:
-    known = id_set.readable & (id_set.labels >= 0)
-    if not known.any():
-        return None
-    return measure_accuracy((id_set.predictions == id_set.labels)[known], n_bootstrap)
 
 
 def _parameters(detector: Detector) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,6 @@ from negrefine.encoders.batches import iter_encoded_images
 from negrefine.errors import ImageError, InputError, NotFittedError
 from negrefine.files import file_stamp, storable, write_text
 from negrefine.progress import progress_bar
-
-# Images scored between two writes of the journal.
-_BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +48,11 @@ class ScoredImage:
 
     def as_row(self, part_names: Sequence[str], *, p_value: bool = False) -> dict[str, Any]:
         """Return a flat row with one column for each component, and `p_value` if wanted."""
-        parts = {name: self.parts.get(name) for name in part_names}
-        return {
-            "path": self.path,
-            "score": self.score,
-            **parts,
-            **({"p_value": self.p_value} if p_value else {}),
-            "verdict": self.verdict,
-            "error": self.error,
-        }
+        row = {"path": self.path, "score": self.score}
+        row |= {name: self.parts.get(name) for name in part_names}
+        if p_value:
+            row["p_value"] = self.p_value
+        return row | {"verdict": self.verdict, "error": self.error}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,28 +121,18 @@ def score_files(
     """
     # Rows of one detector never continue the journal of another.
     identity = {"detector": detector.identity(), "encoder": detector.encoder.fingerprint}
-    known = _read_journal(journal, identity) if journal is not None else {}
     stamps = [file_stamp(path) for path in paths]
-    missing = [i for i, stamp in enumerate(stamps) if stamp not in known]
-    with progress_bar("Scoring images", len(paths), enabled=progress) as advance:
+    with (
+        _continued(journal, json.dumps(identity)) as (known, keep),
+        progress_bar("Scoring images", len(paths), enabled=progress) as advance,
+    ):
+        missing = {s: path for s, path in zip(stamps, paths, strict=True) if s not in known}
         advance(len(paths) - len(missing))
-        stream = None if journal is None else _open_journal(journal, identity, known)
-        try:
-            for start in range(0, len(missing), _BLOCK):
-                block = missing[start : start + _BLOCK]
-                rows = _score_block(detector, [paths[i] for i in block], batch_size)
-                for i, row in zip(block, rows, strict=True):
-                    known[stamps[i]] = row
-                    if stream is not None:
-                        stream.write(_line(stamps[i], row))
-                if stream is not None:
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                advance(len(block))
-        finally:
-            if stream is not None:
-                stream.close()
-    return [known[stamp] for stamp in stamps]
+        for rows in _score_batches(detector, missing, batch_size):
+            known.update(rows)
+            keep(rows)
+            advance(len(rows))
+        return [known[stamp] for stamp in stamps]
 
 
 def calibrate_files(
@@ -176,13 +160,13 @@ def calibrate_files(
     """
     check_enough(len(paths), fpr, delta)
     scores, errors = _readable_scores(detector, paths, batch_size, progress)
-    if errors and threshold_rank(len(scores), fpr, delta) == 0:
+    rank = threshold_rank(len(scores), fpr, delta)
+    if rank == 0:
         raise InputError(
             f"{too_few(len(scores), fpr, delta)} {len(errors)} of the {len(paths)} given could "
             f"not be read; the first: {errors[0]}"
         )
     detector.calibrate_scores(scores, fpr, delta=delta)
-    rank = threshold_rank(len(scores), fpr, delta)
     assert detector.offset_ is not None  # noqa: S101 - set just above
     return CalibrationReport(detector.offset_, fpr, delta, len(scores), rank, errors)
 
@@ -221,65 +205,69 @@ def _readable_scores(
     return scores, errors
 
 
-def _score_block(
-    detector: Detector, paths: Sequence[Path], batch_size: int
-) -> Iterator[ScoredImage]:
-    remaining = iter(paths)
-    known = detector.calibration_scores_
-    for batch in iter_encoded_images(
-        detector.encoder, paths, batch_size, patches=detector.uses_patches
-    ):
+def _score_batches(
+    detector: Detector, paths: Mapping[str, Path], batch_size: int
+) -> Iterator[dict[str, ScoredImage]]:
+    """Yield the rows of each batch by the keys of `paths`."""
+    if not paths:
+        return
+    images, remaining = list(paths.values()), iter(paths.items())
+    known, patches = detector.calibration_scores_, detector.uses_patches
+    for batch in iter_encoded_images(detector.encoder, images, batch_size, patches=patches):
         parts = detector.score_feature_parts(batch.features, batch.patches)
         scores = detector.combine(parts)
         ranks = None if known is None else p_values(known, scores)
-        row = 0
+        rows, readable = {}, itertools.count()
         for error in batch.errors:
-            path = storable(str(next(remaining)))
+            stamp, path = next(remaining)
             if error is not None:
-                yield ScoredImage(path, None, error=storable(str(error)))
-                continue
-            score = float(scores[row])
-            yield ScoredImage(
-                path,
-                score,
-                {name: float(values[row]) for name, values in parts.items()},
-                verdict_of(score, detector.offset_),
-                p_value=None if ranks is None else float(ranks[row]),
-            )
-            row += 1
+                row = ScoredImage(storable(str(path)), None, error=storable(str(error)))
+            else:
+                i = next(readable)
+                row = ScoredImage(
+                    storable(str(path)),
+                    float(scores[i]),
+                    {name: float(values[i]) for name, values in parts.items()},
+                    verdict_of(float(scores[i]), detector.offset_),
+                    p_value=None if ranks is None else float(ranks[i]),
+                )
+            rows[stamp] = row
+        yield rows
 
 
-def _read_journal(journal: Path, identity: dict[str, Any]) -> dict[str, ScoredImage]:
-    try:
-        lines = journal.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return {}
+@contextmanager
+def _continued(
+    journal: Path | None, identity: str
+) -> Iterator[tuple[dict[str, ScoredImage], Callable[[Mapping[str, ScoredImage]], None]]]:
+    """Yield the rows of the journal by the stamps of their files, and a function that adds rows."""
+    if journal is None:
+        yield {}, lambda _: None
+        return
+    known = _read_journal(journal, identity)
+    # Written anew, so that no unfinished line is left.
+    write_text(journal, "".join([identity + "\n", *itertools.starmap(_line, known.items())]))
+    with journal.open("a", encoding="utf-8") as stream:
+
+        def keep(rows: Mapping[str, ScoredImage]) -> None:
+            stream.writelines(itertools.starmap(_line, rows.items()))
+            stream.flush()
+            os.fsync(stream.fileno())
+
+        yield known, keep
+
+
+def _read_journal(journal: Path, identity: str) -> dict[str, ScoredImage]:
     rows: dict[str, ScoredImage] = {}
-    if not lines or lines[0] != json.dumps(identity):
-        return rows
-    for line in lines[1:]:
-        try:
-            content = json.loads(line)
-        except ValueError:
-            # A killed run leaves at most one unfinished line, at the end.
-            break
-        row = ScoredImage(**content["row"])
-        # The cause of an error may be gone.
-        if row.error is None:
-            rows[content["stamp"]] = row
+    # A killed run leaves at most one unfinished line, at the end.
+    with suppress(OSError, ValueError):
+        header, *lines = journal.read_text(encoding="utf-8").splitlines()
+        for content in map(json.loads, lines if header == identity else ()):
+            row = ScoredImage(**content["row"])
+            # The cause of an error may be gone.
+            if row.error is None:
+                rows[content["stamp"]] = row
     return rows
 
 
-def _open_journal(
-    journal: Path, identity: dict[str, Any], known: Mapping[str, ScoredImage]
-) -> TextIO:
-    """Rewrite the journal with the known rows, so that no unfinished line is left."""
-    write_text(
-        journal, json.dumps(identity) + "\n" + "".join(itertools.starmap(_line, known.items()))
-    )
-    return journal.open("a", encoding="utf-8")
-
-
 def _line(stamp: str, row: ScoredImage) -> str:
-    content = {name: getattr(row, name) for name in ScoredImage.__slots__}
-    return json.dumps({"stamp": stamp, "row": content}) + "\n"
+    return json.dumps({"stamp": stamp, "row": asdict(row)}) + "\n"

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from negrefine.evaluation.results import MEAN, Measured, Result, Scores
 from negrefine.metrics import operating_position
 
-METRICS = ("auroc", "fpr95", "aupr_in", "aupr_out")
-"""The metrics of a `Result`, in this order; as in `negrefine.metrics`."""
-
 Counts = NDArray[np.intp]
 
 
@@ -38,23 +35,21 @@ def measure(
         for i, inside in enumerate(id_scores)
     ]
     values = _with_mean(np.array(measured))
-    intervals = None
+    ends = np.full((2, *values.shape[1:]), None)
     if n_bootstrap:
         first = [by_seed[0] for by_seed in ood_scores.values()]
         resampled = _with_mean(resampled_metrics(id_scores[0], first, n_bootstrap))
-        intervals = np.quantile(resampled, (0.025, 0.975), axis=0)
-    rows = []
-    for i, name in enumerate([*ood_scores, MEAN]):
-        cells = [
-            _measured(values[:, i, j], None if intervals is None else intervals[:, i, j])
-            for j in range(len(METRICS))
-        ]
-        rows.append(Result(method, name, *cells))
-    return rows
+        ends = np.quantile(resampled, (0.025, 0.975), axis=0).astype(object)
+    return [
+        Result(method, name, *(_measured(values[:, i, j], *ends[:, i, j]) for j in range(4)))
+        for i, name in enumerate([*ood_scores, MEAN])
+    ]
 
 
-def measure_accuracy(is_correct: NDArray[np.bool_], n_bootstrap: int = 0) -> Measured:
-    """Return the fraction of correct classifications (n,), n at least 1, with its interval."""
+def measure_accuracy(is_correct: NDArray[np.bool_], n_bootstrap: int = 0) -> Measured | None:
+    """Return the fraction of correct classifications (n,) with its interval, None if n = 0."""
+    if not len(is_correct):
+        return None
     accuracy = float(is_correct.mean())
     if not n_bootstrap:
         return Measured(accuracy)
@@ -67,19 +62,13 @@ def measure_accuracy(is_correct: NDArray[np.bool_], n_bootstrap: int = 0) -> Mea
 def resampled_metrics(
     id_scores: Scores, ood_scores: Sequence[Scores], n_resamples: int, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Compute all metrics on images drawn with replacement, ID and OOD images independently.
+    """Return the metrics of a `Result` on images drawn with replacement, float64 (B, sets, 4).
 
-    Args:
-        id_scores: (n,), drawn once per resample, the same images for every OOD set.
-        ood_scores: For each OOD set (m,).
-        n_resamples: Number of resamples B.
-        seed: Of the draws.
-
-    Returns:
-        float64 (B, sets, 4), the metrics of `METRICS`.
+    ID scores (n,) and the scores (m,) of each OOD set are drawn independently of each other, ID
+    images once per resample, the same ones for every OOD set.
     """
     ranked = [_ranks(id_scores, scores) for scores in ood_scores]
-    result = np.empty((n_resamples, len(ranked), len(METRICS)))
+    result = np.empty((n_resamples, len(ranked), 4))
     for b in range(n_resamples):
         # A generator for each draw: a set's interval does not depend on the sizes of the others.
         id_drawn = np.random.default_rng([seed, b, 0]).integers(0, len(id_scores), len(id_scores))
@@ -91,7 +80,7 @@ def resampled_metrics(
 
 
 def metrics_of_scores(id_scores: Scores, ood_scores: Scores) -> NDArray[np.float64]:
-    """Return the metrics of `METRICS` of scores (n,) and (m,), float64 (4,)."""
+    """Return the metrics of a `Result` of scores (n,) and (m,), float64 (4,), in its order."""
     return _metrics_of_ranks(*_ranks(id_scores, ood_scores))
 
 
@@ -110,13 +99,9 @@ def _metrics_of_ranks(id_ranks: Counts, ood_ranks: Counts) -> NDArray[np.float64
     id_from, ood_from = n - id_up_to + id_counts, m - ood_up_to + ood_counts
     auroc = float(id_counts @ (ood_up_to - 0.5 * ood_counts)) / (n * m)
     fpr95 = ood_from[operating_position(id_from)] / m
-    aupr_in = float(id_counts @ _ratio(id_from, id_from + ood_from)) / n
-    aupr_out = float(ood_counts @ _ratio(ood_up_to, ood_up_to + id_up_to)) / m
+    aupr_in = float(id_counts @ (id_from / np.maximum(id_from + ood_from, 1))) / n
+    aupr_out = float(ood_counts @ (ood_up_to / np.maximum(ood_up_to + id_up_to, 1))) / m
     return np.array([auroc, fpr95, aupr_in, aupr_out])
-
-
-def _ratio(part: Counts, whole: Counts) -> NDArray[np.float64]:
-    return part / np.maximum(whole, 1)
 
 
 def _with_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -124,7 +109,6 @@ def _with_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([values, values.mean(axis=-2, keepdims=True)], axis=-2)
 
 
-def _measured(values: NDArray[np.float64], interval: NDArray[np.float64] | None) -> Measured:
-    low, high = (None, None) if interval is None else map(float, interval)
+def _measured(values: NDArray[np.float64], low: float | None, high: float | None) -> Measured:
     std = float(values.std(ddof=1)) if len(values) > 1 else None
     return Measured(float(values.mean()), low, high, std)

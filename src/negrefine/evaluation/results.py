@@ -24,6 +24,9 @@ ID, MEAN = "ID", "mean"
 """Names of the in-distribution set, and of the mean over the OOD sets, in tables."""
 MANIFEST = "evaluation.json"
 _FORMAT = 1
+# Attributes of an evaluation that its manifest has as they are, and those that hold metrics.
+_PLAIN = ("title", "class_names", "methods", "settings", "titles")
+_MEASURED = ("results", "ablation", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -166,23 +169,15 @@ def save_evaluation(evaluation: Evaluation) -> None:
     directory = evaluation.directory
     for number, image_set in enumerate(evaluation.sets):
         _write_set(_scores_file(directory, number, image_set.name), image_set)
-    content = {
+    content = {name: getattr(evaluation, name) for name in (*_PLAIN, *_MEASURED)} | {
         "format": _FORMAT,
-        "title": evaluation.title,
-        "class_names": evaluation.class_names,
-        "methods": evaluation.methods,
-        "titles": dict(evaluation.titles),
         "sets": [image_set.name for image_set in evaluation.sets],
-        "results": [asdict(row) for row in evaluation.results],
-        "ablation": [asdict(row) for row in evaluation.ablation],
-        "accuracy": None if evaluation.accuracy is None else asdict(evaluation.accuracy),
-        "settings": evaluation.settings,
         "detectors": {
             name: str(path.relative_to(directory)) for name, path in evaluation.detectors.items()
         },
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
-    write_text(directory / MANIFEST, text)
+    text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True, default=asdict)
+    write_text(directory / MANIFEST, text + "\n")
 
 
 def load_evaluation(directory: Path) -> Evaluation:
@@ -202,20 +197,13 @@ def load_evaluation(directory: Path) -> Evaluation:
             _read_set(_scores_file(directory, number, name), name)
             for number, name in enumerate(content["sets"])
         ]
-        accuracy = content["accuracy"]
         return Evaluation(
-            directory,
-            content["title"],
-            content["class_names"],
-            content["methods"],
-            sets[0],
-            sets[1:],
-            [_result(row) for row in content["results"]],
-            [_result(row) for row in content["ablation"]],
-            None if accuracy is None else Measured(**accuracy),
-            content["settings"],
-            {name: directory / path for name, path in content["detectors"].items()},
-            content.get("titles", {}),
+            directory=directory,
+            id_set=sets[0],
+            ood_sets=sets[1:],
+            detectors={name: directory / path for name, path in content["detectors"].items()},
+            **{name: content[name] for name in _PLAIN if name in content},
+            **{name: _measured(content[name]) for name in _MEASURED},
         )
     except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(
@@ -223,9 +211,14 @@ def load_evaluation(directory: Path) -> Evaluation:
         ) from error
 
 
-def _result(row: dict[str, Any]) -> Result:
-    cells: Any = {k: Measured(**v) if isinstance(v, dict) else v for k, v in row.items()}
-    return Result(**cells)
+def _measured(content: Any) -> Any:
+    """Return the `Measured` or `Result` of a mapping, those of a list, or the value itself."""
+    if isinstance(content, list):
+        return [_measured(each) for each in content]
+    if isinstance(content, dict):
+        kind = Result if "method" in content else Measured
+        return kind(**{name: _measured(value) for name, value in content.items()})
+    return content
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:

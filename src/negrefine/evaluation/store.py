@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from negrefine.detectors import Detector
 from negrefine.encoders.base import Encoder, FloatArray
@@ -31,12 +32,9 @@ _BLOCK = 1024
 
 @dataclass(frozen=True)
 class Block:
-    """Arrays about consecutive images of a set, with one row for each readable image.
+    """Features or components of scores of consecutive images: a row for each readable image.
 
-    Attributes:
-        arrays: Name to array: "features", float32 (n_readable, d), or components of scores.
-        errors: For features, why an image could not be read, None for readable ones; one entry for
-            each image.
+    Features have `errors`, for each image why it could not be read, None for readable ones.
     """
 
     arrays: Mapping[str, NDArray[Any]]
@@ -59,7 +57,8 @@ class Block:
         """Write the block; `key` says what decided its content."""
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
         metadata = {"key": key, "errors": json.dumps(self.errors)}
-        write_atomically(file, lambda temporary: save_file(arrays, temporary, metadata))
+        content = save(arrays, metadata)
+        write_atomically(file, lambda temporary: temporary.write_bytes(content))
 
     @property
     def features(self) -> FloatArray:
@@ -91,48 +90,42 @@ class Scorer:
         """Return the components, each float64 (n,), of features (n, d)."""
         return self.detector.score_feature_parts(features, patches, only=self.part_names)
 
+    def joined(self, batches: Sequence[Mapping[str, NDArray[Any]]]) -> Parts:
+        """Return the components of consecutive images as one."""
+        return {name: np.concatenate([each[name] for each in batches]) for name in self.part_names}
+
 
 @dataclass(frozen=True)
 class SetStore:
-    """The folders of one image set.
+    """The files of one image set: `root`/features/`folder` and `root`/parts/`folder`.
 
     Patch features are too large to keep. The components of scores on them are computed while the
-    images are encoded, and kept.
-
-    Attributes:
-        features: The folder of features.
-        parts: The folder of score components.
-        caption: Name of the set for progress bars.
-        progress: Draw progress bars on a terminal.
+    images are encoded, and kept. `caption` is the name of the set for progress bars.
     """
 
-    features: Path
-    parts: Path
+    root: Path
+    folder: str
     caption: str
-    progress: bool = False
+    progress: bool
 
     def encode(
         self,
         encoder: Encoder,
         paths: Sequence[Path],
-        patch_scorers: Sequence[Scorer] = (),
-        batch_size: int = 64,
+        patch_scorers: Sequence[Scorer],
+        batch_size: int,
     ) -> list[Block]:
         """Encode images, each once, or take what an earlier run stored for the same files.
 
-        Args:
-            encoder: The image-text model.
-            paths: Image files.
-            patch_scorers: Components that need patch features; `score` finds them afterwards.
-            batch_size: Number of images to encode at a time.
+        `patch_scorers` need patch features; their components are stored for `score`.
         """
         model = f"{encoder.fingerprint} {getattr(encoder, 'dtype', '')}"
-        caption = f"Encoding {self.caption}"
         blocks: list[Block] = []
-        with progress_bar(caption, len(paths), enabled=self.progress) as advance:
+        title = f"Encoding {self.caption}"
+        with progress_bar(title, len(paths), enabled=self.progress) as advance:
             for number, start in enumerate(range(0, len(paths), _BLOCK)):
                 files = paths[start : start + _BLOCK]
-                target = self.features / f"{number:05}.safetensors"
+                target = self.root / "features" / self.folder / f"{number:05}.safetensors"
                 key = _digest([model, *map(file_stamp, files)])
                 block = Block.read(target, key)
                 if block is not None and _any_readable(files, block.errors):
@@ -154,15 +147,9 @@ class SetStore:
         return blocks
 
     def score(self, scorer: Scorer, blocks: Sequence[Block], row: str) -> Parts:
-        """Score features, or take what an earlier run stored for the same features.
+        """Return components, each float64 (n_readable,), new or stored for the same features.
 
-        Args:
-            scorer: What to compute.
-            blocks: From `encode`, at least one.
-            row: Name of the detector for the progress bar.
-
-        Returns:
-            Component name to float64 (n_readable,).
+        `blocks` are those of `encode`; the progress bar names the detector `row`.
         """
         caption, total = f"Scoring {self.caption} ({row})", sum(len(b.features) for b in blocks)
         scored = []
@@ -175,12 +162,12 @@ class SetStore:
                     parts.write(*place)
                 scored.append(parts.arrays)
                 advance(len(block.features))
-        return {name: np.concatenate([s[name] for s in scored]) for name in scorer.part_names}
+        return scorer.joined(scored)
 
     def _parts_file(self, number: int, scorer: Scorer, block: Block) -> tuple[Path, str]:
         """Return where the components of a block of features are, and their key."""
-        file = self.parts / f"{number:05}.{scorer.identity[:16]}.safetensors"
-        return file, _digest([scorer.identity, block.digest])
+        name = f"{number:05}.{scorer.identity[:16]}.safetensors"
+        return self.root / "parts" / self.folder / name, _digest([scorer.identity, block.digest])
 
 
 def _encode(
@@ -189,16 +176,12 @@ def _encode(
     """Return the features of images and, of each scorer, its components."""
     features: list[FloatArray] = []
     errors: list[str | None] = []
-    scored: list[list[Parts]] = [[] for _ in scorers]
+    scored: list[list[Parts]] = []
     for batch in iter_encoded_images(encoder, paths, batch_size, patches=bool(scorers)):
         features.append(batch.features)
         errors += [None if error is None else storable(str(error)) for error in batch.errors]
-        for scorer, batches in zip(scorers, scored, strict=True):
-            batches.append(scorer.score(batch.features, batch.patches))
-    parts = [
-        {name: np.concatenate([batch[name] for batch in batches]) for name in scorer.part_names}
-        for scorer, batches in zip(scorers, scored, strict=True)
-    ]
+        scored.append([scorer.score(batch.features, batch.patches) for scorer in scorers])
+    parts = [scorer.joined([batch[i] for batch in scored]) for i, scorer in enumerate(scorers)]
     return Block({"features": np.concatenate(features)}, errors), parts
 
 
@@ -206,11 +189,9 @@ def _any_readable(paths: Sequence[Path], errors: Sequence[str | None]) -> bool:
     """Whether an image with an error can be read by now, as after a network fault."""
     for path, error in zip(paths, errors, strict=True):
         if error is not None:
-            try:
+            with suppress(ImageError):
                 read_image(path)
-            except ImageError:
-                continue
-            return True
+                return True
     return False
 
 

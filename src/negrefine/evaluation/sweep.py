@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,58 +92,50 @@ def sweep(
         raise InputError("A sweep needs at least one OOD set.")
     names = list(class_names)
     remembered = RememberedTexts(encoder)
-    sets = {"": np.asarray(id_features), **{k: np.asarray(v) for k, v in ood_features.items()}}
+    sets = [np.asarray(features) for features in (id_features, *ood_features.values())]
     rows: list[SweepRow] = []
-    total = int(np.prod([len(v) for name, v in values.items() if name != "alpha"]))
+    total = math.prod(len(v) for name, v in values.items() if name != "alpha")
     with progress_bar("Sweeping", total, enabled=progress) as advance:
         for quantile, top_fraction in itertools.product(values["quantile"], values["top_fraction"]):
-            mined = NegRefine(
-                remembered,
-                judge="none",
-                quantile=quantile,
-                top_fraction=top_fraction,
-                **parameters,
-            ).fit(names)
+            mining = {"quantile": quantile, "top_fraction": top_fraction, **parameters}
+            mined = NegRefine(remembered, judge="none", **mining).fit(names)
+            own: dict[str, Any] = {"filters": mined.filters, "keep": mined.keep, "drop": mined.drop}
             for n_candidates in values["n_candidates"]:
-                filtered = mined.with_filter(
-                    judge,
-                    filters=mined.filters,
-                    keep=mined.keep,
-                    drop=mined.drop,
-                    n_candidates=int(n_candidates),
-                )
+                filtered = mined.with_filter(judge, n_candidates=n_candidates, **own)
                 for n_groups, k in itertools.product(values["n_groups"], values["k"]):
-                    detector = filtered.with_params(n_groups=int(n_groups), k=int(k), alpha=1.0)
-                    parts = {key: detector.score_feature_parts(x) for key, x in sets.items()}
-                    for alpha in map(float, values["alpha"]):
-                        sizes = int(k), int(n_candidates), int(n_groups)
-                        setting = Setting(alpha, *sizes, float(top_fraction), float(quantile))
-                        rows += _rows(setting, detector.with_params(alpha=alpha), parts)
+                    detector = filtered.with_params(n_groups=n_groups, k=k, alpha=1.0)
+                    parts = [detector.score_feature_parts(features) for features in sets]
+                    for alpha in values["alpha"]:
+                        sizes = k, n_candidates, n_groups
+                        setting = Setting(alpha, *sizes, top_fraction, quantile)
+                        variant = detector.with_params(alpha=alpha)
+                        scores = [variant.combine(of_set) for of_set in parts]
+                        n_labels = len(variant.negative_features_)
+                        rows += _rows(setting, n_labels, scores, ood_features)
                     advance()
     return rows
 
 
 def _rows(
-    setting: Setting, detector: NegRefine, parts: Mapping[str, Mapping[str, Scores]]
+    setting: Setting, n_labels: int, scores: Sequence[Scores], ood_sets: Iterable[str]
 ) -> list[SweepRow]:
-    """Measure the scores of one detector; the components of "" are the in-distribution ones."""
     from negrefine import metrics
 
-    id_scores, *ood_scores = (detector.combine(dict(part)) for part in parts.values())
-    n_labels = len(detector.negative_features_)
+    id_scores, *ood_scores = scores
     rows = []
-    for name, scores in zip(list(parts)[1:], ood_scores, strict=True):
-        auroc, fpr95 = metrics.auroc(id_scores, scores), metrics.fpr95(id_scores, scores)
+    for name, of_set in zip(ood_sets, ood_scores, strict=True):
+        auroc, fpr95 = metrics.auroc(id_scores, of_set), metrics.fpr95(id_scores, of_set)
         rows.append(SweepRow(setting, name, n_labels, auroc, fpr95))
     return rows
 
 
-def _complete(grid: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
-    published = {field.name: field.default for field in fields(Setting)}
+def _complete(grid: Mapping[str, Sequence[float]]) -> dict[str, list[Any]]:
+    """Return the values of all fields of `Setting`, each of the type of its field."""
+    published = asdict(Setting())
     unknown = sorted(set(grid) - set(published))
     if unknown:
         raise InputError(f"Nothing named {unknown[0]!r} can be swept: use {', '.join(published)}.")
     empty = sorted(name for name, values in grid.items() if not len(values))
     if empty:
         raise InputError(f"The grid has no values for {empty[0]!r}: give at least one.")
-    return {name: grid.get(name, [value]) for name, value in published.items()}  # type: ignore[list-item]
+    return {name: [*map(type(value), grid.get(name, [value]))] for name, value in published.items()}

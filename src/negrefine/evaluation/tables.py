@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from negrefine.evaluation.results import MEAN, Evaluation, Measured, Result
 from negrefine.files import write_rows, write_text
@@ -14,25 +16,16 @@ from negrefine.files import write_rows, write_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-_LATEX = str.maketrans(
-    {
-        **{c: f"\\{c}" for c in "&%$#_{}"},
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "\\": r"\textbackslash{}",
-    }
-)
+_LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"} | {
+    ord("~"): r"\textasciitilde{}",
+    ord("^"): r"\textasciicircum{}",
+    ord("\\"): r"\textbackslash{}",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One of the metrics of a `Result`.
-
-    Attributes:
-        name: The attribute of `Result`.
-        caption: Its name in tables.
-        larger_is_better: Whether the best value is the largest one.
-    """
+    """One of the metrics of a `Result`: the attribute `name`, and `caption` in tables."""
 
     name: str
     caption: str
@@ -66,6 +59,10 @@ class Cell:
         """The value in percent with two decimals."""
         return percent(self.measured.value)
 
+    def marked(self, bold: str) -> str:
+        """Return the value, in the pattern `bold` if it is the best one."""
+        return bold.format(self.value) if self.is_best else self.value
+
     @property
     def std(self) -> str:
         """The standard deviation over seeds in percent, "" with one seed."""
@@ -83,23 +80,30 @@ class Cell:
         return f"{self.value}{std}{self.interval(interval)}"
 
 
-@dataclass(frozen=True)
 class ResultTable:
-    """Results with the best of each column marked.
+    """Results of every method on every set, with the best of each column marked.
 
     Attributes:
         methods: Rows.
         sets: Names of the OOD sets and "mean", the last one.
-        cells: Method, set and name of the metric to the cell.
     """
 
-    methods: list[str]
-    sets: list[str]
-    cells: Mapping[tuple[str, str, str], Cell]
+    def __init__(self, results: Sequence[Result]) -> None:
+        """Make a table of one or more results."""
+        self._results = {(result.method, result.ood_set): result for result in results}
+        self.methods = list(dict.fromkeys(method for method, _ in self._results))
+        self.sets = list(dict.fromkeys(name for _, name in self._results))
 
     def row(self, method: str, name: str, metrics: Sequence[Metric] = METRICS) -> list[Cell]:
         """Return the cells of one method on the set of this name."""
-        return [self.cells[method, name, metric.name] for metric in metrics]
+        return [self._cell(method, name, metric) for metric in metrics]
+
+    def _cell(self, method: str, name: str, metric: Metric) -> Cell:
+        column = {m: getattr(self._results[m, name], metric.name) for m in self.methods}
+        # Compared as shown, so that equal texts are marked alike.
+        shown = {m: round(100 * measured.value, 2) for m, measured in column.items()}
+        best = max(shown.values()) if metric.larger_is_better else min(shown.values())
+        return Cell(column[method], shown[method] == best and len(column) > 1)
 
 
 def percent(fraction: float) -> str:
@@ -107,64 +111,44 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.2f}"
 
 
-def result_table(results: Sequence[Result]) -> ResultTable:
-    """Return the table of results of every method on every set."""
-    methods = list(dict.fromkeys(result.method for result in results))
-    sets = list(dict.fromkeys(result.ood_set for result in results))
-    cells = {}
-    for name in sets:
-        column = [result for result in results if result.ood_set == name]
-        for metric in METRICS:
-            # Compared as shown, so that equal texts are marked alike.
-            shown = [round(100 * getattr(row, metric.name).value, 2) for row in column]
-            best = max(shown) if metric.larger_is_better else min(shown)
-            for row, value in zip(column, shown, strict=True):
-                cell = Cell(getattr(row, metric.name), value == best and len(column) > 1)
-                cells[row.method, name, metric.name] = cell
-    return ResultTable(methods, sets, cells)
-
-
 def write_tables(evaluation: Evaluation) -> list[Path]:
     """Write results.csv, .json, .md and .tex beside the evaluation; return their paths."""
     rows = [*evaluation.results, *evaluation.ablation]
     target = evaluation.directory / "results"
-    flat = [_flat(row) for row in rows]
-    schema = {name: "string" if name in ("method", "ood_set") else "double" for name in flat[0]}
-    paths = [target.with_suffix(suffix) for suffix in (".csv", ".json", ".md", ".tex")]
-    write_rows(paths[0], flat, schema)
-    accuracy = None if evaluation.accuracy is None else asdict(evaluation.accuracy)
-    content = {"results": [asdict(row) for row in rows], "id_accuracy": accuracy}
-    write_text(paths[1], json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    write_text(paths[2], markdown(evaluation))
-    write_text(paths[3], latex(evaluation))
-    return paths
+    flat = pa.Table.from_pylist([asdict(row) for row in rows]).flatten()
+    names = [name.removesuffix(".value").replace(".", "_") for name in flat.column_names]
+    schema = {name: "string" if name in ("method", "ood_set") else "double" for name in names}
+    write_rows(target.with_suffix(".csv"), flat.rename_columns(names).to_pylist(), schema)
+    content = {"results": rows, "id_accuracy": evaluation.accuracy}
+    texts = {
+        ".json": json.dumps(content, indent=2, ensure_ascii=False, default=asdict) + "\n",
+        ".md": markdown(evaluation),
+        ".tex": latex(evaluation),
+    }
+    for suffix, text in texts.items():
+        write_text(target.with_suffix(suffix), text)
+    return [target.with_suffix(suffix) for suffix in (".csv", *texts)]
 
 
 def markdown(evaluation: Evaluation) -> str:
     """Return two Markdown tables in percent, the best of a column in bold."""
     text = ""
-    for metrics in METRIC_PAIRS:
-        header, body = _pair_table(
-            evaluation, metrics, "**{}**".format, lambda text: text.replace("|", "\\|")
-        )
+    tables = _pair_tables(evaluation, "**{}**", lambda name: name.replace("|", "\\|"))
+    for title, (header, *body) in tables:
         lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
-        text += "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        text += f"\n\n{caption(evaluation, metrics)}\n\n"
+        text += "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{title}\n\n"
     return text + "".join(f"- {note}\n" for note in evaluation.settings["notes"])
 
 
 def latex(evaluation: Evaluation) -> str:
     """Return the same as LaTeX tables for the package booktabs."""
     text = "".join(f"% {note}\n" for note in evaluation.settings["notes"])
-    for metrics in METRIC_PAIRS:
-        header, body = _pair_table(
-            evaluation, metrics, "\\textbf{{{}}}".format, lambda text: text.translate(_LATEX)
-        )
-        rows = "\n".join(f"{' & '.join(row)} \\\\" for row in body)
+    tables = _pair_tables(evaluation, "\\textbf{{{}}}", lambda name: name.translate(_LATEX))
+    for title, rows in tables:
+        header, *body = (f"{' & '.join(row)} \\\\\n" for row in rows)
         text += (
-            f"% {caption(evaluation, metrics)}\n\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}\n"
-            f"\\toprule\n{' & '.join(header)} \\\\\n\\midrule\n{rows}\n\\bottomrule\n"
-            "\\end{tabular}\n"
+            f"% {title}\n\\begin{{tabular}}{{l{'r' * (len(rows[0]) - 1)}}}\n"
+            f"\\toprule\n{header}\\midrule\n{''.join(body)}\\bottomrule\n\\end{{tabular}}\n"
         )
     return text
 
@@ -175,8 +159,13 @@ def rich_tables(evaluation: Evaluation) -> list[Table]:
     from rich.text import Text
 
     tables = []
-    for title, results in _groups(evaluation):
-        found = result_table(results)
+    for title, results in (
+        (evaluation.title, evaluation.results),
+        ("Ablation", evaluation.ablation),
+    ):
+        if not results:
+            continue
+        found = ResultTable(results)
         table = Table(title=title or None, caption=Text(caption(evaluation)))
         table.add_column("method")
         for metric in METRICS:
@@ -210,36 +199,21 @@ def caption(evaluation: Evaluation, metrics: Sequence[Metric] = ()) -> str:
     return text + "."
 
 
-def _groups(evaluation: Evaluation) -> list[tuple[str, list[Result]]]:
-    groups = [(evaluation.title, evaluation.results), ("Ablation", evaluation.ablation)]
-    return [(title, results) for title, results in groups if results]
+def _pair_tables(
+    evaluation: Evaluation, bold: str, escape: Callable[[str], str]
+) -> Iterator[tuple[str, list[list[str]]]]:
+    """Yield caption and rows for each of `METRIC_PAIRS`, the header first.
 
-
-def _pair_table(
-    evaluation: Evaluation,
-    metrics: Sequence[Metric],
-    bold: Callable[[str], str],
-    escape: Callable[[str], str],
-) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows; the mean has intervals, the sets only values."""
-    sets = [*(ood_set.name for ood_set in evaluation.ood_sets), MEAN]
-    header = ["method", *map(escape, sets), *(f"mean {metric.caption}" for metric in metrics)]
-    body = []
-    for _, results in _groups(evaluation):
-        table = result_table(results)
-        for method in table.methods:
-            pairs = []
-            for name in sets:
-                cells = table.row(method, name, metrics)
-                pairs.append("/".join(bold(c.value) if c.is_best else c.value for c in cells))
-            means = [escape(cell.text()) for cell in table.row(method, MEAN, metrics)]
-            body.append([escape(evaluation.title_of(method)), *pairs, *means])
-    return header, body
-
-
-def _flat(row: Result) -> dict[str, Any]:
-    flat: dict[str, Any] = {"method": row.method, "ood_set": row.ood_set}
-    for metric in METRICS:
-        for field, value in asdict(getattr(row, metric.name)).items():
-            flat[metric.name if field == "value" else f"{metric.name}_{field}"] = value
-    return flat
+    The mean has intervals, the sets only values.
+    """
+    for metrics in METRIC_PAIRS:
+        sets = [*(ood_set.name for ood_set in evaluation.ood_sets), MEAN]
+        means = [f"mean {metric.caption}" for metric in metrics]
+        rows = [["method", *map(escape, sets), *means]]
+        for table in map(ResultTable, filter(None, (evaluation.results, evaluation.ablation))):
+            for method in table.methods:
+                by_set = (table.row(method, name, metrics) for name in sets)
+                pairs = ["/".join(cell.marked(bold) for cell in cells) for cells in by_set]
+                means = [escape(cell.text()) for cell in table.row(method, MEAN, metrics)]
+                rows.append([escape(evaluation.title_of(method)), *pairs, *means])
+        yield caption(evaluation, metrics), rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
 from typing import TypeAlias
@@ -41,13 +42,12 @@ def draw_card(explanation: Explanation, image: Image.Image, title: str = "") -> 
     known = [match for match in explanation.negatives[:2] if match.definition]
     sentences += [f"{match.text} ({match.lexname}): {match.definition}." for match in known]
     lines = [line for text in sentences for line in _wrap(text, 17, _WIDTH - 2 * _MARGIN)]
-    bars = sum(46 + _ROW * len(matches) + 18 for _, matches, _ in groups)
-    body = max(_PICTURE, bars)
+    body = max(_PICTURE, sum(64 + _ROW * len(matches) for _, matches, _ in groups))
     height = 92 + body + 80 + 28 * len(lines) + _MARGIN
     card = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw = ImageDraw.Draw(card)
     _text(draw, (_MARGIN, 30), _cut(title, 22, _WIDTH - 2 * _MARGIN), 22, _INK)
-    _place(card, draw, image, (_MARGIN, 84))
+    _place(card, draw, image.convert("RGB"), (_MARGIN, 84))
     left, top = _MARGIN + _PICTURE + 40, 84
     longest = max([m.similarity for _, matches, _ in groups for m in matches] + [1e-9])
     for heading, matches, colour in groups:
@@ -64,32 +64,32 @@ def draw_card(explanation: Explanation, image: Image.Image, title: str = "") -> 
 
 def explanation_sentences(explanation: Explanation) -> list[str]:
     """Return sentences about what decided: the verdict, the pair that won S_MM, and the rest."""
-    verdict, *others = verdict_sentences(explanation)
+    sentences = verdict_sentences(explanation)
     pair = explanation.pair
-    if pair is None:
-        return [verdict, *others]
-    winning = (
-        f"Winning pair: \u201c{pair.text}\u201d {pair.similarity:.3f} against "
-        f"\u201c{pair.negative}\u201d alone {pair.negative_similarity:.3f}; S_MM adds "
-        f"{pair.added:.3f} to the score."
-    )
-    return [verdict, winning, *others]
+    if pair is not None:
+        winning = (
+            f"Winning pair: \u201c{pair.text}\u201d {pair.similarity:.3f} against "
+            f"\u201c{pair.negative}\u201d alone {pair.negative_similarity:.3f}; S_MM adds "
+            f"{pair.added:.3f} to the score."
+        )
+        sentences.insert(1, winning)
+    return sentences
 
 
 def _place(
-    card: Image.Image, draw: ImageDraw.ImageDraw, image: Image.Image, corner: tuple[int, int]
+    card: Image.Image, draw: ImageDraw.ImageDraw, picture: Image.Image, corner: tuple[int, int]
 ) -> None:
     """Paste the picture centred in its square, small ones enlarged with sharp pixels."""
     x, y = corner
-    draw.rectangle((x, y, x + _PICTURE, y + _PICTURE), fill=_TRACK)
-    picture = image.convert("RGB")
+    square = (x, y, x + _PICTURE, y + _PICTURE)
+    draw.rectangle(square, fill=_TRACK)
     factor = _PICTURE / max(picture.size)
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    width, height = (max(1, round(side * factor)) for side in picture.size)
     resample = Image.Resampling.NEAREST if factor > 3 else Image.Resampling.LANCZOS
-    picture = picture.resize(size, resample)
-    card.paste(picture, (x + (_PICTURE - size[0]) // 2, y + (_PICTURE - size[1]) // 2))
+    place = (x + (_PICTURE - width) // 2, y + (_PICTURE - height) // 2)
+    card.paste(picture.resize((width, height), resample), place)
     # A white picture would have no edge on white paper.
-    draw.rectangle((x, y, x + _PICTURE, y + _PICTURE), outline=_TRACK, width=2)
+    draw.rectangle(square, outline=_TRACK, width=2)
 
 
 def _draw_bars(
@@ -118,10 +118,8 @@ def _draw_bars(
 def _fonts(size: int) -> tuple[Font, ...]:
     found: list[Font] = []
     for name in _FONTS:
-        try:
+        with suppress(OSError):
             found.append(ImageFont.truetype(name, size))
-        except OSError:  # noqa: PERF203 - a handful, once
-            continue
     return (*found, ImageFont.load_default(size))
 
 

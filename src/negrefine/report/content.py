@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +12,12 @@ from negrefine.detectors.base import Detector
 from negrefine.detectors.loading import load_detector, load_labels
 from negrefine.encoders.base import Encoder
 from negrefine.errors import BundleError, EncoderError
-from negrefine.evaluation.results import MEAN, Evaluation, Result, Scores, SetScores
-from negrefine.evaluation.tables import ResultTable, result_table
+from negrefine.evaluation.results import MEAN, Evaluation, Scores
+from negrefine.evaluation.tables import ResultTable
 from negrefine.labels.negatives import NegativeLabel
 from negrefine.metrics import OperatingPoint, operating_point
-from negrefine.report.curves import class_aurocs, group_aurocs, shared_bins
-from negrefine.report.mistakes import Mistake, find_mistakes
+from negrefine.report.curves import class_aurocs, shared_bins
+from negrefine.report.mistakes import find_mistakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,6 @@ class SetCurves:
     points: dict[str, OperatingPoint]
 
 
-@dataclass(frozen=True, slots=True)
 class ReportContent:
     """What a report says; figures, mistakes and AUROC of parts are of each method's first seed.
 
@@ -74,75 +72,69 @@ class ReportContent:
         errors: Set, path and reason of each unreadable image.
     """
 
-    evaluation: Evaluation
-    methods: list[str]
-    ranking: list[Result]
-    results: ResultTable
-    ablation: ResultTable | None
-    id_scores: dict[str, Scores]
-    curves: list[SetCurves]
-    edges: dict[str, Scores]
-    classes: PartTable | None
-    folders: dict[str, PartTable]
-    threshold: float
-    accepted_ood: list[Mistake]
-    rejected_id: list[Mistake]
-    explanation_problem: str
-    labels: dict[str, list[NegativeLabel] | str]
-    errors: list[tuple[str, str, str]]
-
-
-def measure_content(
-    evaluation: Evaluation,
-    detectors: Mapping[str, Detector],
-    encoder: Encoder | None,
-    n_mistakes: int,
-) -> ReportContent:
-    """Measure what a report says; arguments are those of `write_report`."""
-    main = main_method(evaluation)
-    methods = [main, *(method for method in evaluation.methods if method != main)]
-    id_scores = {method: evaluation.id_set.readable_scores(method)[0] for method in methods}
-    curves = []
-    for ood_set in evaluation.ood_sets:
-        scores = {method: ood_set.readable_scores(method)[0] for method in methods}
-        points = {method: operating_point(id_scores[method], scores[method]) for method in methods}
-        curves.append(SetCurves(ood_set.name, scores, points))
-    folders = {
-        ood_set.name: _folder_table(ood_set, ood_curves, id_scores)
-        for ood_set, ood_curves in zip(evaluation.ood_sets, curves, strict=True)
-        if len(set(_readable_groups(ood_set))) > 1
-    }
-    threshold = operating_point(id_scores[main], id_scores[main]).threshold
-    detector, problem = _explaining_detector(evaluation, main, detectors, encoder, threshold)
-    accepted_ood, rejected_id = (
-        find_mistakes(evaluation, main, sets, threshold, detector, n_mistakes, highest=highest)
-        for sets, highest in ((evaluation.ood_sets, True), ([evaluation.id_set], False))
-    )
-    means = [result for result in evaluation.results if result.ood_set == MEAN]
-    labels = {method: _labels(path) for method, path in evaluation.detectors.items()}
-    return ReportContent(
-        evaluation=evaluation,
-        methods=methods,
-        ranking=sorted(means, key=lambda result: -result.auroc.value),
-        results=result_table(evaluation.results),
-        ablation=result_table(evaluation.ablation) if evaluation.ablation else None,
-        id_scores=id_scores,
-        curves=curves,
-        edges={m: shared_bins([id_scores[m], *(c.scores[m] for c in curves)]) for m in methods},
-        classes=_class_table(evaluation, id_scores, curves),
-        folders=folders,
-        threshold=threshold,
-        accepted_ood=accepted_ood,
-        rejected_id=rejected_id,
-        explanation_problem=problem,
-        labels={method: rows for method, rows in labels.items() if rows},
-        errors=[
+    def __init__(
+        self,
+        evaluation: Evaluation,
+        detectors: Mapping[str, Detector],
+        encoder: Encoder | None,
+        n_mistakes: int,
+    ) -> None:
+        """Measure everything; arguments are those of `write_report`."""
+        self.evaluation = evaluation
+        main = main_method(evaluation)
+        self.methods = [main, *(method for method in evaluation.methods if method != main)]
+        means = [result for result in evaluation.results if result.ood_set == MEAN]
+        self.ranking = sorted(means, key=lambda result: -result.auroc.value)
+        self.results = ResultTable(evaluation.results)
+        self.ablation = ResultTable(evaluation.ablation) if evaluation.ablation else None
+        id_set, ood_sets = evaluation.id_set, evaluation.ood_sets
+        self.id_scores = {m: id_set.readable_scores(m)[0] for m in self.methods}
+        self.curves: list[SetCurves] = []
+        for ood_set in ood_sets:
+            scores = {m: ood_set.readable_scores(m)[0] for m in self.methods}
+            points = {m: operating_point(self.id_scores[m], scores[m]) for m in self.methods}
+            self.curves.append(SetCurves(ood_set.name, scores, points))
+        all_ood = {m: np.concatenate([c.scores[m] for c in self.curves]) for m in self.methods}
+        self.edges = {m: shared_bins([self.id_scores[m], all_ood[m]]) for m in self.methods}
+        self.classes = None
+        labels = id_set.labels[id_set.readable]
+        if (labels >= 0).any():
+            sides = [(self.id_scores[m], all_ood[m]) for m in self.methods]
+            is_correct = id_set.predictions[id_set.readable] == labels
+            self.classes = _part_table("Class", evaluation.class_names, labels, sides, is_correct)
+        self.folders = {}
+        for ood_set, curves in zip(ood_sets, self.curves, strict=True):
+            groups = np.array(ood_set.groups)[ood_set.readable]
+            names, parts = np.unique(groups, return_inverse=True)
+            if len(names) > 1:
+                # Negated, so that the OOD images are the ones that rank higher.
+                sides = [(-curves.scores[m], -self.id_scores[m]) for m in self.methods]
+                shown = [str(name) or "(no folder)" for name in names]
+                self.folders[ood_set.name] = _part_table("Folder", shown, parts, sides)
+        self.threshold = operating_point(self.id_scores[main], self.id_scores[main]).threshold
+        detector, self.explanation_problem = _explaining_detector(
+            evaluation, main, detectors, encoder
+        )
+        if detector is not None:
+            detector.offset_ = self.threshold
+        self.accepted_ood, self.rejected_id = (
+            find_mistakes(evaluation, main, sets, self.threshold, detector, n_mistakes, highest=top)
+            for sets, top in ((ood_sets, True), ([id_set], False))
+        )
+        self.labels: dict[str, list[NegativeLabel] | str] = {}
+        for method, directory in evaluation.detectors.items():
+            try:
+                mined: list[NegativeLabel] | str | None = load_labels(directory)
+            except BundleError as error:
+                mined = str(error)
+            if mined:
+                self.labels[method] = mined
+        self.errors = [
             (image_set.name, path, error)
             for image_set in evaluation.sets
             for path, error in zip(image_set.paths, image_set.errors, strict=True)
             if error is not None
-        ],
-    )
+        ]
 
 
 def main_method(evaluation: Evaluation) -> str:
@@ -152,60 +144,19 @@ def main_method(evaluation: Evaluation) -> str:
     return (matching or evaluation.methods)[-1]
 
 
-def _labels(directory: Path) -> list[NegativeLabel] | str:
-    """Return the mined labels of a saved detector, or why they cannot be read."""
-    try:
-        return load_labels(directory) or []
-    except BundleError as error:
-        return str(error)
-
-
-def _class_table(
-    evaluation: Evaluation, id_scores: Mapping[str, Scores], curves: Sequence[SetCurves]
-) -> PartTable | None:
-    id_set = evaluation.id_set
-    labels = id_set.labels[id_set.readable]
-    if not (labels >= 0).any():
-        return None
-    aurocs = [
-        class_aurocs(scores, labels, np.concatenate([c.scores[method] for c in curves]))
-        for method, scores in id_scores.items()
-    ]
-    is_correct = id_set.predictions[id_set.readable] == labels
-    return _part_table("Class", evaluation.class_names, labels, aurocs, is_correct)
-
-
-def _folder_table(
-    ood_set: SetScores, curves: SetCurves, id_scores: Mapping[str, Scores]
-) -> PartTable:
-    names, numbers = np.unique(_readable_groups(ood_set), return_inverse=True)
-    aurocs = [
-        group_aurocs(scores, curves.scores[method], numbers) for method, scores in id_scores.items()
-    ]
-    return _part_table("Folder", [str(name) or "(no folder)" for name in names], numbers, aurocs)
-
-
-def _readable_groups(image_set: SetScores) -> list[str]:
-    pairs = zip(image_set.groups, image_set.errors, strict=True)
-    return [group for group, error in pairs if error is None]
-
-
 def _part_table(
     kind: str,
     names: Sequence[str],
     parts: NDArray[np.int64],
-    aurocs: Sequence[Scores],
+    sides: Iterable[tuple[Scores, Scores]],
     is_correct: NDArray[np.bool_] | None = None,
 ) -> PartTable:
-    """Return the table of P parts with images.
+    """Return the table of the parts with images.
 
-    Args:
-        kind: "Class" or "Folder".
-        names: Of the parts.
-        parts: For each image the index of its part, or -1.
-        aurocs: For each method (P,), the AUROC of each part.
-        is_correct: For each image whether it was classified correctly.
+    `parts` (n,) holds for each image the index of its name, or -1; `sides` for each method the
+    images' scores (n,) and those to measure them against.
     """
+    aurocs = [class_aurocs(scores, parts, against) for scores, against in sides]
     known = parts >= 0
     counts = np.bincount(parts[known])
     accuracy: list[float | None] = [None] * len(counts)
@@ -222,17 +173,13 @@ def _explaining_detector(
     method: str,
     detectors: Mapping[str, Detector],
     encoder: Encoder | None,
-    threshold: float,
 ) -> tuple[Detector | None, str]:
-    """Return a copy of the method's detector with the report's threshold, or None and why."""
+    """Return a detector of the method that may be changed, or None and why there is none."""
     if method in detectors:
-        detector = detectors[method].with_params()
-    elif encoder is None:
+        return detectors[method].with_params(), ""
+    if encoder is None:
         return None, "The mistakes are not explained: no encoder was given to load the detector."
-    else:
-        try:
-            detector = load_detector(evaluation.detectors[method], encoder)
-        except (BundleError, EncoderError) as error:
-            return None, f"The mistakes are not explained: {error}"
-    detector.offset_ = threshold
-    return detector, ""
+    try:
+        return load_detector(evaluation.detectors[method], encoder), ""
+    except (BundleError, EncoderError) as error:
+        return None, f"The mistakes are not explained: {error}"

@@ -48,28 +48,21 @@ def shares(scores: Scores, edges: Scores) -> Scores:
 
 
 def mean_rank(scores: Scores, against: Scores) -> Scores:
-    """Return for each score the fraction of `against` below it, equal ones counting half.
+    """Return for each score (n,) the fraction of `against` (m,), sorted, below it; ties count half.
 
     The mean over ID scores against OOD scores is `metrics.auroc`.
-
-    Args:
-        scores: (n,).
-        against: (m,), sorted.
     """
     below = np.searchsorted(against, scores, "left") + np.searchsorted(against, scores, "right")
     return np.asarray(below / (2 * len(against)), dtype=np.float64)
 
 
 def class_aurocs(id_scores: Scores, labels: NDArray[np.int64], ood_scores: Scores) -> Scores:
-    """Return the AUROC of each class's ID images against all OOD images.
+    """Return the AUROC of each class's ID images against all OOD images; NaN without ID images.
 
     Args:
         id_scores: (n,).
         labels: (n,), classes 0 to K - 1, or -1 for images to leave out.
         ood_scores: (m,).
-
-    Returns:
-        (K,) for K = the largest label + 1; NaN for classes without images.
     """
     known = labels >= 0
     ranks = mean_rank(id_scores[known], np.sort(ood_scores))
@@ -79,17 +72,3 @@ def class_aurocs(id_scores: Scores, labels: NDArray[np.int64], ood_scores: Score
     means: Scores = np.full(n_classes, np.nan)
     np.divide(sums, counts, out=means, where=counts > 0)
     return means
-
-
-def group_aurocs(id_scores: Scores, ood_scores: Scores, groups: NDArray[np.int64]) -> Scores:
-    """Return the AUROC of all ID images against each group of OOD images.
-
-    Args:
-        id_scores: (n,).
-        ood_scores: (m,).
-        groups: (m,), 0 to G - 1.
-
-    Returns:
-        (G,).
-    """
-    return class_aurocs(-ood_scores, groups, -id_scores)

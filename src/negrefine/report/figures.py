@@ -21,12 +21,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 51, 14, 9, 45
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A drawing with axes from `x_low` to `x_high` and from 0 to `y_high`.
-
-    Attributes:
-        width: Of the drawing, in its own units.
-        height: Likewise.
-    """
+    """A drawing, `width` x `height` units, with axes from `x_low` to `x_high` and 0 to `y_high`."""
 
     width: int
     height: int
@@ -57,18 +52,9 @@ class Plot:
         heights = np.repeat(100 * shares(scores, edges), 2)
         return self.path(*zip(np.repeat(edges, 2), [0.0, *heights, 0.0], strict=True))
 
-    def x_ticks(self) -> list[tuple[float, str]]:
-        """Return round numbers along the horizontal axis and their labels."""
-        return _ticks(self.x_low, self.x_high)
 
-    def y_ticks(self) -> list[tuple[float, str]]:
-        """Return round numbers along the vertical axis and their labels."""
-        return _ticks(0.0, self.y_high)
-
-
-def roc_plot() -> Plot:
-    """Return the axes of ROC curves."""
-    return Plot(340, 310)
+ROC_PLOT = Plot(340, 310)
+"""The axes of ROC curves."""
 
 
 def histogram_plot(edges: Scores, scores: Iterable[Scores]) -> Plot:
@@ -83,7 +69,8 @@ def spread(scores: Scores) -> str:
     return f"around {middle:.4g} (nine in ten from {low:.4g} to {high:.4g})"
 
 
-def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+def ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Return round numbers along an axis and their labels."""
     finest = (high - low) / 7
     unit = 10.0 ** math.floor(math.log10(finest))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= finest)

@@ -68,22 +68,15 @@ def find_mistakes(
 ) -> list[Mistake]:
     """Return the n images of the sets with the highest, or lowest, scores; ties by position.
 
-    Args:
-        evaluation: The evaluation of the sets.
-        method: Its scores, of the first seed, are those that count.
-        sets: Where to look for images.
-        threshold: Images with this score or a larger one are accepted.
-        detector: Explains the images; None leaves the explanations out.
-        n: Number of images.
-        highest: Whether the highest or the lowest scores are the mistakes.
+    The scores are the method's of the first seed. Without a detector there are no explanations.
     """
     places = [(s, int(i)) for s in sets for i in np.flatnonzero(s.readable)]
     scores = np.concatenate([s.readable_scores(method)[0] for s in sets])
     order = np.argsort(-scores if highest else scores, kind="stable")[:n].tolist()
     names = evaluation.class_names
     mistakes = []
-    for place, score in ((places[j], float(scores[j])) for j in order):
-        image_set, i = place
+    for j in order:
+        (image_set, i), score = places[j], float(scores[j])
         label = int(image_set.labels[i])
         mistake = Mistake(
             path=image_set.paths[i],

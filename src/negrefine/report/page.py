@@ -15,16 +15,13 @@ from typing import Any
 from negrefine.detectors.base import Detector
 from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
-from negrefine.evaluation.results import MEAN, Evaluation
-from negrefine.evaluation.tables import METRIC_PAIRS, Cell, ResultTable, percent
+from negrefine.evaluation.results import Evaluation
+from negrefine.evaluation.tables import METRIC_PAIRS, Cell, percent
 from negrefine.files import write_text
 from negrefine.labels.negatives import removal_counts
 from negrefine.report import figures
 from negrefine.report.card import explanation_sentences
-from negrefine.report.content import ReportContent, measure_content
-
-MAX_ROWS = {"first_rows": 10, "max_removed": 1000, "max_errors": 200, "max_parts": 2000}
-"""Rows of the longest lists; the report says how many are left out."""
+from negrefine.report.content import ReportContent
 
 # Control characters and lone surrogates, which HTML cannot hold.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -71,7 +68,7 @@ def write_report(
     check_report_packages()
     if n_mistakes < 0:
         raise InputError(f"n_mistakes must be 0 or more, not {n_mistakes}.")
-    text = _render(measure_content(evaluation, detectors or {}, encoder, n_mistakes))
+    text = _render(ReportContent(evaluation, detectors or {}, encoder, n_mistakes))
     write_text(target, _UNPRINTABLE.sub("\ufffd", text))
     return target
 
@@ -93,32 +90,23 @@ def _render(content: ReportContent) -> str:
         "name": content.evaluation.title_of,
         "percent": percent,
         "cell": Cell,
-        "columns": _columns,
         "sentences": explanation_sentences,
         "spread": figures.spread,
         "removal_counts": lambda labels: removal_counts(labels).items(),
     }
+    environment.globals["figures"] = figures
     # The main method has a style of its own; the other five take turns.
     lines = {m: f"line{i and 1 + (i - 1) % 5}" for i, m in enumerate(content.methods)}
-    template = environment.get_template("page.html.jinja")
-    text: str = template.render(
+    text: str = environment.get_template("page.html.jinja").render(
         content=content,
         evaluation=content.evaluation,
         metric_pairs=METRIC_PAIRS,
         settings=_flat(content.evaluation.settings),
         style=Markup(style),  # noqa: S704 - our own file
         style_digest=digest,
-        figures=figures,
         lines=lines,
-        **MAX_ROWS,
     )
     return text
-
-
-def _columns(table: ResultTable) -> list[str]:
-    """Return the sets in the order of the page, where the right end may be out of sight."""
-    sets = [name for name in table.sets if name != MEAN]
-    return [MEAN, *sets] if len(sets) > 1 else sets
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -128,7 +116,10 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
         if isinstance(value, Mapping) and value:
             rows += _flat(value, f"{prefix}{name}.")
         else:
-            is_text = isinstance(value, str)
-            text = value if is_text else json.dumps(value, ensure_ascii=False, default=str)
+            text = (
+                value
+                if isinstance(value, str)
+                else json.dumps(value, ensure_ascii=False, default=str)
+            )
             rows.append((f"{prefix}{name}", text))
     return rows
