@@ -12,6 +12,7 @@ from negrefine.benchmarks.catalogue import load_benchmark, load_set, read_data
 from negrefine.constraints import OneOf
 from negrefine.evaluation.results import MEAN, Evaluation, Result
 from negrefine.labels.lexicon import Lexicon
+from negrefine.text_tables import console_table, markdown_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -135,21 +136,18 @@ def reason_lines(cells: Sequence[Cell]) -> list[str]:
 def rich_tables(cells: Sequence[Cell]) -> list[Table]:
     """Return a table for the terminal for each table of published numbers."""
     from rich import box
-    from rich.table import Table
 
-    tables = []
-    for title, source, why, rows in _text_tables(cells):
-        table = Table(title=f"{title} (percent)", caption=f"{source} {why}", box=box.SIMPLE_HEAD)
-        for column in _COLUMNS:
-            table.add_column(
-                _SHORT.get(column, column),
-                justify="right" if column in _SHORT else "left",
-                no_wrap=column != "why",
-            )
-        for row in rows:
-            table.add_row(*row)
-        tables.append(table)
-    return tables
+    columns = [_SHORT.get(column, column) for column in _COLUMNS]
+    return [
+        console_table(
+            columns,
+            rows,
+            title=f"{title} (percent)",
+            caption=f"{source} {why}",
+            box=box.SIMPLE_HEAD,
+        )
+        for title, source, why, rows in _text_tables(cells)
+    ]
 
 
 def as_markdown(cells: Sequence[Cell], warnings: Sequence[str]) -> str:
@@ -158,9 +156,7 @@ def as_markdown(cells: Sequence[Cell], warnings: Sequence[str]) -> str:
     lines += [line for warning in warnings for line in (f"**{warning}**", "")]
     for title, source, why, rows in _text_tables(cells):
         lines += [f"## {title}", "", f"In percent. {source}", *([why] if why else []), ""]
-        lines += [f"| {' | '.join(_COLUMNS)} |", "|---|---|---:|---:|---:|---|"]
-        lines += [f"| {' | '.join(row)} |" for row in rows]
-        lines.append("")
+        lines.append(markdown_table(_COLUMNS, rows))
     lines += ["## Known reasons for differences", "", *reason_lines(cells), ""]
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ import typer
 
 from negrefine.detectors import Detector, NegRefine
 from negrefine.labels.negatives import Cause
+from negrefine.text_tables import console_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,19 +42,8 @@ def print_json(content: Any, indent: int | None = 2) -> None:
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False, **style: Any
 ) -> None:
-    """Print a table, on standard error if `err`; columns of numbers are aligned to the right.
-
-    `style` are arguments of `rich.table.Table`, such as its title and caption.
-    """
-    from rich.table import Table
-
-    table = Table(**style)
-    for column, *cells in zip(columns, *rows, strict=True):
-        numbers = not "".join(cells).strip("0123456789.,/")
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    print_tables([table], err=err)
+    """Print a table, on standard error if `err`; `style` as for `console_table`."""
+    print_tables([console_table(columns, rows, **style)], err=err)
 
 
 def print_tables(tables: Iterable[Table], *, err: bool = False) -> None:

@@ -12,9 +12,11 @@ import pyarrow as pa
 
 from negrefine.evaluation.results import MEAN, Evaluation, Measured, Result
 from negrefine.files import write_rows, write_text
+from negrefine.text_tables import console_table, markdown_table
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 _LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"} | {
     ord("~"): r"\textasciitilde{}",
@@ -133,10 +135,8 @@ def write_tables(evaluation: Evaluation) -> list[Path]:
 def markdown(evaluation: Evaluation) -> str:
     """Return two Markdown tables in percent, the best of a column in bold."""
     text = ""
-    tables = _pair_tables(evaluation, "**{}**", lambda name: name.replace("|", "\\|"))
-    for title, (header, *body) in tables:
-        lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
-        text += "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{title}\n\n"
+    for title, (header, *body) in _pair_tables(evaluation, "**{}**", str):
+        text += f"{markdown_table(header, body)}\n{title}\n\n"
     return text + "".join(f"- {note}\n" for note in evaluation.settings["notes"])
 
 
@@ -155,7 +155,6 @@ def latex(evaluation: Evaluation) -> str:
 
 def rich_tables(evaluation: Evaluation) -> list[Table]:
     """Return the same for a terminal of 80 columns: a section for each OOD set and the mean."""
-    from rich.table import Table
     from rich.text import Text
 
     tables = []
@@ -166,20 +165,23 @@ def rich_tables(evaluation: Evaluation) -> list[Table]:
         if not results:
             continue
         found = ResultTable(results)
-        table = Table(title=title or None, caption=Text(caption(evaluation)))
-        table.add_column("method")
-        for metric in METRICS:
-            table.add_column(metric.caption, justify="right", no_wrap=True)
+        rows: list[list[str | Text]] = []
+        sections = []
         for name in found.sets:
             heading = "mean over the sets" if name == MEAN else f"against {name}"
-            table.add_row(Text(heading, style="italic"))
+            rows.append([Text(heading, style="italic"), *[""] * len(METRICS)])
             for method in found.methods:
-                cells = [Text(f"  {evaluation.title_of(method)}")]
+                rows.append([f"  {evaluation.title_of(method)}"])
                 for cell in found.row(method, name):
                     shown = cell.text(" ±", "\n{} - {}") if name == MEAN else cell.value
-                    cells.append(Text(shown, style="bold" if cell.is_best else ""))
-                table.add_row(*cells, end_section=method == found.methods[-1])
-        tables.append(table)
+                    rows[-1].append(Text(shown, style="bold" if cell.is_best else ""))
+            sections.append(len(rows) - 1)
+        columns = ["method", *(metric.caption for metric in METRICS)]
+        tables.append(
+            console_table(
+                columns, rows, title=title or None, caption=caption(evaluation), sections=sections
+            )
+        )
     return tables
 
 
