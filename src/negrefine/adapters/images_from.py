@@ -111,8 +111,7 @@ def _as_source(value: Any, what: str) -> Any:
 def tensor_as_array(values: Any, what: str) -> np.ndarray:
     """Return an image (3, h, w), (1, h, w) or (h, w) as uint8 with the channels last.
 
-    Raises:
-        InputError: Another shape, or floating-point numbers outside 0 to 1.
+    Raises InputError for another shape, or floating-point numbers outside 0 to 1.
     """
     array = np.asarray(values)
     if array.ndim == 3 and array.shape[0] in {1, 3}:

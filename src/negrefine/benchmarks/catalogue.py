@@ -45,20 +45,16 @@ class Dataset:
     """A data set of images.
 
     Attributes:
-        name: Key in the catalogue.
-        title: Its name in papers.
+        name: Key in the catalogue; `title` is its name in papers.
         classes: Name of its class list if it can be in-distribution.
         images: Number of images, None if it is not known.
         other_counts: Other numbers of images that are correct too; `notes` say why.
-        paper: The publication that introduced it.
-        source: Where to download it.
-        get: How to arrange the downloaded files.
+        source: Where to download it; `get` says how to arrange the files.
         license: Licence or terms, "unknown" if the sources used do not say.
         notes: What a reader of results must know.
         layouts: Known arrangements of the files, tried in this order.
         contamination: How many images show an in-distribution class of ImageNet-1K, None if no
-            source reports any.
-        contaminated_percent: The same as a number, None if the share is not known.
+            source reports any; as a number `contaminated_percent`.
         groups: Number of sub-folders over which the authors average.
         bundled: Folder of the package's own drawings that holds the data set.
     """
@@ -82,15 +78,10 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """An in-distribution set and the out-of-distribution sets it is compared with.
+    """An in-distribution set and the out-of-distribution (OOD) sets it is compared with.
 
-    Attributes:
-        name: Key in the catalogue.
-        title: One line for people.
-        id_set: The in-distribution images.
-        ood_sets: The out-of-distribution (OOD) sets, in table order.
-        notes: What a reader of results must know.
-        sketches: Whether the images are sketches; see `parameters`.
+    `notes` are what a reader of results must know. If the images are `sketches`, `parameters`
+    differ.
     """
 
     name: str
@@ -108,8 +99,7 @@ class Benchmark:
     def with_ood(self, names: Sequence[str]) -> Benchmark:
         """Return the benchmark with other OOD sets.
 
-        Raises:
-            InputError: There are no names, or one is unknown or that of the in-distribution set.
+        Raises InputError without names, or if one is unknown or that of the in-distribution set.
         """
         chosen = tuple(load_set(name) for name in dict.fromkeys(names))
         if not chosen:
@@ -145,11 +135,7 @@ def list_class_lists() -> list[str]:
 
 
 def load_benchmark(name: str) -> Benchmark:
-    """Return a benchmark; case, spaces, "-" and "_" in its name do not matter.
-
-    Raises:
-        InputError: There is no benchmark of that name.
-    """
+    """Return a benchmark; case, spaces, "-" and "_" do not matter. InputError if unknown."""
     key, entry = _find("benchmarks.json", name, "benchmark")
     return Benchmark(
         name=key,
@@ -162,11 +148,7 @@ def load_benchmark(name: str) -> Benchmark:
 
 
 def load_set(name: str) -> Dataset:
-    """Return a data set; case, spaces, "-" and "_" in its name do not matter.
-
-    Raises:
-        InputError: There is no data set of that name.
-    """
+    """Return a data set; case, spaces, "-" and "_" do not matter. InputError if unknown."""
     key, entry = _find("sets.json", name, "image set")
     tuples = {
         "other_counts": tuple(entry.get("other_counts", ())),
@@ -180,12 +162,10 @@ def class_list(name: str, names: Names = "correct") -> list[str]:
     """Return class names in the order of the data set's class numbers.
 
     ImageNet-1K's names are OpenAI's, the same in the repositories of all six methods. They contain
-    "missile" and "sunglasses" twice, and each copy counts in the scores.
-
-    Args:
-        name: Such as "imagenet-1k"; case, spaces, "-" and "_" do not matter.
-        names: "official" returns the list of the CSP and NegRefine repositories if it is known
-            exactly, so that published numbers can be reproduced: CUB-200-2011 with underscores.
+    "missile" and "sunglasses" twice, and each copy counts in the scores. In `name`, such as
+    "imagenet-1k", case, spaces, "-" and "_" do not matter. With names="official" the list is that
+    of the CSP and NegRefine repositories if it is known exactly, so that published numbers can be
+    reproduced: CUB-200-2011 with underscores.
 
     Raises:
         InputError: There is no such list, or its official version cannot be rebuilt.
@@ -209,11 +189,7 @@ def class_list(name: str, names: Names = "correct") -> list[str]:
 
 
 def wordnet_ids(name: str) -> list[str] | None:
-    """Return the WordNet id of each class, None for lists that are not of ImageNet.
-
-    Raises:
-        InputError: There is no such list.
-    """
+    """Return the WordNet id of each class of a list, None for lists that are not of ImageNet."""
     _, entry = _find("class_lists.json", name, "class list")
     if "of" in entry:
         return list(_lines(entry["file"]))

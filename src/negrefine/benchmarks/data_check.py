@@ -30,14 +30,10 @@ _STRUCTURE = {
 class Finding:
     """The state of one data set.
 
-    Attributes:
-        set_name: Its name in the catalogue.
-        status: "ok", "missing" (no folder), "layout" (a folder, but no image where one should be)
-            or "incomplete" (another number of images, classes or groups than published).
-        images: Its images, None if it was not found.
-        expected: Number of images, None if it is not known.
-        problem: One sentence, "" if all is well.
-        remedy: What to do, "" if all is well.
+    `status` is "ok", "missing" (no folder), "layout" (a folder, but no image where one should be)
+    or "incomplete" (another number of images, classes or groups than published). `images` is None
+    if it was not found, `expected` if the number of its images is not known. `problem` and
+    `remedy`, which says what to do, are "" if all is well.
     """
 
     set_name: str
@@ -74,10 +70,8 @@ def check(
 ) -> list[Finding]:
     """Report for each data set whether it is there, the in-distribution one first.
 
-    Args:
-        benchmark: From `load_benchmark`.
-        root: Folder that holds the data sets; not needed if all are in `folders` or bundled.
-        folders: Name of a data set to its folder, for those that are not below the root.
+    `root` is the folder that holds the data sets, and `folders` has those that are elsewhere by
+    name; bundled ones need neither.
 
     Raises:
         InputError: The root is not a folder, or a folder or label file cannot be read.

@@ -153,11 +153,7 @@ def _read_file(
 
 
 def _open(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
-    """Do what `Image.open` does, without its warning about large images.
-
-    Only `warnings.catch_warnings` could suppress that warning. It is not safe in threads, and files
-    are decoded in threads.
-    """
+    """Do what `Image.open` does without its warning; `catch_warnings` is not thread-safe."""
     with _image_errors(name):
         prefix = stream.read(16)
         if not prefix:
@@ -182,10 +178,7 @@ def _open(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
 
 
 def _decode(
-    image: Image.Image,
-    name: str,
-    exif_orientation: bool,
-    background: tuple[int, int, int] | None,
+    image: Image.Image, name: str, exif_orientation: bool, background: tuple[int, int, int] | None
 ) -> Image.Image:
     with _image_errors(name):
         image.load()
@@ -281,11 +274,7 @@ def _files_of(path: str) -> list[Path]:
 
 
 def images_below(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the image files below a folder, chosen and sorted as by `find_images`; may be empty.
-
-    Raises:
-        InputError: A folder cannot be listed.
-    """
+    """Return the image files below a folder, maybe none; order and errors as of `find_images`."""
 
     def refuse(error: OSError) -> None:
         raise InputError(

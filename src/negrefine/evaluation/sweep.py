@@ -38,12 +38,8 @@ class Setting:
 class SweepRow:
     """Results of one setting on one OOD set, as fractions.
 
-    Attributes:
-        setting: The constants.
-        ood_set: Name of the OOD set.
-        n_labels: Negative labels left after the filter.
-        auroc: In-distribution positive.
-        fpr95: The papers' definition.
+    `n_labels` counts the negative labels left after the filter. AUROC is in-distribution positive,
+    FPR95 is the papers' definition.
     """
 
     setting: Setting
@@ -66,23 +62,13 @@ def sweep(
 ) -> list[SweepRow]:
     """Score every combination of the grid.
 
-    Images come as features, so they are encoded once, and no text is encoded twice. Labels are
-    mined again only for another `top_fraction` or `quantile`, and filtered again only for another
-    `n_candidates`.
+    Images come as features that `encoder` made, in-distribution (n, d) and of each OOD set (m, d),
+    so they are encoded once, and no text is encoded twice. Labels are mined again only for another
+    `top_fraction` or `quantile`, and filtered again only for another `n_candidates`.
 
-    Args:
-        encoder: Made the features.
-        class_names: K names.
-        id_features: (n, d) of in-distribution images.
-        ood_features: OOD set name to (m, d).
-        grid: Values for any of "alpha", "k", "n_candidates", "n_groups", "top_fraction",
-            "quantile"; the others keep their published value.
-        judge: As the parameter of `NegRefine`.
-        progress: Draw a progress bar on a terminal.
-        **parameters: Further parameters of `NegRefine`, the same for all settings.
-
-    Returns:
-        One row for each setting and OOD set, in the order of the grid, alpha varying fastest.
+    The grid has values for fields of `Setting`; the others keep their published value. `judge` and
+    `parameters` are those of `NegRefine`, the same for all settings. Returns one row for each
+    setting and OOD set, in the order of the grid, alpha varying fastest.
 
     Raises:
         InputError: Unknown or empty grid entries, no OOD set.
