@@ -21,17 +21,13 @@ Names = Literal["correct", "official"]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One known way in which the files of a data set are arranged below a data root.
+    """One known way in which the files of a data set are arranged, in the folder `path` of a root.
 
-    Attributes:
-        path: Folder of the images, relative to the root.
-        labels: Where true classes come from: "wnid" (sub-folders named by WordNet id), "index"
-            (sub-folders named by class number), "names" (sub-folders named by class), "prefix"
-            (file names that begin with the class name), "list" (lines "file number" in a text
-            file; images that it does not list are left out), "metadata" (columns img_filename and
-            y of a CSV file) or "none".
-        list: The text or CSV file, relative to the root.
-        images: Number of images in this layout if it differs from that of the data set.
+    `labels` says where true classes come from: "wnid" (sub-folders named by WordNet id), "index"
+    (sub-folders named by class number), "names" (sub-folders named by class), "prefix" (file names
+    that begin with the class name), "list" (lines "file number" of the text file `list`; images
+    that it does not list are left out), "metadata" (columns img_filename and y of the CSV file
+    `list`) or "none". `images` is the number of images if it differs from that of the data set.
     """
 
     path: str
@@ -164,11 +160,8 @@ def class_list(name: str, names: Names = "correct") -> list[str]:
     ImageNet-1K's names are OpenAI's, the same in the repositories of all six methods. They contain
     "missile" and "sunglasses" twice, and each copy counts in the scores. In `name`, such as
     "imagenet-1k", case, spaces, "-" and "_" do not matter. With names="official" the list is that
-    of the CSP and NegRefine repositories if it is known exactly, so that published numbers can be
-    reproduced: CUB-200-2011 with underscores.
-
-    Raises:
-        InputError: There is no such list, or its official version cannot be rebuilt.
+    of the CSP and NegRefine repositories, so that published numbers can be reproduced: CUB-200-2011
+    with underscores. InputError if it cannot be rebuilt exactly, or for an unknown list.
     """
     OneOf(("correct", "official"))("names", names)
     _, entry = _find("class_lists.json", name, "class list")

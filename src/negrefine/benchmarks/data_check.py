@@ -71,10 +71,7 @@ def check(
     """Report for each data set whether it is there, the in-distribution one first.
 
     `root` is the folder that holds the data sets, and `folders` has those that are elsewhere by
-    name; bundled ones need neither.
-
-    Raises:
-        InputError: The root is not a folder, or a folder or label file cannot be read.
+    name; bundled ones need neither. InputError if a folder or label file cannot be read.
     """
     given = {load_set(name).name: Path(path) for name, path in (folders or {}).items()}
     _check_folders(benchmark, root, given)
@@ -86,28 +83,22 @@ def locate(
 ) -> tuple[ImageSet, list[ImageSet]]:
     """Return the images of a benchmark: the in-distribution ones with labels, and the OOD sets.
 
-    Data sets are taken as they are, complete or not; `check`, which takes the same arguments,
-    reports what is missing.
-
-    Raises:
-        InputError: As for `check`, or a data set is not there.
+    Data sets are taken as they are, complete or not; `check`, which takes the same arguments and
+    raises the same errors, reports what is missing. InputError if one is not there at all.
     """
-    findings = check(benchmark, root, folders)
-    for finding in findings:
-        if finding.images is None:
-            raise InputError(f"{finding.problem} {finding.remedy}")
-    return image_sets(benchmark, findings)
+    return image_sets(benchmark, check(benchmark, root, folders))
 
 
 def image_sets(
     benchmark: Benchmark, findings: Sequence[Finding]
 ) -> tuple[ImageSet, list[ImageSet]]:
-    """Return the images of the data sets of a benchmark, all of which were found."""
-    images = {finding.set_name: finding.images for finding in findings}
+    """Return the images of the data sets of a benchmark; InputError if one was not found."""
+    by_name = {finding.set_name: finding for finding in findings}
     located = []
     for dataset in benchmark.sets:
-        found = images[dataset.name]
-        assert found is not None  # noqa: S101 - see above
+        found = by_name[dataset.name].images
+        if found is None:
+            raise InputError(f"{by_name[dataset.name].problem} {by_name[dataset.name].remedy}")
         labels = found.labels if dataset is benchmark.id_set else None
         located.append(ImageSet(dataset.title, found.paths, labels, found.groups))
     return located[0], located[1:]

@@ -48,10 +48,8 @@ def find_set(
     """Look for a data set in its known layouts, without opening an image.
 
     It is below `root` unless it is bundled or in a `folder` of its own. There its layout is
-    recognised as below the root, and any other is taken as images without true classes.
-
-    Raises:
-        InputError: A folder cannot be listed, or a file with labels cannot be read.
+    recognised as below the root, and any other is taken as images without true classes. InputError
+    if a folder cannot be listed, or a file with labels cannot be read.
     """
     if dataset.bundled is not None:
         return _bundled(dataset, dataset.bundled)

@@ -62,12 +62,9 @@ def make_ready(
 ) -> Ready:
     """Check the images of a benchmark, in seconds, before anything is loaded.
 
-    `root` and `folders` are as for `check`. `allow_incomplete` continues with the images that are
-    there, and warns that the numbers are not comparable.
-
-    Raises:
-        InputError: As for `check`; something is missing and not allowed to be; the ID set or all
-            OOD sets are missing.
+    Arguments and errors are as for `check`. `allow_incomplete` continues with the images that are
+    there, and warns that the numbers are not comparable. InputError if it is needed but not given,
+    or if the ID set or all OOD sets are missing.
     """
     findings = check(benchmark, root, folders)
     broken = [finding for finding in findings if not finding.ok]

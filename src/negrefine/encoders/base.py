@@ -71,7 +71,7 @@ class EncodedImages:
     """Features of one batch of images, of which some may be unreadable.
 
     Attributes:
-        features: float32 (n_readable, d), one row for each readable image, in order.
+        features: float32 (n_readable, d), in order.
         errors: For each image of the batch None, or the error that kept it from being read.
         patches: float32 (n_readable, p, d) if they were asked for.
     """

@@ -13,10 +13,8 @@ def ablation_of(detector: NegRefine, *, single_filters: bool = False) -> dict[st
 
     Nothing is mined again. `single_filters` adds the proper-noun filter alone and the subcategory
     filter alone, which ask the judge again. "no filter, no S_MM" has CSP's score on NegRefine's
-    pool, "NegFilter + S_MM" is `detector` itself, which was fitted with the filter on.
-
-    Raises:
-        InputError: The detector has alpha = 0 and so no S_MM.
+    pool, "NegFilter + S_MM" is `detector` itself, which was fitted with the filter on. InputError
+    if it has alpha = 0 and so no S_MM.
     """
     if "multi_match" not in detector.part_names_:
         raise InputError("The ablation needs S_MM: fit NegRefine with alpha greater than 0.")

@@ -134,7 +134,14 @@ def evaluate(
                 "options": first.encoder.options,
                 "dtype": str(getattr(first.encoder, "dtype", "")),
             },
-            "methods": {row: _parameters(detector) for row, detector in detectors.items()},
+            "methods": {
+                row: {
+                    name: encode_parameter(value)
+                    for name, value in detector.get_params(deep=False).items()
+                    if name != "encoder"
+                }
+                for row, detector in detectors.items()
+            },
             "seeds": list(seeds),
             "n_bootstrap": n_bootstrap,
             "notes": list(notes),
@@ -249,11 +256,3 @@ def _score_set(
         scores,
         parts,
     )
-
-
-def _parameters(detector: Detector) -> dict[str, Any]:
-    return {
-        name: encode_parameter(value)
-        for name, value in detector.get_params(deep=False).items()
-        if name != "encoder"
-    }

@@ -1,7 +1,4 @@
-"""Scores of many image files, and calibration on them.
-
-There is one row for each file; no row is lost to an unreadable image or an interrupted run.
-"""
+"""Scores of many image files, none lost to an unreadable image or an interrupted run."""
 
 from __future__ import annotations
 

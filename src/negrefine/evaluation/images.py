@@ -50,9 +50,7 @@ def find_image_set(
     """Find the images below a folder; the folder just below it is an image's group.
 
     An image in a folder with one of the class names, up to case and "_" for spaces, gets its label.
-
-    Raises:
-        InputError: The folder is missing or holds no image.
+    InputError if the folder is missing or holds no image.
     """
     paths = find_images([root])
     inside = [path.relative_to(root).parts for path in paths]
@@ -74,10 +72,8 @@ def encode_readable(
 ) -> tuple[FloatArray, list[ImageError]]:
     """Encode the image files that can be read, under a progress bar with this description.
 
-    Returns float32 (n_readable, d) in order, and the errors of the others.
-
-    Raises:
-        InputError: No images, or none that can be read.
+    Returns float32 (n_readable, d) in order, and the errors of the others. InputError if there are
+    no images, or none that can be read.
     """
     if not paths:
         raise InputError("There are no images to encode: give at least one.")

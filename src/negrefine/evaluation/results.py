@@ -170,11 +170,7 @@ def save_evaluation(evaluation: Evaluation) -> None:
 
 
 def load_evaluation(directory: Path) -> Evaluation:
-    """Read what `evaluate` wrote.
-
-    Raises:
-        InputError: There is no finished evaluation, or its files are damaged.
-    """
+    """Read what `evaluate` wrote; InputError if it is unfinished or its files are damaged."""
     content = read_manifest(directory)
     if content is None:
         raise InputError(

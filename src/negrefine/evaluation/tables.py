@@ -148,10 +148,8 @@ def rich_tables(evaluation: Evaluation) -> list[Table]:
     from rich.text import Text
 
     tables = []
-    for title, results in (
-        (evaluation.title, evaluation.results),
-        ("Ablation", evaluation.ablation),
-    ):
+    titled = [(evaluation.title, evaluation.results), ("Ablation", evaluation.ablation)]
+    for title, results in titled:
         if not results:
             continue
         found = ResultTable(results)
