@@ -137,10 +137,8 @@ class CLIPEncoder:
         """Return the features of m texts, float32 (m, d), not normalised.
 
         Equal texts are encoded once, common prefixes too, and no batch is padded beyond its longest
-        text; see `negrefine.encoders.text_tower`.
-
-        Raises:
-            InputError: A text is longer than the model's context and may not be cut.
+        text; see `negrefine.encoders.text_tower`. Raises InputError for a text that is longer than
+        the model's context and may not be cut.
         """
         return self._encode_texts(self._model, texts, batch_size, show_progress_bar)
 
@@ -170,10 +168,8 @@ class CLIPEncoder:
     ) -> FloatArray:
         """Return the features of n images, float32 (n, d), not normalised.
 
-        `images` are paths, Pillow images or uint8 arrays of shape (h, w, 3) or (h, w).
-
-        Raises:
-            ImageError: An image cannot be read. `iter_encoded_images` carries on past it.
+        `images` are paths, Pillow images or uint8 arrays of shape (h, w, 3) or (h, w). Raises
+        ImageError for one that cannot be read; `iter_encoded_images` carries on past it.
         """
         return self._encode_all(images, batch_size, show_progress_bar, patches=False)[0]
 

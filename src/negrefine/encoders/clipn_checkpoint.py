@@ -87,9 +87,8 @@ def convert_clipn(
         quick_gelu: The towers use OpenAI's approximate GELU instead of the exact one of the LAION
             models that CLIPN was trained from.
 
-    Raises:
-        EncoderError: The checkpoint cannot be read or lacks tensors, the base does not fit, or the
-            directory cannot be written.
+    Raises EncoderError if the checkpoint cannot be read or lacks tensors, the base does not fit, or
+    the directory cannot be written.
     """
     target = Path(out)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):

@@ -49,8 +49,7 @@ def read_image(
     Args:
         source: A path (the first frame of an animated file), a Pillow image (its current frame; it
             is not changed), or a uint8 array of shape (h, w, 3) in RGB order or (h, w) in grey.
-        exif_orientation: Turn the image upright by its EXIF orientation. Pillow always turns TIFF
-            files.
+        exif_orientation: Turn the image upright by its EXIF tag, as Pillow always does with TIFF.
         background: Composite transparent pixels over this colour (red, green, blue; 0 to 255). None
             ignores transparency, as `Image.convert("RGB")` does.
 
@@ -108,9 +107,8 @@ def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     is named itself is kept whatever its extension. The order is that of the arguments, sorted
     within each; a file that is found twice is kept where it is found first.
 
-    Raises:
-        InputError: Nothing is given, a path is missing, a folder cannot be listed or holds no
-            image, or a pattern matches no image.
+    Raises InputError if nothing is given, a path is missing, a folder cannot be listed or holds no
+    image, or a pattern matches none.
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]

@@ -93,11 +93,8 @@ class Preprocessing:
 
         Sizes may be whole numbers, [height, width] or mappings; a field that is missing or null
         takes the default of the processor family that the file names (CLIP if it names none).
-        `resample` replaces the filter of the file.
-
-        Raises:
-            InputError: A field makes no sense, or the file belongs to a family whose pixels this
-                class cannot reproduce.
+        `resample` replaces the filter of the file. Raises InputError if a field makes no sense, or
+        for a family whose pixels this class cannot reproduce.
         """
         inner = config.get("image_processor")
         given = inner if isinstance(inner, Mapping) else config
@@ -139,9 +136,8 @@ class Preprocessing:
     def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
         """Return the pixels of an RGB image as a new float32 array of shape (3, h, w).
 
-        Raises:
-            InputError: The image is not in mode RGB, as `read_image` returns it.
-            ImageError: It would have more than `MAX_RESIZED_PIXELS` pixels after resizing.
+        Raises InputError for another mode (`read_image` returns RGB), and ImageError for more than
+        `MAX_RESIZED_PIXELS` pixels after resizing.
         """
         if image.mode != "RGB":
             raise InputError(

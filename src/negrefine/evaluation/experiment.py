@@ -87,10 +87,8 @@ def evaluate(
         n_bootstrap: Resamples for the 95 % intervals; 0 for none.
         notes: What a reader of the numbers must know; shown beside them everywhere.
 
-    Raises:
-        NotFittedError: A detector is not fitted.
-        InputError: An argument cannot be used, a set has no readable image, or `out` holds an
-            evaluation of other classes or of another encoder.
+    Raises NotFittedError for a detector that is not fitted, and InputError if an argument cannot be
+    used, a set has no readable image, or `out` is of other classes or of another encoder.
     """
     check_evaluation(out, [image_set.name for image_set in ood_images], seeds)
     first = _check_detectors(detectors, ablation or {})

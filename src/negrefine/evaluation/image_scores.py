@@ -129,9 +129,8 @@ def calibrate_files(
 ) -> CalibrationReport:
     """Do what `Detector.calibrate` does with image files, leaving out those that cannot be read.
 
-    Raises:
-        ImageError: No image can be read.
-        InputError: Too few images, or too few that can be read; a rate outside (0, 1).
+    Raises ImageError if no image can be read, and InputError for too few images, too few that can
+    be read, or a rate outside (0, 1).
     """
     check_enough(len(paths), fpr, delta)
     scores, errors = _readable_scores(detector, paths, batch_size, progress)

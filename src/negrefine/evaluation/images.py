@@ -20,9 +20,8 @@ from negrefine.progress import progress_bar
 class ImageSet:
     """One set of n image files; in tables the in-distribution set is called "ID", not `name`.
 
-    Attributes:
-        labels: For each image the index of its true class name, -1 unknown; None: all unknown.
-        groups: For each image the name of the part of the set that it belongs to; None: no parts.
+    `labels` are indices of true class names, -1 unknown; None: all unknown. `groups` name the part
+    of the set that each image belongs to; None: no parts.
     """
 
     name: str
