@@ -21,7 +21,7 @@ class FeatureDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         detector: Fitted on class names; it is copied, never changed. Not one with `uses_patches`.
-        fpr: False-alarm rate of the threshold; for `delta` too see `Detector.calibrate`.
+        fpr: False-alarm rate of the threshold; it and `delta` are as in `Detector.calibrate`.
 
     Attributes:
         detector_: The calibrated copy.

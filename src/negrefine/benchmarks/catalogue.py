@@ -21,7 +21,7 @@ Names = Literal["correct", "official"]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One known way in which the files of a data set are arranged, in the folder `path` of a root.
+    """One known way in which the files of a data set are arranged, in folder `path` of a data root.
 
     `labels` says where true classes come from: "wnid" (sub-folders named by WordNet id), "index"
     (sub-folders named by class number), "names" (sub-folders named by class), "prefix" (file names
@@ -50,7 +50,7 @@ class Dataset:
         notes: What a reader of results must know.
         layouts: Known arrangements of the files, tried in this order.
         contamination: How many images show an in-distribution class of ImageNet-1K, None if no
-            source reports any; as a number `contaminated_percent`.
+            source reports any. `contaminated_percent` is the share if it is known.
         groups: Number of sub-folders over which the authors average.
         bundled: Folder of the package's own drawings that holds the data set.
     """
@@ -76,8 +76,7 @@ class Dataset:
 class Benchmark:
     """An in-distribution set and the out-of-distribution (OOD) sets it is compared with.
 
-    `notes` are what a reader of results must know. If the images are `sketches`, `parameters`
-    differ.
+    `notes` are what a reader of results must know; `sketches` decides `parameters`.
     """
 
     name: str
@@ -131,7 +130,7 @@ def list_class_lists() -> list[str]:
 
 
 def load_benchmark(name: str) -> Benchmark:
-    """Return a benchmark; case, spaces, "-" and "_" do not matter. InputError if unknown."""
+    """Return a benchmark, ignoring case, spaces, "-" and "_" in names; InputError if unknown."""
     key, entry = _find("benchmarks.json", name, "benchmark")
     return Benchmark(
         name=key,
@@ -144,7 +143,7 @@ def load_benchmark(name: str) -> Benchmark:
 
 
 def load_set(name: str) -> Dataset:
-    """Return a data set; case, spaces, "-" and "_" do not matter. InputError if unknown."""
+    """Return a data set, ignoring case, spaces, "-" and "_" in names; InputError if unknown."""
     key, entry = _find("sets.json", name, "image set")
     tuples = {
         "other_counts": tuple(entry.get("other_counts", ())),

@@ -70,8 +70,8 @@ def check(
 ) -> list[Finding]:
     """Report for each data set whether it is there, the in-distribution one first.
 
-    `root` is the folder that holds the data sets, and `folders` has those that are elsewhere by
-    name; bundled ones need neither. InputError if a folder or label file cannot be read.
+    `root` holds the data sets, and `folders` gives by name the folders of those that are elsewhere;
+    bundled ones need neither. InputError if a folder or label file cannot be read.
     """
     given = {load_set(name).name: Path(path) for name, path in (folders or {}).items()}
     _check_folders(benchmark, root, given)

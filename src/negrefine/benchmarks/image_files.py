@@ -36,7 +36,7 @@ class FoundImages:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """Folders in which a data set could be, and those of them that exist, without its images."""
+    """Folders where a data set could be, and those that exist but hold none of its images."""
 
     tried: list[Path]
     existing: list[Path]
@@ -47,9 +47,9 @@ def find_set(
 ) -> FoundImages | NotFound:
     """Look for a data set in its known layouts, without opening an image.
 
-    It is below `root` unless it is bundled or in a `folder` of its own. There its layout is
-    recognised as below the root, and any other is taken as images without true classes. InputError
-    if a folder cannot be listed, or a file with labels cannot be read.
+    It is below `root` unless it is bundled or `folder` is its own. There a layout is recognised as
+    below the root, and any other is taken as images without true classes. InputError if a folder
+    cannot be listed, or a file with labels cannot be read.
     """
     if dataset.bundled is not None:
         return _bundled(dataset, dataset.bundled)

@@ -67,14 +67,14 @@ def is_published_lexicon(lexicon: Lexicon) -> bool:
 def compare_with_published(
     evaluation: Evaluation, facts: Collection[str], tables: Sequence[str] | None = None
 ) -> list[Cell]:
-    """Return a cell for each published number, in the order of the tables, by default all.
+    """Return a cell for each published number, in the order of the tables.
 
     Args:
         evaluation: Of `benchmarks.locate`'s images, with the ablation if that table is wanted.
         facts: What is true of the run and decides which reasons apply: "lexicon" (the authors'
             words), "replay" (recorded answers), "bilinear" (resize), "ten seeds", "seed 0" (alone),
             "float16", "incomplete" (images missing), "other encoder".
-        tables: Of `table_names()`; InputError for another name.
+        tables: Of `table_names()`, by default all; InputError for another name.
     """
     cells = []
     for table in dict.fromkeys(table_names() if tables is None else tables):

@@ -41,7 +41,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class GroupMean:
-    """One method on one OOD set, the mean over seeds and groups with readable images.
+    """One method on one OOD set, as the mean over seeds and groups with readable images.
 
     AUROC and FPR95 (the papers' definition) are fractions, in-distribution positive.
     """
@@ -62,9 +62,9 @@ def make_ready(
 ) -> Ready:
     """Check the images of a benchmark, in seconds, before anything is loaded.
 
-    Arguments and errors are as for `check`. `allow_incomplete` continues with the images that are
-    there, and warns that the numbers are not comparable. InputError if it is needed but not given,
-    or if the ID set or all OOD sets are missing.
+    Arguments and errors are as for `check`. InputError also if something is missing, unless
+    `allow_incomplete`, which warns that the numbers are not comparable, or if the ID set or all OOD
+    sets are missing.
     """
     findings = check(benchmark, root, folders)
     broken = [finding for finding in findings if not finding.ok]

@@ -178,10 +178,11 @@ class CLIPEncoder:
     ) -> tuple[FloatArray, FloatArray]:
         """Return the features of images, and of their patches from the same pass, for GL-MCM.
 
-        Image features are those of `encode_images`. Patch features, float32 (n, p, d), are for the
-        p patches row by row from the top left, not normalised either. In the last block attention
-        is replaced by its own values (arXiv 2304.04521). They take p times the memory of image
-        features: for ViT-B/16 400 kB an image. Arguments and errors are those of `encode_images`.
+        Image features are those of `encode_images`. Patch features, float32 (n, p, d) for the p
+        patches row by row from the top left, are not normalised either. They are those of the last
+        block with attention replaced by its own values (arXiv 2304.04521), and take p times the
+        memory of image features: for ViT-B/16 400 kB an image. Arguments and errors are those of
+        `encode_images`.
         """
         features, local = self._encode_all(images, batch_size, show_progress_bar, patches=True)
         assert local is not None  # noqa: S101 - patches were asked for

@@ -42,7 +42,7 @@ class CLIPNEncoder(CLIPEncoder):
 
 
 def load_no_tower(directory: Path, model: CLIPModel, name: str) -> CLIPModel | None:
-    """Return a copy of `model` with its "no" text tower, all else shared; None without one.
+    """Return a model with the "no" text tower that shares all else with `model`, None without one.
 
     Raises EncoderError if the file is damaged or belongs to another model than `name`.
     """

@@ -151,7 +151,7 @@ def _read_file(
 
 
 def _open(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
-    """Do what `Image.open` does without its warning; `catch_warnings` is not thread-safe."""
+    """Do what `Image.open` does without its warning about size, which threads cannot suppress."""
     with _image_errors(name):
         prefix = stream.read(16)
         if not prefix:
@@ -272,7 +272,7 @@ def _files_of(path: str) -> list[Path]:
 
 
 def images_below(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the image files below a folder, maybe none; order and errors as of `find_images`."""
+    """Return the image files below a folder, if any; order and errors are as for `find_images`."""
 
     def refuse(error: OSError) -> None:
         raise InputError(

@@ -21,8 +21,8 @@ def measure(
 ) -> list[Result]:
     """Return metrics of one method on each OOD set and, last, their "mean" over the sets.
 
-    There are scores (n,) of in-distribution images for each seed, and (m,) for each OOD set and
-    seed. The 95 % intervals, of the first seed, take `n_bootstrap` resamples; 0 for none.
+    `id_scores` has (n,) for each seed, `ood_scores` (m,) for each OOD set and seed. The 95 %
+    intervals, of the first seed, take `n_bootstrap` resamples; 0 for none.
     """
     measured = [
         [metrics_of_scores(inside, by_seed[i]) for by_seed in ood_scores.values()]

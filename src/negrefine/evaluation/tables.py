@@ -46,7 +46,7 @@ METRIC_PAIRS = (METRICS[:2], METRICS[2:])
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One metric of one method on one OOD set, the best one as far as the decimals shown tell."""
+    """One metric of one method on one OOD set; `is_best` compares the decimals that are shown."""
 
     measured: Measured
     is_best: bool = False
