@@ -1,4 +1,1 @@
-"""Adapters to other libraries: scikit-learn, pytorch-ood, datasets, torch, pandas and polars.
-
-Each module imports only the library that it adapts to.
-"""
+"""Adapters to other libraries; each module imports only the library that it adapts to."""

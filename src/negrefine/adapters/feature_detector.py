@@ -21,8 +21,7 @@ class FeatureDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         detector: Fitted on class names; it is copied, never changed. Not one with `uses_patches`.
-        fpr: False-alarm rate of the threshold, guaranteed as `Detector.calibrate` describes.
-        delta: See `Detector.calibrate`.
+        fpr: False-alarm rate of the threshold; it and `delta` are as in `Detector.calibrate`.
 
     Attributes:
         detector_: The calibrated copy.
@@ -45,10 +44,8 @@ class FeatureDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002, N803
         """Set the threshold from features (n, d) of in-distribution images; y is ignored.
 
-        Raises:
-            NotFittedError: The detector is not fitted on class names.
-            InputError: Too few rows for the guarantee, rows of the wrong length, or a rate
-                outside (0, 1).
+        Raises NotFittedError for a detector without class names, InputError for too few rows for
+        the guarantee, rows of the wrong length, or a rate outside (0, 1).
         """
         if self.detector.uses_patches:
             raise InputError(

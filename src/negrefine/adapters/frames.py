@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from negrefine.errors import InputError
-from negrefine.evaluation.image_scores import ScoredImage
+from negrefine.evaluation.image_scores import ScoredImage, score_columns
 
 
 def to_arrow(scored: Sequence[ScoredImage]) -> pa.Table:
@@ -21,9 +21,7 @@ def to_arrow(scored: Sequence[ScoredImage]) -> pa.Table:
     parts = list(dict.fromkeys(name for row in scored for name in row.parts))
     with_p = any(row.p_value is not None for row in scored)
     rows = [row.as_row(parts, p_value=with_p) for row in scored]
-    columns = ScoredImage("", None).as_row(parts, p_value=with_p)
-    text = {"path", "verdict", "error"}
-    schema = pa.schema({name: pa.string() if name in text else pa.float64() for name in columns})
+    schema = pa.schema(score_columns(parts, p_value=with_p).items())
     return pa.Table.from_pylist(rows, schema=schema)
 
 

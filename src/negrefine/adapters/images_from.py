@@ -52,10 +52,8 @@ def images_from(dataset: Any, column: str | int | None = None) -> ImageColumn:
 
     The image may be a Pillow image, a path, encoded bytes, {"bytes": ..., "path": ...} as
     `datasets` represents undecoded images, a uint8 array (h, w, 3) or (h, w), or a tensor (3, h, w)
-    that is uint8 or floating point from 0 to 1, which is rounded to 8 bits.
-
-    Raises:
-        InputError: The data set cannot be indexed (a stream), or has no such column.
+    that is uint8 or floating point from 0 to 1, which is rounded to 8 bits. Raises InputError for a
+    stream, which cannot be indexed, or without such a column.
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise InputError(
@@ -111,8 +109,7 @@ def _as_source(value: Any, what: str) -> Any:
 def tensor_as_array(values: Any, what: str) -> np.ndarray:
     """Return an image (3, h, w), (1, h, w) or (h, w) as uint8 with the channels last.
 
-    Raises:
-        InputError: Another shape, or floating-point numbers outside 0 to 1.
+    Raises InputError for another shape, or floating-point numbers outside 0 to 1.
     """
     array = np.asarray(values)
     if array.ndim == 3 and array.shape[0] in {1, 3}:

@@ -23,13 +23,10 @@ except ImportError as error:
 
 
 class OutlierScores(_Base):  # type: ignore[misc]
-    """The negated scores of a fitted `negrefine` detector.
+    """The negated scores of a `negrefine` detector that was fitted on class names.
 
     `pytorch_ood.metrics.OODMetrics` then returns the AUROC of `negrefine.metrics.auroc`. Its
     FPR95TPR is `negrefine.metrics.fpr95_ood_positive`, not the `fpr95` of the papers.
-
-    Args:
-        detector: Fitted on class names.
     """
 
     requires_fit = False
@@ -47,12 +44,9 @@ class OutlierScores(_Base):  # type: ignore[misc]
     def predict(self, x: Tensor) -> Tensor:
         """Return outlier scores of images, float64 (B,), on the device of `x`.
 
-        Args:
-            x: (B, 3, H, W), uint8 or floating point from 0 to 1 (torchvision's ToTensor), not
-                normalised: the encoder resizes, crops and normalises.
-
-        Raises:
-            InputError: Another shape, or floating-point numbers outside 0 to 1.
+        `x` is (B, 3, H, W), uint8 or floating point from 0 to 1 (torchvision's ToTensor), not
+        normalised: the encoder resizes, crops and normalises. InputError for other shapes or
+        numbers.
         """
         if x.ndim != 4:
             raise InputError(f"Images must have shape (B, 3, H, W), not {tuple(x.shape)}.")

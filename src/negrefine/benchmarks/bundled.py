@@ -16,13 +16,10 @@ _ROOT = Path(str(files("negrefine.demo") / "images"))
 
 @dataclass(frozen=True, slots=True)
 class DemoImage:
-    """One bundled picture.
+    """One bundled picture, a PNG file; `annotation` is its name in OpenMoji.
 
-    Attributes:
-        path: The PNG file.
-        set_name: "animals" (in-distribution), "food", "vehicles", "objects" or "plants".
-        class_name: The true class of an in-distribution image, otherwise None.
-        annotation: Its name in OpenMoji.
+    `set_name` is "animals" (in-distribution), "food", "vehicles", "objects" or "plants"; only
+    animals have a `class_name`.
     """
 
     path: Path

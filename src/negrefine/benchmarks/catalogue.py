@@ -21,17 +21,13 @@ Names = Literal["correct", "official"]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One known way in which the files of a data set are arranged below a data root.
+    """One known way in which the files of a data set are arranged, in folder `path` of a data root.
 
-    Attributes:
-        path: Folder of the images, relative to the root.
-        labels: Where true classes come from: "wnid" (sub-folders named by WordNet id), "index"
-            (sub-folders named by class number), "names" (sub-folders named by class), "prefix"
-            (file names that begin with the class name), "list" (lines "file number" in a text
-            file; images that it does not list are left out), "metadata" (columns img_filename and
-            y of a CSV file) or "none".
-        list: The text or CSV file, relative to the root.
-        images: Number of images in this layout if it differs from that of the data set.
+    `labels` says where true classes come from: "wnid" (sub-folders named by WordNet id), "index"
+    (sub-folders named by class number), "names" (sub-folders named by class), "prefix" (file names
+    that begin with the class name), "list" (lines "file number" of the text file `list`; images
+    that it does not list are left out), "metadata" (columns img_filename and y of the CSV file
+    `list`) or "none". `images` is the number of images if it differs from that of the data set.
     """
 
     path: str
@@ -45,20 +41,16 @@ class Dataset:
     """A data set of images.
 
     Attributes:
-        name: Key in the catalogue.
-        title: Its name in papers.
+        name: Key in the catalogue; `title` is its name in papers.
         classes: Name of its class list if it can be in-distribution.
         images: Number of images, None if it is not known.
         other_counts: Other numbers of images that are correct too; `notes` say why.
-        paper: The publication that introduced it.
-        source: Where to download it.
-        get: How to arrange the downloaded files.
+        source: Where to download it; `get` says how to arrange the files.
         license: Licence or terms, "unknown" if the sources used do not say.
         notes: What a reader of results must know.
         layouts: Known arrangements of the files, tried in this order.
         contamination: How many images show an in-distribution class of ImageNet-1K, None if no
-            source reports any.
-        contaminated_percent: The same as a number, None if the share is not known.
+            source reports any. `contaminated_percent` is the share if it is known.
         groups: Number of sub-folders over which the authors average.
         bundled: Folder of the package's own drawings that holds the data set.
     """
@@ -82,15 +74,9 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """An in-distribution set and the out-of-distribution sets it is compared with.
+    """An in-distribution set and the out-of-distribution (OOD) sets it is compared with.
 
-    Attributes:
-        name: Key in the catalogue.
-        title: One line for people.
-        id_set: The in-distribution images.
-        ood_sets: The out-of-distribution (OOD) sets, in table order.
-        notes: What a reader of results must know.
-        sketches: Whether the images are sketches; see `parameters`.
+    `notes` are what a reader of results must know; `sketches` decides `parameters`.
     """
 
     name: str
@@ -108,8 +94,7 @@ class Benchmark:
     def with_ood(self, names: Sequence[str]) -> Benchmark:
         """Return the benchmark with other OOD sets.
 
-        Raises:
-            InputError: There are no names, or one is unknown or that of the in-distribution set.
+        Raises InputError without names, or if one is unknown or that of the in-distribution set.
         """
         chosen = tuple(load_set(name) for name in dict.fromkeys(names))
         if not chosen:
@@ -145,11 +130,7 @@ def list_class_lists() -> list[str]:
 
 
 def load_benchmark(name: str) -> Benchmark:
-    """Return a benchmark; case, spaces, "-" and "_" in its name do not matter.
-
-    Raises:
-        InputError: There is no benchmark of that name.
-    """
+    """Return a benchmark, ignoring case, spaces, "-" and "_" in names; InputError if unknown."""
     key, entry = _find("benchmarks.json", name, "benchmark")
     return Benchmark(
         name=key,
@@ -162,11 +143,7 @@ def load_benchmark(name: str) -> Benchmark:
 
 
 def load_set(name: str) -> Dataset:
-    """Return a data set; case, spaces, "-" and "_" in its name do not matter.
-
-    Raises:
-        InputError: There is no data set of that name.
-    """
+    """Return a data set, ignoring case, spaces, "-" and "_" in names; InputError if unknown."""
     key, entry = _find("sets.json", name, "image set")
     tuples = {
         "other_counts": tuple(entry.get("other_counts", ())),
@@ -180,15 +157,10 @@ def class_list(name: str, names: Names = "correct") -> list[str]:
     """Return class names in the order of the data set's class numbers.
 
     ImageNet-1K's names are OpenAI's, the same in the repositories of all six methods. They contain
-    "missile" and "sunglasses" twice, and each copy counts in the scores.
-
-    Args:
-        name: Such as "imagenet-1k"; case, spaces, "-" and "_" do not matter.
-        names: "official" returns the list of the CSP and NegRefine repositories if it is known
-            exactly, so that published numbers can be reproduced: CUB-200-2011 with underscores.
-
-    Raises:
-        InputError: There is no such list, or its official version cannot be rebuilt.
+    "missile" and "sunglasses" twice, and each copy counts in the scores. In `name`, such as
+    "imagenet-1k", case, spaces, "-" and "_" do not matter. With names="official" the list is that
+    of the CSP and NegRefine repositories, so that published numbers can be reproduced: CUB-200-2011
+    with underscores. InputError if it cannot be rebuilt exactly, or for an unknown list.
     """
     OneOf(("correct", "official"))("names", names)
     _, entry = _find("class_lists.json", name, "class list")
@@ -209,11 +181,7 @@ def class_list(name: str, names: Names = "correct") -> list[str]:
 
 
 def wordnet_ids(name: str) -> list[str] | None:
-    """Return the WordNet id of each class, None for lists that are not of ImageNet.
-
-    Raises:
-        InputError: There is no such list.
-    """
+    """Return the WordNet id of each class of a list, None for lists that are not of ImageNet."""
     _, entry = _find("class_lists.json", name, "class list")
     if "of" in entry:
         return list(_lines(entry["file"]))

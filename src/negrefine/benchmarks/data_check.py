@@ -30,14 +30,10 @@ _STRUCTURE = {
 class Finding:
     """The state of one data set.
 
-    Attributes:
-        set_name: Its name in the catalogue.
-        status: "ok", "missing" (no folder), "layout" (a folder, but no image where one should be)
-            or "incomplete" (another number of images, classes or groups than published).
-        images: Its images, None if it was not found.
-        expected: Number of images, None if it is not known.
-        problem: One sentence, "" if all is well.
-        remedy: What to do, "" if all is well.
+    `status` is "ok", "missing" (no folder), "layout" (a folder, but no image where one should be)
+    or "incomplete" (another number of images, classes or groups than published). `images` is None
+    if it was not found, `expected` if the number of its images is not known. `problem` and
+    `remedy`, which says what to do, are "" if all is well.
     """
 
     set_name: str
@@ -74,13 +70,8 @@ def check(
 ) -> list[Finding]:
     """Report for each data set whether it is there, the in-distribution one first.
 
-    Args:
-        benchmark: From `load_benchmark`.
-        root: Folder that holds the data sets; not needed if all are in `folders` or bundled.
-        folders: Name of a data set to its folder, for those that are not below the root.
-
-    Raises:
-        InputError: The root is not a folder, or a folder or label file cannot be read.
+    `root` holds the data sets, and `folders` gives by name the folders of those that are elsewhere;
+    bundled ones need neither. InputError if a folder or label file cannot be read.
     """
     given = {load_set(name).name: Path(path) for name, path in (folders or {}).items()}
     _check_folders(benchmark, root, given)
@@ -92,28 +83,22 @@ def locate(
 ) -> tuple[ImageSet, list[ImageSet]]:
     """Return the images of a benchmark: the in-distribution ones with labels, and the OOD sets.
 
-    Data sets are taken as they are, complete or not; `check`, which takes the same arguments,
-    reports what is missing.
-
-    Raises:
-        InputError: As for `check`, or a data set is not there.
+    Data sets are taken as they are, complete or not; `check`, which takes the same arguments and
+    raises the same errors, reports what is missing. InputError if one is not there at all.
     """
-    findings = check(benchmark, root, folders)
-    for finding in findings:
-        if finding.images is None:
-            raise InputError(f"{finding.problem} {finding.remedy}")
-    return image_sets(benchmark, findings)
+    return image_sets(benchmark, check(benchmark, root, folders))
 
 
 def image_sets(
     benchmark: Benchmark, findings: Sequence[Finding]
 ) -> tuple[ImageSet, list[ImageSet]]:
-    """Return the images of the data sets of a benchmark, all of which were found."""
-    images = {finding.set_name: finding.images for finding in findings}
+    """Return the images of the data sets of a benchmark; InputError if one was not found."""
+    by_name = {finding.set_name: finding for finding in findings}
     located = []
     for dataset in benchmark.sets:
-        found = images[dataset.name]
-        assert found is not None  # noqa: S101 - see above
+        found = by_name[dataset.name].images
+        if found is None:
+            raise InputError(f"{by_name[dataset.name].problem} {by_name[dataset.name].remedy}")
         labels = found.labels if dataset is benchmark.id_set else None
         located.append(ImageSet(dataset.title, found.paths, labels, found.groups))
     return located[0], located[1:]

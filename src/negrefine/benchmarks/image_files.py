@@ -21,15 +21,10 @@ _LABELS, _AUTHORS = "label file", "the file of the data set's authors"
 
 @dataclass(frozen=True, slots=True)
 class FoundImages:
-    """The images of a data set.
+    """The images of a data set, sorted, and how they are arranged.
 
-    Attributes:
-        folder: The folder that holds them.
-        layout: How they are arranged.
-        paths: n files, sorted.
-        labels: Index of each image's class in the class list, -1 unknown; None if no image has a
-            known class.
-        groups: For each image the name of its first folder below `folder`, "" for none.
+    `labels` are indices into the class list, -1 unknown; None if no image has a known class.
+    `groups` has for each image the name of its first folder below `folder`, "" for none.
     """
 
     folder: Path
@@ -41,12 +36,7 @@ class FoundImages:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """Why a data set was not found.
-
-    Attributes:
-        tried: Folders in which it could be.
-        existing: Those of them that exist but hold no image in a known layout.
-    """
+    """Folders where a data set could be, and those that exist but hold none of its images."""
 
     tried: list[Path]
     existing: list[Path]
@@ -57,14 +47,9 @@ def find_set(
 ) -> FoundImages | NotFound:
     """Look for a data set in its known layouts, without opening an image.
 
-    Args:
-        dataset: From the catalogue.
-        root: Folder that holds the data sets; not needed with `folder` or for bundled ones.
-        folder: Folder of this data set if it is not below the root. Its layout is recognised as
-            below the root, and any other is taken as images without true classes.
-
-    Raises:
-        InputError: A folder cannot be listed, or a file with labels cannot be read.
+    It is below `root` unless it is bundled or `folder` is its own. There a layout is recognised as
+    below the root, and any other is taken as images without true classes. InputError if a folder
+    cannot be listed, or a file with labels cannot be read.
     """
     if dataset.bundled is not None:
         return _bundled(dataset, dataset.bundled)

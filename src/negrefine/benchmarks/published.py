@@ -24,15 +24,13 @@ _SHORT = {"published": "publ.", "measured": "meas.", "difference": "diff."}
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One published number and the measured one.
+    """One published number and the measured one, in percent, None if it was not measured.
 
     Attributes:
-        table: "main", "ablation" or "seed0".
+        table: One of `table_names()`.
         method: Method or ablation variant.
         ood_set: Name of the set in the catalogue, or "mean": over the four sets of the main table.
         metric: "auroc" or "fpr95".
-        published: In percent.
-        measured: In percent, None if it was not measured.
         reasons: Keys of `reason_texts` that can explain a difference, or why nothing was measured.
     """
 
@@ -69,20 +67,14 @@ def is_published_lexicon(lexicon: Lexicon) -> bool:
 def compare_with_published(
     evaluation: Evaluation, facts: Collection[str], tables: Sequence[str] | None = None
 ) -> list[Cell]:
-    """Put measured numbers beside the published ones.
+    """Return a cell for each published number, in the order of the tables.
 
     Args:
         evaluation: Of `benchmarks.locate`'s images, with the ablation if that table is wanted.
         facts: What is true of the run and decides which reasons apply: "lexicon" (the authors'
-            words), "replay" (recorded answers), "bilinear" (resize), "ten seeds", "seed 0"
-            (alone), "float16", "incomplete" (images missing), "other encoder".
-        tables: "main", "ablation", "seed0"; default: all.
-
-    Returns:
-        A cell for each published number, in the order of the tables.
-
-    Raises:
-        InputError: There is no such table.
+            words), "replay" (recorded answers), "bilinear" (resize), "ten seeds", "seed 0" (alone),
+            "float16", "incomplete" (images missing), "other encoder".
+        tables: Of `table_names()`, by default all; InputError for another name.
     """
     cells = []
     for table in dict.fromkeys(table_names() if tables is None else tables):

@@ -23,12 +23,10 @@ NOT_COMPARABLE = "Not comparable with published numbers:"
 
 @dataclass(frozen=True)
 class Ready:
-    """A benchmark whose images are there.
+    """A benchmark whose images are there, without the data sets that are missing.
 
-    Attributes:
-        benchmark: Without the data sets that are missing.
-        findings: For every data set, the missing ones too.
-        warnings: Why its numbers cannot be compared with published ones.
+    `findings` are of all its data sets, the missing ones too; `warnings` say why its numbers cannot
+    be compared with published ones.
     """
 
     benchmark: Benchmark
@@ -43,14 +41,9 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class GroupMean:
-    """One method on one OOD set, as the mean over the groups of its images.
+    """One method on one OOD set, as the mean over seeds and groups with readable images.
 
-    Attributes:
-        method: Name of the method.
-        ood_set: Name of the set in the evaluation.
-        n_groups: Groups with readable images.
-        auroc: Mean over groups and seeds; a fraction, in-distribution positive.
-        fpr95: Likewise, the papers' definition.
+    AUROC and FPR95 (the papers' definition) are fractions, in-distribution positive.
     """
 
     method: str
@@ -69,14 +62,9 @@ def make_ready(
 ) -> Ready:
     """Check the images of a benchmark, in seconds, before anything is loaded.
 
-    Args:
-        benchmark: As for `check`, like `root` and `folders`.
-        allow_incomplete: Continue with the images that are there, and warn that the numbers are
-            not comparable.
-
-    Raises:
-        InputError: As for `check`; something is missing and not allowed to be; the ID set or all
-            OOD sets are missing.
+    Arguments and errors are as for `check`. InputError also if something is missing, unless
+    `allow_incomplete`, which warns that the numbers are not comparable, or if the ID set or all OOD
+    sets are missing.
     """
     findings = check(benchmark, root, folders)
     broken = [finding for finding in findings if not finding.ok]
@@ -99,8 +87,7 @@ def benchmark_class_names(
 ) -> list[str]:
     """Return the class names of a run: `class_names`, or those that `class_list` gives.
 
-    Raises:
-        InputError: As for `class_list`, or another number of names.
+    Raises InputError as `class_list` does, or for another number of names.
     """
     classes = str(benchmark.id_set.classes)
     if class_names is None:
@@ -125,20 +112,11 @@ def run_benchmark(
     batch_size: int = 64,
     progress: bool = False,
 ) -> tuple[Evaluation, list[GroupMean]]:
-    """Evaluate detectors on a benchmark.
+    """Evaluate detectors on a benchmark; `out` gets what `evaluate` writes, and benchmark.json.
 
-    Args:
-        ready: From `make_ready`.
-        detectors: As for `evaluate`, fitted on `benchmark_class_names` with the parameters that
-            `Benchmark.parameters` gives.
-        out: Gets everything that `evaluate` writes, and benchmark.json.
-        ablation: As for `evaluate`, like all arguments that follow.
-
-    Returns:
-        The results, and means over the classes of OOD sets whose authors report these (NINCO).
-
-    Raises:
-        InputError: As for `evaluate`.
+    The detectors are fitted on `benchmark_class_names` with the parameters that
+    `Benchmark.parameters` gives. Arguments and errors are those of `evaluate`. Also returns means
+    over the classes of OOD sets whose authors report these (NINCO).
     """
     benchmark = ready.benchmark
     contaminated = (f"{s.title}: {s.contamination}" for s in benchmark.sets if s.contamination)
@@ -178,9 +156,7 @@ def group_means(evaluation: Evaluation, ood_set: str) -> list[GroupMean]:
     """Average AUROC and FPR95 over the groups of an OOD set, as the authors of NINCO report it.
 
     Returns one row for each method, in table order. Each group is measured against all ID images.
-
-    Raises:
-        InputError: The evaluation has no such set.
+    Raises InputError if the evaluation has no such set.
     """
     by_name = {scores.name: scores for scores in evaluation.ood_sets}
     if ood_set not in by_name:

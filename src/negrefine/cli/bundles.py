@@ -12,8 +12,8 @@ the command line, and hands the command one object with their values:
     @takes_bundles
     def score(images: list[str], hardware: Hardware) -> None: ...
 
-`score` has the options --device and --dtype. A parameter annotated with `Annotated[Base, made]`
-takes a bundle `made` that is built at run time and is a subclass of Base.
+`score` has the options --device and --dtype. `Annotated[Base, made]` takes a bundle that is made at
+run time, a subclass of Base.
 """
 
 from __future__ import annotations

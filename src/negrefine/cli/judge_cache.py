@@ -20,7 +20,6 @@ judge_cache = typer.Typer(
     rich_markup_mode=None,
 )
 
-
 Format = Enum("Format", {"JSONL": "jsonl", "OFFICIAL": "official"}, type=str)
 _FORMAT = option(Format.JSONL, "'official' is the log of the published code.", name="--format")
 

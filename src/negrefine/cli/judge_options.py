@@ -21,7 +21,6 @@ ANSWERS = option(
     "FILE",
 )
 
-
 JudgeMode = Enum("JudgeMode", {"PROBABILITY": "probability", "OFFICIAL": "official"}, type=str)
 
 

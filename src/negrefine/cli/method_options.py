@@ -45,12 +45,8 @@ def method_options(
     """Return a bundle with an option for each parameter that is declared for the command line.
 
     Parameters of the same name share an option, whose help names the methods that have it unless
-    all do.
-
-    Args:
-        classes: Detector classes.
-        only: Names of parameters; None takes all.
-        lists: The options take texts with several values.
+    all do. `only` names the parameters, by default all; with `lists` the options take several
+    values.
     """
     classes = list(classes)
     owners: dict[str, dict[str, Parameter]] = {}
@@ -86,11 +82,7 @@ def _help(by_method: Mapping[str, Parameter], n_methods: int) -> str:
 
 
 def parameters_for(methods: Sequence[str], given: Mapping[str, Given]) -> dict[str, dict[str, Any]]:
-    """Return for each method the given parameters that it has.
-
-    Raises:
-        InputError: None of the methods has a parameter that was given.
-    """
+    """Return for each method the given parameters it has; InputError for one that none has."""
     known = {method: declared_parameters(DETECTORS[method]) for method in methods}
     for name, each in given.items():
         if not any(name in names for names in known.values()):

@@ -102,8 +102,7 @@ def reproduce(
     }
     facts = {fact for fact, is_true in states.items() if is_true}
     cells = published.compare_with_published(evaluation, facts, tables)
-    content = published.as_json(cells, warnings, evaluation.settings)
-    write_text(out / "reproduce.json", content)
+    write_text(out / "reproduce.json", published.as_json(cells, warnings, evaluation.settings))
     write_text(out / "reproduce.md", published.as_markdown(cells, warnings))
     print_tables(published.rich_tables(cells))
     typer.echo("Known reasons for differences:")

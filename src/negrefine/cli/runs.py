@@ -94,12 +94,7 @@ class RunOptions:
 class Run:
     """An evaluation whose options have been checked.
 
-    Attributes:
-        options: As given.
-        parameters: Method to the given parameters of its detector, in table order.
-        seeds: Seeds of the random draws.
-        ablation: Whether to evaluate NegRefine's ablation, too.
-        report: Whether to write report.html.
+    `parameters` has for each method, in table order, the parameters that were given.
     """
 
     options: RunOptions
@@ -118,12 +113,8 @@ class Run:
     ) -> _T:
         """Fit the detectors and evaluate them.
 
-        Args:
-            encoder: From `EncoderOptions.load`.
-            class_names: K names.
-            out: Folder for the results.
-            evaluate: `evaluation.experiment.evaluate` with its images, or `run_benchmark`.
-            defaults: Method to parameters that hold unless others were given.
+        `evaluate` is `evaluation.experiment.evaluate` with its images, or `run_benchmark`;
+        `defaults` gives for a method the parameters that hold unless others were given.
         """
         from negrefine.evaluation.ablation import ablation_of
 

@@ -34,7 +34,7 @@ def score(
     the error; the exit code is 1 if no image could be read.
     """
     from negrefine.encoders import find_images
-    from negrefine.evaluation.image_scores import score_files
+    from negrefine.evaluation.image_scores import score_columns, score_files
     from negrefine.files import check_target, write_rows
 
     if out is not None:
@@ -45,14 +45,7 @@ def score(
     scored = score_files(detector, paths, journal=journal, batch_size=batch_size, progress=True)
     parts = detector.part_names_
     calibrated = detector.calibration_scores_ is not None
-    schema = {
-        "path": "string",
-        "score": "double",
-        **dict.fromkeys(parts, "double"),
-        **({"p_value": "double"} if calibrated else {}),
-        "verdict": "string",
-        "error": "string",
-    }
+    schema = score_columns(parts, p_value=calibrated)
     rows = [row.as_row(parts, p_value=calibrated) for row in scored]
     if out is None or journal is None:
         writer = csv.DictWriter(sys.stdout, list(schema), lineterminator="\n")

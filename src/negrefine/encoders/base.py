@@ -70,10 +70,9 @@ class YesNoEncoder(Encoder, Protocol):
 class EncodedImages:
     """Features of one batch of images, of which some may be unreadable.
 
-    Attributes:
-        features: float32 (n_readable, d), one row for each readable image, in order.
-        errors: For each image of the batch None, or the error that kept it from being read.
-        patches: float32 (n_readable, p, d) if they were asked for.
+    `features`, float32 (n_readable, d), have a row for each readable image, in order; so have
+    `patches`, float32 (n_readable, p, d), if they were asked for. `errors` has for each image of
+    the batch None, or why it could not be read.
     """
 
     features: FloatArray

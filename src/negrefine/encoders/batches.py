@@ -22,20 +22,12 @@ _SLICE = 256
 def iter_encoded_images(
     encoder: Encoder, images: Images, batch_size: int = 64, *, patches: bool = False
 ) -> Iterator[EncodedImages]:
-    """Encode images batch by batch; an unreadable image becomes an error entry.
+    """Encode n images batch by batch; an unreadable image becomes an error entry.
 
     An encoder's own `iter_encoded_images` is used if it has one. Any other encoder is given slices
     of `images`. If it raises, the slice is halved to find the images at fault: those on which the
-    encoder raises ImageError, or raises anything and `read_image` fails too.
-
-    Args:
-        encoder: Any `Encoder`; with `patches` a `PatchEncoder`.
-        images: n images; they are read as the batches are consumed.
-        batch_size: Images to encode at a time.
-        patches: Also return patch features.
-
-    Yields:
-        At least one batch; without images it has no rows.
+    encoder raises ImageError, or raises anything and `read_image` fails too. At least one batch is
+    yielded; without images it has no rows. `patches` needs a `PatchEncoder`.
 
     Raises:
         InputError: One image was given instead of a list.
@@ -61,10 +53,7 @@ def encode_batches(
 ) -> Iterator[Batch]:
     """Yield features (b, d), and patch features (b, p, d) or None, of all images in order.
 
-    Arguments and errors are those of `iter_encoded_images`; at least one batch is yielded.
-
-    Raises:
-        ImageError: An image cannot be read.
+    Otherwise as `iter_encoded_images`, but an image that cannot be read raises ImageError.
     """
     for batch in iter_encoded_images(encoder, images, batch_size, patches=patches):
         for error in batch.errors:
@@ -74,12 +63,7 @@ def encode_batches(
 
 
 def equal_blocks(batches: Iterable[Batch], rows: int) -> Iterator[Batch]:
-    """Yield the same rows in blocks of `rows`, the last one shorter; one block if there are none.
-
-    Args:
-        batches: One or more.
-        rows: At least 1.
-    """
+    """Yield the same rows in blocks of `rows`, the last one shorter; at least one block."""
     held: list[Batch] = []
     n_held = n_yielded = 0
     for batch in batches:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import CLIPModel
 from typing_extensions import Self
 
@@ -19,7 +20,6 @@ from negrefine.encoders.base import EncodedImages, FloatArray
 from negrefine.encoders.batches import Batch, encode_batches, join_batches
 from negrefine.encoders.embedding_cache import open_cache
 from negrefine.encoders.images import Images, ImageSource, check_is_list, read_image
-from negrefine.encoders.patches import image_and_patch_features
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.text_tower import encode_tokens
 from negrefine.encoders.tokens import TextTokenizer
@@ -42,14 +42,13 @@ _OPTIONS = ("revision", "resample", "exif_orientation", "background", "truncate"
 class CLIPEncoder:
     """Image and text features of a `transformers.CLIPModel`. Made by `load_encoder`.
 
-    Features are the projected embeddings, not normalised: prompt ensembles of the published
-    methods average them before normalising. Copies and scikit-learn clones are the encoder itself,
-    so that a model is in memory once; a pickle holds the arguments of `load_encoder`, no weights.
+    Features are the projected embeddings, not normalised: prompt ensembles of the published methods
+    average them before normalising. Copies and scikit-learn clones are the encoder itself, so that
+    a model is in memory once; a pickle holds the arguments of `load_encoder`, no weights.
 
     Args:
         model: In evaluation mode, on its device.
-        tokenizer: Of the model.
-        preprocessing: Of the model: from an RGB image to the pixels that the image tower takes.
+        tokenizer: Of the model, like `preprocessing`.
         name: "builtin", a hub id or an absolute directory.
         settings: All keyword arguments of `load_encoder`.
         fingerprint: Called when it is first needed, because it reads all weights.
@@ -62,8 +61,7 @@ class CLIPEncoder:
         dim: Dimension d of the joint space.
         n_patches: Number p of patches of an image, a square grid.
         context_length: Longest text in tokens, start and end tokens included.
-        device: Device that holds the weights.
-        dtype: Of the weights and of the arithmetic; features are always returned as float32.
+        device: Of the weights, like `dtype`; features are always returned as float32.
         text_cache: Prompt ensembles that are kept between runs, or None.
     """
 
@@ -136,21 +134,11 @@ class CLIPEncoder:
     def encode_texts(
         self, texts: Sequence[str], batch_size: int = 1024, *, show_progress_bar: bool = False
     ) -> FloatArray:
-        """Encode texts.
+        """Return the features of m texts, float32 (m, d), not normalised.
 
-        Equal texts are encoded once, common prefixes too, and no batch is padded beyond its
-        longest text; see `negrefine.encoders.text_tower`.
-
-        Args:
-            texts: m strings.
-            batch_size: At most this many texts are encoded at a time.
-            show_progress_bar: Draw a bar on a terminal.
-
-        Returns:
-            float32 of shape (m, d), not normalised.
-
-        Raises:
-            InputError: A text is longer than the model's context and may not be cut.
+        Equal texts are encoded once, common prefixes too, and no batch is padded beyond its longest
+        text; see `negrefine.encoders.text_tower`. Raises InputError for a text that is longer than
+        the model's context and may not be cut.
         """
         return self._encode_texts(self._model, texts, batch_size, show_progress_bar)
 
@@ -178,41 +166,23 @@ class CLIPEncoder:
     def encode_images(
         self, images: Images, batch_size: int = 64, *, show_progress_bar: bool = False
     ) -> FloatArray:
-        """Encode images.
+        """Return the features of n images, float32 (n, d), not normalised.
 
-        Args:
-            images: n paths, Pillow images or uint8 arrays of shape (h, w, 3) or (h, w).
-            batch_size: Images to encode at a time.
-            show_progress_bar: Draw a bar on a terminal.
-
-        Returns:
-            float32 of shape (n, d), not normalised.
-
-        Raises:
-            ImageError: An image cannot be read. `iter_encoded_images` carries on past it.
+        `images` are paths, Pillow images or uint8 arrays of shape (h, w, 3) or (h, w). Raises
+        ImageError for one that cannot be read; `iter_encoded_images` carries on past it.
         """
         return self._encode_all(images, batch_size, show_progress_bar, patches=False)[0]
 
     def encode_images_and_patches(
         self, images: Images, batch_size: int = 64, *, show_progress_bar: bool = False
     ) -> tuple[FloatArray, FloatArray]:
-        """Encode images and their patches in one pass; GL-MCM's local features.
+        """Return the features of images, and of their patches from the same pass, for GL-MCM.
 
-        Patch features are those of the last block with attention replaced by its own values
-        (arXiv 2304.04521). They take p times the memory of image features: for ViT-B/16 400 kB an
-        image.
-
-        Args:
-            images: n images, as for `encode_images`.
-            batch_size: Images to encode at a time.
-            show_progress_bar: Draw a bar on a terminal.
-
-        Returns:
-            float32 (n, d), what `encode_images` returns, and float32 (n, p, d) for the p patches,
-            row by row from the top left; neither is normalised.
-
-        Raises:
-            ImageError: An image cannot be read.
+        Image features are those of `encode_images`. Patch features, float32 (n, p, d) for the p
+        patches row by row from the top left, are not normalised either. They are those of the last
+        block with attention replaced by its own values (arXiv 2304.04521), and take p times the
+        memory of image features: for ViT-B/16 400 kB an image. Arguments and errors are those of
+        `encode_images`.
         """
         features, local = self._encode_all(images, batch_size, show_progress_bar, patches=True)
         assert local is not None  # noqa: S101 - patches were asked for
@@ -237,15 +207,8 @@ class CLIPEncoder:
         """Encode images batch by batch; an unreadable image becomes an error entry.
 
         Images are decoded in threads ahead of the model, at most two batches at a time, so memory
-        does not grow with the number of images.
-
-        Args:
-            images: n images, as for `encode_images`.
-            batch_size: Images to encode at a time.
-            patches: Also return patch features, as `encode_images_and_patches` does.
-
-        Yields:
-            At least one batch; without images it has no rows.
+        does not grow with the number of images. At least one batch is yielded; without images it
+        has no rows.
         """
         check_is_list(images)
         # A GPU works on a batch while the one before it is fetched and used.
@@ -281,7 +244,7 @@ class CLIPEncoder:
                 batch = batch.pin_memory()
             batch = batch.to(self.device, non_blocking=True).to(self.dtype)
             if patches:
-                features, local = image_and_patch_features(self._model, batch)
+                features, local = _image_and_patch_features(self._model, batch)
             else:
                 pooled = self._vision(pixel_values=batch).pooler_output
                 features = self._model.visual_projection(pooled)
@@ -290,7 +253,27 @@ class CLIPEncoder:
         )
 
 
-def _to_numpy(features: torch.Tensor) -> FloatArray:
+def _image_and_patch_features(model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return image features (n, d) and patch features (n, p, d) of pixels (n, 3, h, w)."""
+    tower = model.vision_model
+    hidden = tower.pre_layrnorm(tower.embeddings(pixels))
+    *earlier, last = tower.encoder.layers
+    for layer in earlier:
+        hidden = layer(hidden, None)
+    image = tower.post_layernorm(last(hidden, None)[:, 0])
+    patches = tower.post_layernorm(_value_path(last, hidden[:, 1:]))
+    return model.visual_projection(image), model.visual_projection(patches)
+
+
+def _value_path(layer: Any, hidden: Tensor) -> Tensor:
+    """Return the output of a layer with attention replaced by its own values."""
+    attention = layer.self_attn
+    values = attention.out_proj(attention.v_proj(layer.layer_norm1(hidden))) + hidden
+    result: Tensor = values + layer.mlp(layer.layer_norm2(values))
+    return result
+
+
+def _to_numpy(features: Tensor) -> FloatArray:
     array: FloatArray = features.float().cpu().numpy()
     return array
 

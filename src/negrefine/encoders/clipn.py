@@ -42,13 +42,9 @@ class CLIPNEncoder(CLIPEncoder):
 
 
 def load_no_tower(directory: Path, model: CLIPModel, name: str) -> CLIPModel | None:
-    """Return a model that shares everything with `model` but the text tower.
+    """Return a model with the "no" text tower that shares all else with `model`, None without one.
 
-    Returns None if the directory of `model` holds no no_text_model.safetensors; `name` is what
-    errors call it.
-
-    Raises:
-        EncoderError: The file is damaged or belongs to another model.
+    Raises EncoderError if the file is damaged or belongs to another model than `name`.
     """
     path = directory / NO_TOWER
     if not path.is_file():
@@ -73,11 +69,7 @@ def load_no_tower(directory: Path, model: CLIPModel, name: str) -> CLIPModel | N
 
 
 def _add_to_every_input(prompt: Tensor, text_model: Any) -> None:
-    """Add the mean of the learned embeddings to the position embeddings, where the paper adds it.
-
-    Token, position and learned embeddings are summed before the first layer, so adding the learned
-    ones to the position embeddings once is equivalent.
-    """
+    """Add the mean learned embedding to all positions: the first layer reads their sum."""
     positions = text_model.embeddings.position_embedding.weight
     if prompt.ndim != 3 or prompt.shape[1:] != positions.shape:
         raise ValueError(f"{PROMPT_NO} must have shape (n, {', '.join(map(str, positions.shape))})")

@@ -76,7 +76,8 @@ def convert_clipn(
     """Convert a CLIPN checkpoint into a directory of safetensors and JSON.
 
     Only tensors are read from the checkpoint; one that holds any other Python object is refused,
-    because loading it could run code.
+    because loading it could run code. Returns whether the checkpoint has learned "no" embeddings
+    (`prompt_no`), which the hand-crafted variant lacks.
 
     Args:
         checkpoint: epoch_N.pt of the official trainer, or a bare state dict in its layout.
@@ -86,13 +87,8 @@ def convert_clipn(
         quick_gelu: The towers use OpenAI's approximate GELU instead of the exact one of the LAION
             models that CLIPN was trained from.
 
-    Returns:
-        True if the checkpoint has learned "no" embeddings (`prompt_no`), False for the hand-crafted
-        variant.
-
-    Raises:
-        EncoderError: The checkpoint cannot be read or lacks tensors, the base does not fit, or the
-            directory cannot be written.
+    Raises EncoderError if the checkpoint cannot be read or lacks tensors, the base does not fit, or
+    the directory cannot be written.
     """
     target = Path(out)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
@@ -160,10 +156,7 @@ def _read_checkpoint(path: Path) -> Tensors:
 def _translate(
     state: Mapping[str, Tensor], name: str, quick_gelu: bool
 ) -> tuple[Tensors, Tensors, dict[str, Any]]:
-    """Return the tensors of a CLIPModel, those of the "no" tower, and the content of config.json.
-
-    Sizes in config.json come from the shapes of the tensors.
-    """
+    """Return the tensors of a CLIPModel, those of the "no" tower, and its config.json."""
     model = {
         **_tower(state, "vision_model"),
         **_tower(state, "text_model"),

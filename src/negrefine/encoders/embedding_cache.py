@@ -45,11 +45,7 @@ class EmbeddingCache:
 
     A space is what else decides the numbers: the model, its precision and the prompt templates.
     After a first failure to read or write, which warns, the file is not used any more and
-    embeddings are computed.
-
-    Attributes:
-        path: The file.
-        max_bytes: At this size the least recently used embeddings are removed.
+    embeddings are computed. At `max_bytes` the least recently used embeddings are removed.
     """
 
     def __init__(

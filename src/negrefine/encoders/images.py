@@ -49,8 +49,7 @@ def read_image(
     Args:
         source: A path (the first frame of an animated file), a Pillow image (its current frame; it
             is not changed), or a uint8 array of shape (h, w, 3) in RGB order or (h, w) in grey.
-        exif_orientation: Turn the image upright by its EXIF orientation. Pillow always turns TIFF
-            files.
+        exif_orientation: Turn the image upright by its EXIF tag, as Pillow always does with TIFF.
         background: Composite transparent pixels over this colour (red, green, blue; 0 to 255). None
             ignores transparency, as `Image.convert("RGB")` does.
 
@@ -108,9 +107,8 @@ def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     is named itself is kept whatever its extension. The order is that of the arguments, sorted
     within each; a file that is found twice is kept where it is found first.
 
-    Raises:
-        InputError: Nothing is given, a path is missing, a folder cannot be listed or holds no
-            image, or a pattern matches no image.
+    Raises InputError if nothing is given, a path is missing, a folder cannot be listed or holds no
+    image, or a pattern matches none.
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
@@ -153,11 +151,7 @@ def _read_file(
 
 
 def _open(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
-    """Do what `Image.open` does, without its warning about large images.
-
-    Only `warnings.catch_warnings` could suppress that warning. It is not safe in threads, and files
-    are decoded in threads.
-    """
+    """Do what `Image.open` does without its warning about size, which threads cannot suppress."""
     with _image_errors(name):
         prefix = stream.read(16)
         if not prefix:
@@ -182,10 +176,7 @@ def _open(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
 
 
 def _decode(
-    image: Image.Image,
-    name: str,
-    exif_orientation: bool,
-    background: tuple[int, int, int] | None,
+    image: Image.Image, name: str, exif_orientation: bool, background: tuple[int, int, int] | None
 ) -> Image.Image:
     with _image_errors(name):
         image.load()
@@ -281,11 +272,7 @@ def _files_of(path: str) -> list[Path]:
 
 
 def images_below(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the image files below a folder, chosen and sorted as by `find_images`; may be empty.
-
-    Raises:
-        InputError: A folder cannot be listed.
-    """
+    """Return the image files below a folder, if any; order and errors are as for `find_images`."""
 
     def refuse(error: OSError) -> None:
         raise InputError(

@@ -20,6 +20,7 @@ from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError
+from negrefine.files import file_stamp
 
 BUILTIN = "builtin"
 _CLIP = hub.ModelKind(
@@ -199,14 +200,14 @@ def _fingerprint(directory: Path, identity: dict[str, Any], name: str) -> Callab
     """Return a function that hashes `identity` and the model's files, which must not change."""
     files = [file for part in TOKENIZER_FILES if (file := directory / part).exists()]
     files += sorted(directory.glob(hub.WEIGHTS))
-    stamps = [_size_and_time(file) for file in files]
+    stamps = [file_stamp(file) for file in files]
 
     def fingerprint() -> str:
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
         try:
             for file, stamp in zip(files, stamps, strict=True):
                 digest.update(file.name.encode() + hub.file_digest(file))
-                if _size_and_time(file) != stamp:
+                if file_stamp(file) != stamp:
                     raise FileNotFoundError(file)
         except OSError as error:
             raise EncoderError(
@@ -216,8 +217,3 @@ def _fingerprint(directory: Path, identity: dict[str, Any], name: str) -> Callab
         return digest.hexdigest()
 
     return fingerprint
-
-
-def _size_and_time(file: Path) -> tuple[int, int]:
-    status = file.stat()
-    return status.st_size, status.st_mtime_ns

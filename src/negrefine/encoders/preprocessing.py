@@ -93,14 +93,8 @@ class Preprocessing:
 
         Sizes may be whole numbers, [height, width] or mappings; a field that is missing or null
         takes the default of the processor family that the file names (CLIP if it names none).
-
-        Args:
-            config: Content of the file.
-            resample: A filter instead of that of the file.
-
-        Raises:
-            InputError: A field makes no sense, or the file belongs to a family whose pixels this
-                class cannot reproduce.
+        `resample` replaces the filter of the file. Raises InputError if a field makes no sense, or
+        for a family whose pixels this class cannot reproduce.
         """
         inner = config.get("image_processor")
         given = inner if isinstance(inner, Mapping) else config
@@ -140,14 +134,10 @@ class Preprocessing:
         return self.crop or (self.resize if isinstance(self.resize, tuple) else None)
 
     def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """Return the pixels of `image` as a new float32 array of shape (3, h, w), in RGB order.
+        """Return the pixels of an RGB image as a new float32 array of shape (3, h, w).
 
-        Args:
-            image: A Pillow image in mode RGB, as `read_image` returns it.
-
-        Raises:
-            InputError: The image is not in mode RGB.
-            ImageError: It would have more than `MAX_RESIZED_PIXELS` pixels after resizing.
+        Raises InputError for another mode (`read_image` returns RGB), and ImageError for more than
+        `MAX_RESIZED_PIXELS` pixels after resizing.
         """
         if image.mode != "RGB":
             raise InputError(
@@ -207,10 +197,9 @@ def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[
 
 
 def crop_offset(length: int, crop: int) -> int:
-    """Return where a centre crop of `crop` pixels begins on a side of `length` pixels.
+    """Return where a centre crop of `crop` pixels begins on a side; negative on a shorter one.
 
-    Half pixels are rounded to even, as in torchvision's CenterCrop; negative where the side is
-    shorter than the crop.
+    Half pixels are rounded to even, as in torchvision's CenterCrop.
     """
     if length < crop:
         return -((crop - length) // 2)

@@ -27,14 +27,9 @@ def encode_tokens(
 ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
     """Encode token sequences with the text tower and projection of a `transformers.CLIPModel`.
 
-    Args:
-        model: In evaluation mode.
-        ids: One sequence each, with start and end tokens, without padding.
-        batch_size: At most this many sequences are encoded at a time.
-        token_budget: At most this many tokens are, shared prefixes not counted.
-
-    Yields:
-        Indices into `ids`, and the features of these texts, (len(indices), d).
+    `ids` have start and end tokens and no padding. At most `batch_size` sequences are encoded at a
+    time, of at most `token_budget` tokens without shared prefixes. Yields indices into `ids`, and
+    the features of these texts, (len(indices), d).
     """
     # What follows the first end token has no effect on the pooled position.
     texts = [list(row[: row.index(row[-1]) + 1]) for row in ids]

@@ -28,11 +28,9 @@ def clean_text(text: str) -> str:
 class TextTokenizer:
     """Token ids with start and end tokens, never longer than the model's context.
 
-    Args:
-        tokenizer: A `tokenizers.Tokenizer` whose post-processor adds the start and end tokens.
-        context_length: The longest sequence the text tower reads, in tokens.
-        truncate: Cut a longer text before its end token, with one warning per tokenizer;
-            otherwise such a text raises `InputError`.
+    The post-processor of `tokenizer`, a `tokenizers.Tokenizer`, adds the start and end tokens. A
+    text of more than `context_length` tokens raises `InputError`; `truncate` cuts it before its end
+    token instead, with one warning per tokenizer.
     """
 
     def __init__(self, tokenizer: Tokenizer, context_length: int, *, truncate: bool) -> None:

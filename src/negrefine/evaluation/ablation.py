@@ -9,19 +9,12 @@ from negrefine.errors import InputError
 
 
 def ablation_of(detector: NegRefine, *, single_filters: bool = False) -> dict[str, Detector]:
-    """Return NegRefine with and without NegFilter, with and without S_MM.
+    """Return NegRefine with and without NegFilter, with and without S_MM, by name.
 
-    Args:
-        detector: Fitted with the filter on; nothing is mined or judged again.
-        single_filters: Also the proper-noun filter alone and the subcategory filter alone, which
-            ask the judge again.
-
-    Returns:
-        Variant name to fitted detector: "no filter, no S_MM" has CSP's score on NegRefine's pool,
-        "NegFilter + S_MM" is `detector` itself.
-
-    Raises:
-        InputError: The detector has alpha = 0 and so no S_MM.
+    Nothing is mined again. `single_filters` adds the proper-noun filter alone and the subcategory
+    filter alone, which ask the judge again. "no filter, no S_MM" has CSP's score on NegRefine's
+    pool, "NegFilter + S_MM" is `detector` itself, which was fitted with the filter on. InputError
+    if it has alpha = 0 and so no S_MM.
     """
     if "multi_match" not in detector.part_names_:
         raise InputError("The ablation needs S_MM: fit NegRefine with alpha greater than 0.")

@@ -42,12 +42,7 @@ _Scorers = Mapping[int, Sequence[Scorer]]
 
 
 def check_evaluation(out: Path, ood_names: Sequence[str], seeds: Sequence[int]) -> None:
-    """Raise InputError for arguments of `evaluate` that it would refuse, before a model is loaded.
-
-    Args:
-        out: As for `evaluate`, like `seeds`.
-        ood_names: Names of the OOD sets.
-    """
+    """Raise InputError for what `evaluate` would refuse, before a model is loaded."""
     if not ood_names:
         raise InputError("There is no OOD set: give at least one.")
     _check_names("An OOD set", [ID, MEAN, *ood_names])
@@ -79,28 +74,21 @@ def evaluate(
     """Score every image with every detector and measure; each image is decoded and encoded once.
 
     A rerun with the same folder takes finished work from there: it encodes no image again whose
-    file has not changed, so other detectors, seeds or intervals cost no encoding. The exception
-    are new detectors on patch features, which are too large to keep.
+    file has not changed, so other detectors, seeds or intervals cost no encoding. The exception are
+    new detectors on patch features, which are too large to keep.
 
     Args:
         detectors: Row of the tables to detector, all fitted on the same class names with the same
             encoder. A row named like its detector's `method` is shown with the `title`.
-        id_images: The in-distribution set.
-        ood_images: The OOD sets.
         out: Folder for features, scores, detectors, and evaluation.json.
         ablation: Further detectors, shown in a table of their own and scored with their own seed;
             `ablation_of` makes those of the NegRefine paper.
         seeds: Values of each detector's `seed_parameter`.
         n_bootstrap: Resamples for the 95 % intervals; 0 for none.
-        title: A line for people.
         notes: What a reader of the numbers must know; shown beside them everywhere.
-        batch_size: Number of images to encode at a time.
-        progress: Draw progress bars on a terminal.
 
-    Raises:
-        NotFittedError: A detector is not fitted.
-        InputError: An argument cannot be used, a set has no readable image, or `out` holds an
-            evaluation of other classes or of another encoder.
+    Raises NotFittedError for a detector that is not fitted, and InputError if an argument cannot be
+    used, a set has no readable image, or `out` is of other classes or of another encoder.
     """
     check_evaluation(out, [image_set.name for image_set in ood_images], seeds)
     first = _check_detectors(detectors, ablation or {})
@@ -144,7 +132,14 @@ def evaluate(
                 "options": first.encoder.options,
                 "dtype": str(getattr(first.encoder, "dtype", "")),
             },
-            "methods": {row: _parameters(detector) for row, detector in detectors.items()},
+            "methods": {
+                row: {
+                    name: encode_parameter(value)
+                    for name, value in detector.get_params(deep=False).items()
+                    if name != "encoder"
+                }
+                for row, detector in detectors.items()
+            },
             "seeds": list(seeds),
             "n_bootstrap": n_bootstrap,
             "notes": list(notes),
@@ -259,11 +254,3 @@ def _score_set(
         scores,
         parts,
     )
-
-
-def _parameters(detector: Detector) -> dict[str, Any]:
-    return {
-        name: encode_parameter(value)
-        for name, value in detector.get_params(deep=False).items()
-        if name != "encoder"
-    }

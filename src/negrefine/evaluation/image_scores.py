@@ -1,7 +1,4 @@
-"""Scores of many image files, and calibration on them.
-
-There is one row for each file; no row is lost to an unreadable image or an interrupted run.
-"""
+"""Scores of many image files, none lost to an unreadable image or an interrupted run."""
 
 from __future__ import annotations
 
@@ -30,13 +27,9 @@ from negrefine.progress import progress_bar
 class ScoredImage:
     """One row of results.
 
-    Attributes:
-        path: The image file.
-        score: Larger means more in-distribution; None if the image could not be read.
-        parts: Components of the score by name.
-        verdict: "ID" or "OOD" if the detector has a threshold.
-        error: Why the image could not be read.
-        p_value: Conformal p-value if the detector has calibration scores; small means OOD.
+    `score` is larger for in-distribution images; None if the image could not be read, and `error`
+    says why. `verdict` is "ID" or "OOD" if the detector has a threshold. `p_value` is conformal,
+    small for OOD; None without calibration scores.
     """
 
     path: str
@@ -55,17 +48,20 @@ class ScoredImage:
         return row | {"verdict": self.verdict, "error": self.error}
 
 
+def score_columns(part_names: Sequence[str], *, p_value: bool = False) -> dict[str, str]:
+    """Return the columns of `ScoredImage.as_row` with their Arrow types, in order."""
+    columns = ScoredImage("", None).as_row(part_names, p_value=p_value)
+    texts = {"path", "verdict", "error"}
+    return {name: "string" if name in texts else "double" for name in columns}
+
+
 @dataclass(frozen=True, slots=True)
 class CalibrationReport:
-    """What a calibration rests on.
+    """What a calibration on n readable images rests on.
 
-    Attributes:
-        threshold: `offset_` of the detector.
-        fpr: The guaranteed false-alarm rate.
-        delta: The chance that the rate may be exceeded, None if its mean is bounded.
-        n: Images used.
-        rank: The threshold is the rank-th smallest score.
-        errors: Why images could not be read, one sentence for each.
+    The threshold, `offset_` of the detector, is the rank-th smallest score. `fpr` is the guaranteed
+    false-alarm rate, and `delta` the chance that it may be exceeded, None if its mean is bounded.
+    `errors` says for each unreadable image why.
     """
 
     threshold: float
@@ -78,15 +74,10 @@ class CalibrationReport:
 
 @dataclass(frozen=True, slots=True)
 class DetectionReport:
-    """How many out-of-distribution images a threshold flags.
+    """How many of n readable out-of-distribution images a threshold flags.
 
-    Attributes:
-        n: Images that could be read.
-        n_flagged: Of them, flagged.
-        rate: n_flagged / n.
-        low: Lower end of the 95 % Clopper-Pearson interval of the rate.
-        high: Its upper end.
-        errors: Why images could not be read, one sentence for each.
+    `low` and `high` are the ends of the 95 % Clopper-Pearson interval of the rate. `errors` says
+    for each unreadable image why.
     """
 
     n: int
@@ -105,19 +96,11 @@ def score_files(
     batch_size: int = 64,
     progress: bool = False,
 ) -> list[ScoredImage]:
-    """Score image files in order.
+    """Return one row for each image file, in order; unreadable ones have an error and no score.
 
-    Args:
-        detector: Fitted.
-        paths: Image files.
-        journal: Finished rows are appended here as the run goes on, and rows of an earlier run of
-            the same detector on unchanged files are taken from here. The caller removes it once
-            the results are stored.
-        batch_size: Number of images to encode at a time.
-        progress: Draw a progress bar on a terminal.
-
-    Returns:
-        One row for each path, in order; unreadable images have an error and no score.
+    Finished rows are appended to `journal` as the run goes on, and rows of an earlier run of the
+    same detector on unchanged files are taken from there. The caller removes it once the results
+    are stored.
     """
     # Rows of one detector never continue the journal of another.
     identity = {"detector": detector.identity(), "encoder": detector.encoder.fingerprint}
@@ -146,17 +129,8 @@ def calibrate_files(
 ) -> CalibrationReport:
     """Do what `Detector.calibrate` does with image files, leaving out those that cannot be read.
 
-    Args:
-        detector: Fitted; gets the threshold.
-        paths: In-distribution image files.
-        fpr: False-alarm rate, in (0, 1).
-        delta: See `Detector.calibrate`.
-        batch_size: Number of images to encode at a time.
-        progress: Draw a progress bar on a terminal.
-
-    Raises:
-        ImageError: No image can be read.
-        InputError: Too few images, or too few that can be read; a rate outside (0, 1).
+    Raises ImageError if no image can be read, and InputError for too few images, too few that can
+    be read, or a rate outside (0, 1).
     """
     check_enough(len(paths), fpr, delta)
     scores, errors = _readable_scores(detector, paths, batch_size, progress)
@@ -176,9 +150,7 @@ def detect_files(
 ) -> DetectionReport:
     """Count the out-of-distribution image files that a detector with a threshold flags.
 
-    Raises:
-        ImageError: No image can be read.
-        NotFittedError: No threshold is set.
+    Raises ImageError if no image can be read, NotFittedError without a threshold.
     """
     if detector.offset_ is None:
         raise NotFittedError("No threshold is set: call calibrate(id_images, fpr=0.05).")

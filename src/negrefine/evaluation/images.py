@@ -18,13 +18,10 @@ from negrefine.progress import progress_bar
 
 @dataclass(frozen=True)
 class ImageSet:
-    """One set of images.
+    """One set of n image files; in tables the in-distribution set is called "ID", not `name`.
 
-    Attributes:
-        name: Its name in tables; there the in-distribution set is called "ID" whatever this is.
-        paths: n image files.
-        labels: For each image the index of its true class name, -1 unknown; None: all unknown.
-        groups: For each image the name of the part of the set that it belongs to; None: no parts.
+    `labels` are indices of true class names, -1 unknown; None: all unknown. `groups` name the part
+    of the set that each image belongs to; None: no parts.
     """
 
     name: str
@@ -51,14 +48,8 @@ def find_image_set(
 ) -> ImageSet:
     """Find the images below a folder; the folder just below it is an image's group.
 
-    Args:
-        name: See `ImageSet`.
-        root: The folder.
-        class_names: An image in a folder with one of these names, up to case and "_" for spaces,
-            gets its label.
-
-    Raises:
-        InputError: The folder is missing or holds no image.
+    An image in a folder with one of the class names, up to case and "_" for spaces, gets its label.
+    InputError if the folder is missing or holds no image.
     """
     paths = find_images([root])
     inside = [path.relative_to(root).parts for path in paths]
@@ -78,20 +69,10 @@ def encode_readable(
     batch_size: int = 64,
     progress: bool = False,
 ) -> tuple[FloatArray, list[ImageError]]:
-    """Encode those of the image files that can be read.
+    """Encode the image files that can be read, under a progress bar with this description.
 
-    Args:
-        encoder: The image-text model.
-        paths: Image files.
-        description: Caption of the progress bar.
-        batch_size: Number of images to encode at a time.
-        progress: Draw a progress bar on a terminal.
-
-    Returns:
-        float32 (n_readable, d) in order, and the errors of the others.
-
-    Raises:
-        InputError: No images, or none that can be read.
+    Returns float32 (n_readable, d) in order, and the errors of the others. InputError if there are
+    no images, or none that can be read.
     """
     if not paths:
         raise InputError("There are no images to encode: give at least one.")

@@ -19,16 +19,10 @@ def measure(
     ood_scores: Mapping[str, Sequence[Scores]],
     n_bootstrap: int = 0,
 ) -> list[Result]:
-    """Measure the scores of one method.
+    """Return metrics of one method on each OOD set and, last, their "mean" over the sets.
 
-    Args:
-        method: Name of the method.
-        id_scores: For each seed (n,), scores of in-distribution images.
-        ood_scores: For each OOD set and seed (m,), of its images.
-        n_bootstrap: Resamples for the 95 % intervals of the first seed; 0 for none.
-
-    Returns:
-        One row for each OOD set and a last one, "mean", over the sets.
+    `id_scores` has (n,) for each seed, `ood_scores` (m,) for each OOD set and seed. The 95 %
+    intervals, of the first seed, take `n_bootstrap` resamples; 0 for none.
     """
     measured = [
         [metrics_of_scores(inside, by_seed[i]) for by_seed in ood_scores.values()]

@@ -35,12 +35,11 @@ class SetScores:
 
     Attributes:
         name: "ID" for the in-distribution set, otherwise the OOD set's own name.
-        paths: n image files.
         labels: int64 (n,), index into `Evaluation.class_names` of the true class, -1 unknown.
         predictions: int64 (n,), index of the most similar class name, -1 for unreadable images.
         errors: Why an image could not be read, None for readable ones; n entries.
-        groups: For each image the folder just below the set's root that it is in, "" at the root;
-            n entries. OOD sets such as NINCO are reported by these, too.
+        groups: For each image the folder just below the set's root that it is in, "" at the root.
+            OOD sets such as NINCO are reported by these, too.
         scores: Method to seed to float64 (n,), NaN for unreadable images; larger is more
             in-distribution. Methods without randomness have the one seed 0.
         parts: Method to component name ("neglabel", "multi_match") to float64 (n,), of the first
@@ -70,11 +69,8 @@ class SetScores:
 class Measured:
     """One metric, a fraction, averaged over seeds.
 
-    Attributes:
-        value: Mean over the seeds.
-        low: Lower end of the bootstrap interval over images, of the first seed; None without one.
-        high: Its upper end.
-        std: Standard deviation over seeds (n - 1), None with one seed.
+    `low` and `high` are the ends of the bootstrap interval over images, of the first seed; None
+    without one. `std` is the standard deviation over seeds (n - 1), None with one seed.
     """
 
     value: float
@@ -85,15 +81,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One method on one OOD set.
+    """One method or ablation variant on one OOD set, or on "mean", the plain mean over the sets.
 
-    Attributes:
-        method: Name of the method or ablation variant.
-        ood_set: Name of the OOD set, or "mean": the plain mean over the sets.
-        auroc: In-distribution positive.
-        fpr95: The papers' definition, `metrics.fpr95`.
-        aupr_in: In-distribution positive.
-        aupr_out: OOD positive.
+    AUROC and AUPR-in are in-distribution positive, AUPR-out is OOD positive, and FPR95 is the
+    papers' definition, `metrics.fpr95`.
     """
 
     method: str
@@ -111,10 +102,8 @@ class Evaluation:
     Attributes:
         directory: The folder of features, scores, detectors and tables.
         title: A line for people, such as the benchmark's name.
-        class_names: K names.
         methods: Names of the detectors in table order.
-        id_set: The in-distribution set.
-        ood_sets: The others, in table order.
+        ood_sets: All sets but the in-distribution one, in table order.
         results: Methods x (OOD sets + "mean"), in table order.
         ablation: The same for the detectors of the ablation, empty without it. Their scores are in
             the sets under their names.
@@ -181,11 +170,7 @@ def save_evaluation(evaluation: Evaluation) -> None:
 
 
 def load_evaluation(directory: Path) -> Evaluation:
-    """Read what `evaluate` wrote.
-
-    Raises:
-        InputError: There is no finished evaluation, or its files are damaged.
-    """
+    """Read what `evaluate` wrote; InputError if it is unfinished or its files are damaged."""
     content = read_manifest(directory)
     if content is None:
         raise InputError(
@@ -222,11 +207,7 @@ def _measured(content: Any) -> Any:
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """Return the content of evaluation.json, None where there is none.
-
-    Raises:
-        InputError: It cannot be read.
-    """
+    """Return the content of evaluation.json, None where there is none; InputError if damaged."""
     path = directory / MANIFEST
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

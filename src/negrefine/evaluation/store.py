@@ -117,7 +117,7 @@ class SetStore:
     ) -> list[Block]:
         """Encode images, each once, or take what an earlier run stored for the same files.
 
-        `patch_scorers` need patch features; their components are stored for `score`.
+        The components of `patch_scorers`, which need patch features, are stored for `score`.
         """
         model = f"{encoder.fingerprint} {getattr(encoder, 'dtype', '')}"
         blocks: list[Block] = []

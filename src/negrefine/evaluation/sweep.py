@@ -4,22 +4,53 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from negrefine.detectors.negrefine import NegRefine
-from negrefine.encoders.base import Encoder
-from negrefine.encoders.remember import RememberedTexts
+from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.errors import InputError
 from negrefine.judges.base import Judge
 from negrefine.progress import progress_bar
 
-if TYPE_CHECKING:
-    from negrefine.evaluation.results import Scores
+
+class RememberedTexts:
+    """An encoder with all its attributes that keeps the features of every text it has encoded.
+
+    Memory grows with the texts: mining WordNet with eight templates at d = 512 takes about 1 GB.
+    """
+
+    name: str
+    options: dict[str, Any]
+    fingerprint: str
+    logit_scale: float
+    encode_images: Callable[..., FloatArray]
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._known: dict[str, FloatArray] = {}
+
+    def __sklearn_clone__(self) -> RememberedTexts:
+        """Share the memory between clones of a detector."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._encoder, name)
+
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 1024) -> FloatArray:
+        """Return float32 (m, d), encoding only texts that are new."""
+        if not texts:
+            return self._encoder.encode_texts([], batch_size)
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._encoder.encode_texts(new, batch_size), strict=True))
+        return np.stack([self._known[text] for text in texts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +69,8 @@ class Setting:
 class SweepRow:
     """Results of one setting on one OOD set, as fractions.
 
-    Attributes:
-        setting: The constants.
-        ood_set: Name of the OOD set.
-        n_labels: Negative labels left after the filter.
-        auroc: In-distribution positive.
-        fpr95: The papers' definition.
+    `n_labels` counts the negative labels left after the filter. AUROC is in-distribution positive,
+    FPR95 is the papers' definition.
     """
 
     setting: Setting
@@ -66,27 +93,17 @@ def sweep(
 ) -> list[SweepRow]:
     """Score every combination of the grid.
 
-    Images come as features, so they are encoded once, and no text is encoded twice. Labels are
-    mined again only for another `top_fraction` or `quantile`, and filtered again only for another
-    `n_candidates`.
+    Images come as features that `encoder` made, in-distribution (n, d) and of each OOD set (m, d),
+    so they are encoded once, and no text is encoded twice. Labels are mined again only for another
+    `top_fraction` or `quantile`, and filtered again only for another `n_candidates`.
 
-    Args:
-        encoder: Made the features.
-        class_names: K names.
-        id_features: (n, d) of in-distribution images.
-        ood_features: OOD set name to (m, d).
-        grid: Values for any of "alpha", "k", "n_candidates", "n_groups", "top_fraction",
-            "quantile"; the others keep their published value.
-        judge: As the parameter of `NegRefine`.
-        progress: Draw a progress bar on a terminal.
-        **parameters: Further parameters of `NegRefine`, the same for all settings.
-
-    Returns:
-        One row for each setting and OOD set, in the order of the grid, alpha varying fastest.
-
-    Raises:
-        InputError: Unknown or empty grid entries, no OOD set.
+    The grid has values for fields of `Setting`; the others keep their published value. `judge` and
+    `parameters` are those of `NegRefine`, the same for all settings. Returns one row for each
+    setting and OOD set, in the order of the grid, alpha varying fastest. Raises InputError for
+    unknown or empty grid entries, or without OOD sets.
     """
+    from negrefine import metrics
+
     values = _complete(grid)
     if not ood_features:
         raise InputError("A sweep needs at least one OOD set.")
@@ -109,23 +126,12 @@ def sweep(
                         sizes = k, n_candidates, n_groups
                         setting = Setting(alpha, *sizes, top_fraction, quantile)
                         variant = detector.with_params(alpha=alpha)
-                        scores = [variant.combine(of_set) for of_set in parts]
                         n_labels = len(variant.negative_features_)
-                        rows += _rows(setting, n_labels, scores, ood_features)
+                        inside, *outside = (variant.combine(of_set) for of_set in parts)
+                        for name, scores in zip(ood_features, outside, strict=True):
+                            pair = metrics.auroc(inside, scores), metrics.fpr95(inside, scores)
+                            rows.append(SweepRow(setting, name, n_labels, *pair))
                     advance()
-    return rows
-
-
-def _rows(
-    setting: Setting, n_labels: int, scores: Sequence[Scores], ood_sets: Iterable[str]
-) -> list[SweepRow]:
-    from negrefine import metrics
-
-    id_scores, *ood_scores = scores
-    rows = []
-    for name, of_set in zip(ood_sets, ood_scores, strict=True):
-        auroc, fpr95 = metrics.auroc(id_scores, of_set), metrics.fpr95(id_scores, of_set)
-        rows.append(SweepRow(setting, name, n_labels, auroc, fpr95))
     return rows
 
 

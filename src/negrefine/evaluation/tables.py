@@ -46,12 +46,7 @@ METRIC_PAIRS = (METRICS[:2], METRICS[2:])
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One metric of one method on one OOD set.
-
-    Attributes:
-        measured: The metric, a fraction.
-        is_best: No other method has a better value, as far as the decimals shown tell.
-    """
+    """One metric of one method on one OOD set; `is_best` compares the decimals that are shown."""
 
     measured: Measured
     is_best: bool = False
@@ -83,12 +78,7 @@ class Cell:
 
 
 class ResultTable:
-    """Results of every method on every set, with the best of each column marked.
-
-    Attributes:
-        methods: Rows.
-        sets: Names of the OOD sets and "mean", the last one.
-    """
+    """Results of every method on every set, "mean" the last, the best of each column marked."""
 
     def __init__(self, results: Sequence[Result]) -> None:
         """Make a table of one or more results."""
@@ -158,10 +148,8 @@ def rich_tables(evaluation: Evaluation) -> list[Table]:
     from rich.text import Text
 
     tables = []
-    for title, results in (
-        (evaluation.title, evaluation.results),
-        ("Ablation", evaluation.ablation),
-    ):
+    titled = [(evaluation.title, evaluation.results), ("Ablation", evaluation.ablation)]
+    for title, results in titled:
         if not results:
             continue
         found = ResultTable(results)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from negrefine.encoders.remember import RememberedTexts
+from negrefine.evaluation.sweep import RememberedTexts
 
 
 def test_remembered_texts_are_encoded_once(tiny_encoder: Any) -> None:
