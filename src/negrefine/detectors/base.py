@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,13 +15,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
-from negrefine.constraints import Constraint
 from negrefine.detectors.calibration import Calibrated
 from negrefine.detectors.conformal import p_values
 from negrefine.detectors.explanation import Explanation, Match, Unfiltered, verdict_of
 from negrefine.detectors.image_block import ImageBlock
-from negrefine.detectors.parameters import Parametrised, detector, fitted, parameter
-from negrefine.detectors.saved_parameters import encode_parameter
+from negrefine.detectors.parameters import (
+    Parametrised,
+    detector,
+    encode_parameter,
+    fitted,
+    parameter,
+)
 from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.errors import EncoderError, InputError
 from negrefine.labels.class_names import check_class_names
@@ -39,10 +43,6 @@ if TYPE_CHECKING:
 def _check_prompts(name: str, value: Any) -> None:
     if value is not None and not isinstance(value, Prompts):
         raise InputError(f"{name} must be Prompts or None, not {value!r}.")
-
-
-PROMPTS: Constraint = _check_prompts
-"""What the parameter `prompts` may be."""
 
 
 @detector
@@ -79,7 +79,7 @@ class Detector(Parametrised, Calibrated):
     encoder: Encoder = field(kw_only=False)
     prompts: Prompts | None = parameter(
         None,
-        PROMPTS,
+        _check_prompts,
         "Prompt templates instead of the published ones.",
         on_command_line=False,
     )
@@ -90,16 +90,10 @@ class Detector(Parametrised, Calibrated):
     calibration_scores_: NDArray[np.float64] | None = fitted(None)
 
     def fit(self, class_names: Iterable[str], y: object = None, *, progress: bool = False) -> Self:
-        """Prepare the detector for a list of class names. No image is needed.
+        """Prepare the detector for K class names; duplicates give a warning. No image is needed.
 
-        Args:
-            class_names: K names; duplicates are allowed with a warning.
-            y: Ignored, for scikit-learn.
-            progress: Draw progress bars on a terminal.
-
-        Raises:
-            InputError: The class list or a parameter cannot be used.
-            EncoderError: The encoder lacks what the method needs.
+        `y` is ignored, for scikit-learn. Raises InputError for a class list or parameter that
+        cannot be used, and EncoderError if the encoder lacks what the method needs.
         """
         del y
         self.check_parameters()
@@ -143,10 +137,8 @@ class Detector(Parametrised, Calibrated):
         """Return a fitted copy with other parameters of the score and without a threshold.
 
         The copy shares labels and features with this detector: parameters that only `fit` reads,
-        such as `prompts` or `top_fraction`, have no effect on it.
-
-        Raises:
-            InputError: An unknown parameter, or a value that cannot be used.
+        such as `prompts` or `top_fraction`, have no effect on it. Raises InputError for an unknown
+        parameter and for a value that cannot be used.
         """
         self._check_fitted()
         other = copy(self).set_params(**parameters)
@@ -155,13 +147,10 @@ class Detector(Parametrised, Calibrated):
         return other
 
     def explain(self, image: ImageSource, *, top: int = 5, unfiltered: bool = False) -> Explanation:
-        """Return what decided the score of one image.
+        """Return what decided the score of one image, with `top` class names and negative labels.
 
-        Args:
-            image: A path, Pillow image or uint8 array.
-            top: How many class names and negative labels to list.
-            unfiltered: Also score the image as if NegFilter had removed nothing, which costs a
-                second score; methods without a filter ignore it.
+        With `unfiltered`, also score the image as if NegFilter had removed nothing, which costs a
+        second score; methods without a filter ignore it.
         """
         self._check_fitted()
         ((features, patches),) = self._encode_blocks([image], 1, progress=False)
@@ -196,16 +185,16 @@ class Detector(Parametrised, Calibrated):
                     parts=own,
                     threshold=self.offset_,
                     verdict=verdict_of(score, self.offset_),
-                    classes=best_matches(image.classes[0], top, self._class_match),
+                    classes=[
+                        Match(self.class_names_[k], cosine)
+                        for k, cosine in largest(image.classes[0], top)
+                    ],
                     p_value=None if ranks is None else float(ranks[row]),
                     unfiltered=without[row],
                     **self._explain(image, own, top),
                 )
             )
         return explanations
-
-    def _class_match(self, k: int, similarity: float) -> Match:
-        return Match(self.class_names_[k], similarity)
 
     def _explain(self, image: ImageBlock, parts: dict[str, float], top: int) -> dict[str, Any]:  # noqa: ARG002
         """Return further fields of `Explanation` for a block of one image and its score's parts."""
@@ -218,9 +207,7 @@ class Detector(Parametrised, Calibrated):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted detector to a directory of JSON and safetensors files, atomically.
 
-        Raises:
-            NotFittedError: `fit` has not run.
-            BundleError: The path holds something that is not a saved detector.
+        Raises BundleError if the path holds something that is not a saved detector.
         """
         from negrefine.detectors.bundle import write_bundle
 
@@ -277,12 +264,8 @@ class Detector(Parametrised, Calibrated):
         self.calibration_scores_ = scores
 
     def _check_encoder(self) -> None:
-        lacking = [
-            method
-            for method in ("encode_images", "encode_texts")
-            if not callable(getattr(self.encoder, method, None))
-        ]
-        if lacking:
+        methods = (getattr(self.encoder, name, None) for name in ("encode_images", "encode_texts"))
+        if not all(map(callable, methods)):
             raise InputError(
                 f"encoder must be what load_encoder returns or an object with encode_images and "
                 f"encode_texts, not {self.encoder!r}."
@@ -301,8 +284,8 @@ class Detector(Parametrised, Calibrated):
             )
 
 
-def best_matches(similarity: Tensor, top: int, match: Callable[[int, float], Match]) -> list[Match]:
-    """Return `match(index, cosine)` of the largest cosines (m,), best first, ties in order."""
+def largest(similarity: Tensor, top: int) -> Iterator[tuple[int, float]]:
+    """Yield (index, cosine) of the `top` largest of m cosines, best first, ties in order."""
     values = similarity.numpy()
-    order = np.argsort(-values, kind="stable")[:top]
-    return [match(int(i), float(values[i])) for i in order]
+    for i in np.argsort(-values, kind="stable")[:top]:
+        yield int(i), float(values[i])

@@ -1,9 +1,8 @@
 """NegRefine's scores where only the side of a threshold was asked for.
 
-S_MM is in [0, 1], so S is between S_NegLabel and S_NegLabel + alpha. An image whose interval is on
-one side of the threshold needs no pair embedding; its value is the end nearest to the threshold.
-S_MM is the best of all pairs, so another image is done as soon as the pairs of one of its class
-names, the most similar first, carry it over the threshold.
+S_MM is in [0, 1], so an image whose S_NegLabel and S_NegLabel + alpha are on one side of the
+threshold needs no pair embedding. S_MM is the best of all pairs, so another image is done as soon
+as the pairs of one of its class names, the most similar first, carry it over the threshold.
 """
 
 from __future__ import annotations
@@ -63,15 +62,9 @@ def bounded_scores(
     block: Callable[[NDArray[np.intp]], ImageBlock],
     multi_match: Callable[[ImageBlock, int], NDArray[np.float64]],
 ) -> BoundedScores:
-    """Return the scores of images, or bounds that decide on which side of a threshold they are.
+    """Return scores S_NegLabel + alpha S_MM of n images, or bounds that decide their verdict.
 
-    Args:
-        neglabel: S_NegLabel, float64 (n,).
-        alpha: Weight of S_MM.
-        threshold: The score whose sides are of interest.
-        n_ranks: Class names that S_MM pairs.
-        block: Returns the block of some images, by their indices.
-        multi_match: Returns S_MM of the pairs of one class name, by rank, float64 (len(block),).
+    `multi_match` returns S_MM of a block's pairs with one of the `n_ranks` class names, by rank.
     """
     lowest, highest = neglabel + min(alpha, 0), neglabel + max(alpha, 0)
     values = np.where(lowest >= threshold, lowest, highest)

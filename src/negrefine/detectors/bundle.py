@@ -39,20 +39,15 @@ def write_bundle(
 ) -> None:
     """Write a directory atomically; a saved detector in it is replaced, other files stay.
 
-    Args:
-        path: The directory.
-        facts: What goes into detector.json beside format, version and checksums.
-        arrays: Go into features-DIGEST.safetensors.
-        tables: Each becomes NAME-DIGEST.jsonl, one JSON object a line.
-
-    Raises:
-        BundleError: The path holds something else, or cannot be written.
+    The facts go into detector.json, the arrays into features-DIGEST.safetensors, and each table
+    into NAME-DIGEST.jsonl. Raises BundleError if the path holds something else or is unwritable.
     """
     check_target(path)
     target = Path(path)
     contents = {_ARRAYS: save(arrays)}
     for name, rows in tables.items():
-        contents[f"{name}.jsonl"] = _json_lines(rows)
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        contents[f"{name}.jsonl"] = "".join(lines).encode("utf-8")
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = {
         "format": FORMAT,
@@ -77,11 +72,7 @@ def write_bundle(
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
-    """Raise BundleError unless a detector may be saved there.
-
-    It may where nothing stands yet, in an empty directory, in place of a saved detector, and where
-    saving one was interrupted.
-    """
+    """Raise BundleError for a path that holds anything but a saved (or partly saved) detector."""
     target = Path(path)
     try:
         names = {file.name for file in target.iterdir()}
@@ -101,13 +92,9 @@ def check_target(path: str | os.PathLike[str]) -> None:
 
 
 def read_bundle(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays, Tables]:
-    """Read what `write_bundle` wrote and check that it is whole.
+    """Return detector.json, the arrays, and the tables by name, as `write_bundle` wrote them.
 
-    Returns:
-        detector.json, the arrays, and the tables by name.
-
-    Raises:
-        BundleError: Nothing there, damaged or changed files, or a newer format.
+    Raises BundleError if nothing is there, files are damaged or changed, or the format is newer.
     """
     directory = Path(path)
     manifest = _read_manifest(directory)
@@ -178,11 +165,6 @@ def _read_checked(directory: Path, name: str, digest: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != digest:
         raise damaged(directory, f"{stored} is truncated or was changed after it was written")
     return data
-
-
-def _json_lines(rows: list[dict[str, Any]]) -> bytes:
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    return "".join(lines).encode("utf-8")
 
 
 def _checksum(manifest: dict[str, Any]) -> str:

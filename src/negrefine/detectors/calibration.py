@@ -49,12 +49,10 @@ class Calibrated(Scored):
             delta: None bounds the rate over the draw of calibration and test images together. A
                 number in (0, 1) asks for more: the rate of this one threshold is <= fpr with
                 probability at least 1 - delta over the draw of independent calibration images.
-            batch_size: Images to encode at a time.
-            progress: Draw a progress bar on a terminal.
+            batch_size: As for `score_samples`, like `progress`.
 
         Raises:
-            InputError: Too few images for the guarantee (`images_needed` counts them), or a rate
-                outside (0, 1).
+            InputError: Too few images (see `images_needed`), or a rate outside (0, 1).
         """
         self._check_fitted()
         # Says what is wrong before minutes of encoding.
@@ -90,11 +88,8 @@ class Calibrated(Scored):
     ) -> NDArray[np.float64]:
         """Return conformal p-values of images, float64 (n,): small means out-of-distribution.
 
-        (1 + the number of calibration scores <= the score) / (1 + the number of calibration
-        scores). Flagging p <= t gives at most a fraction t of false alarms.
-
-        Raises:
-            NotFittedError: `fit` or `calibrate` has not run.
+        See `negrefine.detectors.conformal.p_values`: flagging p <= t gives at most a fraction t of
+        false alarms. Raises NotFittedError before `calibrate`.
         """
         known = self._known_scores()
         return p_values(known, self.score_samples(images, batch_size=batch_size, progress=progress))

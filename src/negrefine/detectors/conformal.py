@@ -19,32 +19,23 @@ from negrefine.errors import InputError
 def p_values(calibration: NDArray[np.float64], scores: ArrayLike) -> NDArray[np.float64]:
     """Return (1 + #{calibration scores <= score}) / (n + 1), float64 of the shape of `scores`.
 
-    For an image exchangeable with the n calibration images P(p <= t) <= t for every t, whatever
-    the distribution of the scores, ties included.
-
-    Args:
-        calibration: (n,), sorted.
-        scores: Of new images.
+    For an image exchangeable with the n calibration images, whose scores (n,) are sorted,
+    P(p <= t) <= t for every t, whatever the distribution of the scores, ties included.
     """
     below = np.searchsorted(calibration, np.asarray(scores, dtype=np.float64), side="right")
     return np.asarray((1.0 + below) / (len(calibration) + 1.0))
 
 
 def threshold_rank(n: int, fpr: float, delta: float | None = None) -> int:
-    """Return m: an image is flagged if its score is below the m-th smallest of n scores.
+    """Return m in 0..n: an image is flagged if its score is below the m-th smallest of n scores.
 
-    A score lies below the m-th smallest exactly if at most m - 1 calibration scores are <= it, that
-    is, if its p-value is <= m / (n + 1). Without `delta`, m = floor(fpr (n + 1)), so that
-    P(flag | in-distribution) <= m / (n + 1) <= fpr over calibration and test image together, with
-    equality at the first sign for scores without ties. With `delta`, m is the largest rank with
-    P(Binomial(n, fpr) <= m - 1) <= delta, so that the false-alarm rate of the threshold at hand is
-    <= fpr with probability at least 1 - delta (independent images).
-
-    Returns:
-        m in 0..n; 0 says that n images are too few.
-
-    Raises:
-        InputError: A rate outside (0, 1).
+    Zero says that n images are too few. A score is below the m-th smallest exactly if at most m - 1
+    calibration scores are <= it, that is, if its p-value is <= m / (n + 1). Without `delta`,
+    m = floor(fpr (n + 1)), so that P(flag | in-distribution) <= m / (n + 1) <= fpr over calibration
+    and test image together, with equality at the first sign for scores without ties. With `delta`,
+    m is the largest rank with P(Binomial(n, fpr) <= m - 1) <= delta, so that the false-alarm rate
+    of the threshold at hand is <= fpr with probability at least 1 - delta (independent images).
+    Raises InputError for a rate outside (0, 1).
     """
     _check_rate("fpr", fpr)
     if delta is None:
@@ -62,10 +53,8 @@ def threshold_rank(n: int, fpr: float, delta: float | None = None) -> int:
 def images_needed(fpr: float, delta: float | None = None) -> int:
     """Return the smallest number of calibration images that can give the guarantee.
 
-    It is ceil(1 / fpr) - 1, and with `delta` the smallest n with (1 - fpr)^n <= delta.
-
-    Raises:
-        InputError: A rate outside (0, 1).
+    It is ceil(1 / fpr) - 1, and with `delta` the smallest n with (1 - fpr)^n <= delta. Raises
+    InputError for a rate outside (0, 1).
     """
     _check_rate("fpr", fpr)
     if delta is None:
@@ -80,15 +69,9 @@ def images_needed(fpr: float, delta: float | None = None) -> int:
 def conformal_threshold(
     scores: NDArray[np.float64], fpr: float, delta: float | None = None
 ) -> float:
-    """Return the threshold below which images are flagged; see `threshold_rank`.
+    """Return the threshold below which images are flagged, from sorted scores (n,).
 
-    Args:
-        scores: (n,) of in-distribution images, sorted.
-        fpr: False-alarm rate, in (0, 1).
-        delta: Chance that the rate may be exceeded, in (0, 1); None bounds the mean rate.
-
-    Raises:
-        InputError: Too few scores for the guarantee, or a rate outside (0, 1).
+    See `threshold_rank`. Raises InputError for too few scores or a rate outside (0, 1).
     """
     rank = threshold_rank(len(scores), fpr, delta)
     if rank == 0:
@@ -100,7 +83,9 @@ def too_few(n: int, fpr: float, delta: float | None = None) -> str:
     """Return the sentence that says how many images a guarantee needs."""
     need = images_needed(fpr, delta)
     certainty = "" if delta is None else f" with probability {1 - delta:g}"
-    smallest = f" or ask for fpr >= {_lowest_rate(n)}" if n and delta is None else ""
+    # Rounded up to four decimals, so that it is enough.
+    lowest = math.ceil(10_000 / (n + 1)) / 10_000
+    smallest = f" or ask for fpr >= {lowest:g}" if n and delta is None else ""
     return (
         f"A false-alarm rate of at most {fpr:g}{certainty} needs at least {need} in-distribution "
         f"images to calibrate on, not {n}: give more images{smallest}."
@@ -110,9 +95,7 @@ def too_few(n: int, fpr: float, delta: float | None = None) -> str:
 def detection_interval(n_flagged: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the Clopper-Pearson interval of a rate of which n_flagged of n were observed.
 
-    Raises:
-        InputError: Counts that are not 0 <= n_flagged <= n with n >= 1, or a confidence outside
-            (0, 1).
+    Raises InputError unless 0 <= n_flagged <= n, n >= 1 and 0 < confidence < 1.
     """
     _check_rate("confidence", confidence)
     if not 0 <= n_flagged <= n or n < 1:
@@ -128,11 +111,6 @@ def detection_interval(n_flagged: int, n: int, confidence: float = 0.95) -> tupl
 def _decimal(rate: float) -> Fraction:
     """Return the rate as the decimal number that was written: 0.29 * 100 is 29, not 28.99..."""
     return Fraction(repr(float(rate)))
-
-
-def _lowest_rate(n: int) -> str:
-    """Return 1 / (n + 1) rounded up to four decimals, so that it is enough."""
-    return f"{math.ceil(10_000 / (n + 1)) / 10_000:g}"
 
 
 def _check_rate(name: str, rate: float) -> None:

@@ -8,11 +8,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A class name or negative label beside the image.
+    """A class name or negative label and its cosine with the image.
 
     Attributes:
-        text: The name.
-        similarity: Cosine with the image, in [-1, 1].
         lexname: Lexicographer file of a negative label, "" for a class name.
         definition: What WordNet says the word of a negative label means, of an adjective phrase its
             adjective; "" where WordNet does not know the word.
@@ -26,14 +24,12 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class PairMatch:
-    """The pair of names that decided S_MM.
+    """The pair of names (p_i, n_j) that decided S_MM, and their cosines with the image.
 
     Attributes:
-        class_name: p_i.
-        negative: n_j.
         text: "p_i and n_j", which is embedded under the noun templates.
-        similarity: Cosine of the image with the pair.
-        negative_similarity: Cosine of the image with the negative label alone.
+        similarity: Of the pair.
+        negative_similarity: Of the negative label alone.
         added: alpha * S_MM, what the score owes to S_MM.
     """
 
@@ -51,8 +47,7 @@ class Unfiltered:
 
     Attributes:
         score: NegRefine's score with all mined labels under the same rule of groups.
-        verdict: At the detector's own threshold, which was set for the filtered labels: a detector
-            calibrated without the filter would have another.
+        verdict: At the detector's threshold, although it was set for the filtered labels.
         n_removed: Labels that NegFilter removed.
         removed: Of them, those most similar to the image, best first.
     """
@@ -65,13 +60,9 @@ class Unfiltered:
 
 @dataclass(frozen=True, slots=True)
 class PatchMatch:
-    """The patch and class that decided GL-MCM's local term.
+    """The patch and class that decided GL-MCM's local term, and their cosine.
 
-    Attributes:
-        row: Row of the patch in the grid, 0 at the top.
-        column: Column of the patch in the grid, 0 at the left.
-        class_name: The class it speaks for.
-        similarity: Cosine of the patch with the class.
+    `row` and `column` count from 0 at the top left of the grid.
     """
 
     row: int

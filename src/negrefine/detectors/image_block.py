@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from negrefine.labels.negatives import Negatives
 
 
+@dataclass(eq=False, repr=False)
 class ImageBlock:
     """Features of n images; cosines are computed when they are first asked for.
 
@@ -24,17 +26,10 @@ class ImageBlock:
         class_features: float32 (K, d), rows of length one.
     """
 
-    def __init__(
-        self,
-        features: Tensor,
-        patches: FloatArray | None,
-        class_features: FloatArray,
-        negatives: Negatives | None,
-    ) -> None:
-        self.features = features
-        self.patches = patches
-        self.class_features = class_features
-        self._negatives = negatives
+    features: Tensor
+    patches: FloatArray | None
+    class_features: FloatArray
+    _negatives: Negatives | None
 
     def __len__(self) -> int:
         return len(self.features)

@@ -8,8 +8,8 @@ from typing import Any
 
 from negrefine.detectors.base import Detector
 from negrefine.detectors.bundle import damaged, read_bundle
+from negrefine.detectors.parameters import decode_parameters
 from negrefine.detectors.registry import DETECTORS
-from negrefine.detectors.saved_parameters import decode_parameters
 from negrefine.encoders.base import Encoder
 from negrefine.errors import BundleError, EncoderError
 from negrefine.labels.negatives import NegativeLabel
@@ -22,15 +22,11 @@ def load_detector(
     device: str = "auto",
     dtype: str = "auto",
 ) -> Detector:
-    """Load a detector that `Detector.save` wrote.
+    """Load a detector that `Detector.save` wrote to a directory.
 
-    Args:
-        path: The directory.
-        encoder: The encoder it was fitted with, or the name or directory to load it from if it
-            moved; None loads it again by its saved name. Saved options such as the resize filter
-            apply to what is loaded here.
-        device: See `load_encoder`, for an encoder loaded here.
-        dtype: See `load_encoder`, for an encoder loaded here.
+    `encoder` is the one it was fitted with, or the name or directory to load it from if it moved;
+    None loads it again by its saved name. An encoder loaded here gets `device` and `dtype` (see
+    `load_encoder`) and the saved options, such as the resize filter.
 
     Raises:
         BundleError: Nothing there, damaged or changed files, a newer format, another encoder.
@@ -40,7 +36,13 @@ def load_detector(
     manifest, arrays, tables = read_bundle(directory)
     try:
         saved = manifest["encoder"]
-        cls = _detector_class(manifest["method"], directory)
+        method = manifest["method"]
+        if method not in DETECTORS:
+            raise BundleError(
+                f"The detector in {str(directory)!r} is of the method {method!r}, which this "
+                f"installation does not have (it has {', '.join(DETECTORS)}): register its class "
+                "with negrefine.detectors.register, or upgrade negrefine."
+            )
         parameters = decode_parameters(manifest["parameters"])
         class_names = list(manifest["class_names"])
         if encoder is None or isinstance(encoder, (str, os.PathLike)):
@@ -51,7 +53,7 @@ def load_detector(
                 f"(fingerprint {saved['fingerprint'][:12]}), not with {encoder.name!r} "
                 f"(fingerprint {encoder.fingerprint[:12]}): give the same model, or fit again."
             )
-        detector = cls(encoder, **parameters)
+        detector = DETECTORS[method](encoder, **parameters)
         detector._restore(class_names, arrays, tables)
         detector.offset_ = manifest["offset"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -60,13 +62,9 @@ def load_detector(
 
 
 def load_labels(path: str | os.PathLike[str]) -> list[NegativeLabel] | None:
-    """Read the negative labels of a saved detector without its encoder.
+    """Read all negative labels of a saved detector, None if it has none, without its encoder.
 
-    Returns:
-        All mined labels, kept and removed; None if the method has none.
-
-    Raises:
-        BundleError: As `load_detector`.
+    Raises BundleError as `load_detector`.
     """
     directory = Path(path)
     _, _, tables = read_bundle(directory)
@@ -76,16 +74,6 @@ def load_labels(path: str | os.PathLike[str]) -> list[NegativeLabel] | None:
         return [NegativeLabel.from_row(row) for row in tables["negative_labels"]]
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(directory, f"its labels cannot be read: {error}") from error
-
-
-def _detector_class(method: str, directory: Path) -> type[Detector]:
-    if method not in DETECTORS:
-        raise BundleError(
-            f"The detector in {str(directory)!r} is of the method {method!r}, which this "
-            f"installation does not have (it has {', '.join(DETECTORS)}): register its class with "
-            "negrefine.detectors.register, or upgrade negrefine."
-        )
-    return DETECTORS[method]
 
 
 def _load_saved_encoder(

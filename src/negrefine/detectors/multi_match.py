@@ -25,9 +25,9 @@ _PRODUCT_IMAGES = 32
 class PairEmbeddings:
     """Prompt ensembles of pair texts, with a memory of the `max_pairs` used last.
 
-    A pair is identified by one number, made of the numbers that its class name and its negative
-    label got when they were first seen; equal texts have equal numbers. The templates are those of
-    nouns, for adjective phrases too, as published.
+    A pair is identified by one code, made of the numbers that its class name and its negative label
+    got when they were first seen; equal texts have equal numbers. The templates are those of nouns,
+    for adjective phrases too, as published.
     """
 
     def __init__(self, encoder: Encoder, templates: Sequence[str], max_pairs: int) -> None:
@@ -55,15 +55,10 @@ class PairEmbeddings:
     def __call__(
         self, codes: NDArray[np.int64], text_of: Callable[[int], str]
     ) -> tuple[FloatArray, NDArray[np.int64]]:
-        """Embed m pairs; only those that are not remembered are encoded.
+        """Embed m pairs given by `pair_codes`; only those that are not remembered are encoded.
 
-        Args:
-            codes: int64 (m,), `pair_codes` of their class names' and labels' `numbers`.
-            text_of: Gives the text of the i-th pair; called only for pairs to encode.
-
-        Returns:
-            A float32 matrix (r, d) of rows of length one, valid until the next call, and int64
-            (m,), the row of each pair in it.
+        Returns a float32 matrix (r, d) of rows of length one, valid until the next call, and int64
+        (m,), the row of each pair in it. `text_of` is called only for pairs to encode.
         """
         self._calls += 1
         at, known = self._find(codes)
@@ -86,7 +81,7 @@ class PairEmbeddings:
         return table, position
 
     def _find(self, codes: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """Return where in `_codes` each code is, and whether it is there at all."""
+        """Return the index in `_codes` of each code, and whether it is there at all."""
         if not len(self._codes):
             return np.zeros(len(codes), dtype=np.intp), np.zeros(len(codes), dtype=np.bool_)
         at = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
@@ -112,7 +107,7 @@ class PairEmbeddings:
         self._used = np.insert(self._used, at, self._calls)
 
     def _grow(self, n_rows: int, dim: int) -> None:
-        """Make room for so many rows, half as many again at least so that copies stay few."""
+        """Make room for n rows, and for at least half as many again so that copies stay few."""
         if n_rows <= len(self._rows):
             return
         room = max(n_rows, len(self._rows) * 3 // 2, len(self._rows) + _GROWTH)
@@ -142,7 +137,6 @@ class MultiMatch:
         negative_index: int64 (n, J), the most similar negative labels, best first.
         pair_similarities: float64 (n, I, J), cosines x.t_ij.
         negative_similarities: float64 (n, J), cosines n_j.
-        logit_scale: Factor on cosines.
     """
 
     class_index: Tensor
@@ -165,13 +159,7 @@ class MultiMatch:
 
 
 class NamePairs:
-    """The pairs of some class names and negative labels, and their embeddings.
-
-    Args:
-        embeddings: Embeds pair texts; it may be shared.
-        class_names: The K class names.
-        negatives: The texts of the M negative labels.
-    """
+    """The pairs of K class names and the texts of M negative labels, and their embeddings."""
 
     def __init__(
         self, embeddings: PairEmbeddings, class_names: Sequence[str], negatives: Sequence[str]
@@ -194,15 +182,8 @@ class NamePairs:
     ) -> MultiMatch:
         """Compare images with the pairs of their k best class names and k best negative labels.
 
-        The distinct pairs of the whole batch are embedded together.
-
-        Args:
-            features: float64 (n, d), normalised image features.
-            class_similarities: float64 (n, K).
-            negative_similarities: float64 (n, M).
-            k: min(k, K) class names and min(k, M) negative labels are paired.
-            logit_scale: Factor on cosines.
-            ranks: Pair only these of the k class names, best first; the default is all.
+        Takes float64 normalised features (n, d) and cosines (n, K) and (n, M), and embeds the
+        distinct pairs of the whole batch together. `ranks` selects from the k class names.
         """
         class_index = stable_topk(class_similarities, k)[:, ranks]
         negative_index = stable_topk(negative_similarities, k)
@@ -224,13 +205,7 @@ class NamePairs:
 
 
 def _products(features: Tensor, table: FloatArray, rows: NDArray[np.int64]) -> Tensor:
-    """Return the cosines of each image with its pairs, float64 (n, I, J).
-
-    Args:
-        features: float64 (n, d).
-        table: float32 (r, d), embeddings of pairs.
-        rows: int64 (n, I, J), the row of each image's pairs.
-    """
+    """Return the cosines of n images with their pairs, which are the rows (n, I, J) of a table."""
     import torch
 
     cosines = features.new_empty(rows.shape)

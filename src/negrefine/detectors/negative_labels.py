@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from negrefine.constraints import POSITIVE_OR_NONE, Boolean, Strings, Whole
-from negrefine.detectors.base import Detector, best_matches
+from negrefine.detectors.base import Detector, largest
 from negrefine.detectors.explanation import Match
 from negrefine.detectors.image_block import ImageBlock
-from negrefine.detectors.parameters import detector, fitted, parameter
-from negrefine.detectors.saved_parameters import Unsaved
+from negrefine.detectors.parameters import Unsaved, detector, fitted, parameter
 from negrefine.detectors.scores import group_negatives, neglabel_score
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
@@ -130,7 +129,7 @@ class NegativeLabelDetector(Detector):
         return groups[: self.group_fuse_num - 1 if self.official else self.group_fuse_num]
 
     def check_parameters(self, names: Any = None) -> None:
-        """Check the parameters; see `Parametrised.check_parameters`."""
+        """Check the parameters, and whether the lexicon has the files."""
         super().check_parameters(names)
         if self.official and self.group_fuse_num is not None:
             Whole(2)("group_fuse_num", self.group_fuse_num)
@@ -151,7 +150,7 @@ class NegativeLabelDetector(Detector):
     def _negatives(
         self, class_names: list[str], class_features: FloatArray, *, progress: bool
     ) -> Negatives:
-        """Return the negative labels of a class list."""
+        """Mine the negative labels of a class list."""
         rule = MiningRule(
             superclasses=tuple(getattr(self, "superclasses", ())),
             clean_underscores=self.clean_underscores,
@@ -172,7 +171,6 @@ class NegativeLabelDetector(Detector):
         )
 
     def _words(self) -> Lexicon:
-        """Return the words to mine."""
         from negrefine.labels.lexicon import Lexicon
 
         lexicon = self.lexicon if isinstance(self.lexicon, Lexicon) else Lexicon.wordnet()
@@ -210,11 +208,10 @@ class NegativeLabelDetector(Detector):
 
 def label_matches(labels: Sequence[NegativeLabel], similarity: Tensor, top: int) -> list[Match]:
     """Return the labels with the largest cosines (m,), with their definitions."""
-    return best_matches(
-        similarity,
-        top,
-        lambda i, value: Match(labels[i].text, value, labels[i].lexname, _definition(labels[i])),
-    )
+    return [
+        Match(labels[i].text, cosine, labels[i].lexname, _definition(labels[i]))
+        for i, cosine in largest(similarity, top)
+    ]
 
 
 def _definition(label: NegativeLabel) -> str:

@@ -1,8 +1,7 @@
 """NegFilter: removing negative labels that are proper nouns or kinds of a class.
 
-NegRefine (ICCV 2025, arXiv 2507.09795), section on NegFilter: a judge answers two yes/no questions
-about every mined label, "is it a proper noun" and "is it a subcategory of this class name" for the
-class names nearest to it, and a yes removes the label.
+NegRefine (ICCV 2025, arXiv 2507.09795), section on NegFilter: a judge is asked about every mined
+label whether it is a proper noun, and whether it is a subcategory of the class names nearest to it.
 """
 
 from __future__ import annotations
@@ -12,10 +11,16 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from negrefine.constraints import Boolean, Constraint, Strings, Whole, check_all
+from negrefine.detectors.parameters import Unsaved
+from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Judge, Query, iter_answers
-from negrefine.labels.negatives import Cause, NegativeLabel, Removal
+from negrefine.labels.embedding import embed
+from negrefine.labels.negatives import Cause, NegativeLabel, Negatives, Removal
+from negrefine.labels.prompts import Prompts
 from negrefine.progress import Advance, progress_bar
 
 PROPER_NOUN = "proper_noun"
@@ -51,10 +56,7 @@ class FilterRules:
     The fields are the parameters of `NegRefine` with these names; `keep` wins over `drop`. With
     `ranks_per_round`, a word's answers are looked at after this many class names: a few questions
     more, but a model that shares prefixes reads the word once, and the kept set is the same. None
-    is what the judge prefers.
-
-    Raises:
-        InputError: Unknown filter names, a string in place of a list, or numbers below 1.
+    is what the judge prefers. Raises InputError for values that `CONSTRAINTS` refuses.
     """
 
     filters: Collection[str] = FILTERS
@@ -75,15 +77,11 @@ _Names: TypeAlias = tuple[int, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One line of the audit trail.
+    """One line of the audit trail: a question about a label, and the fields of `Answer`.
 
     Attributes:
-        text: The label that was asked about.
         kind: "proper_noun" or "subcategory".
         class_name: The class name in question, several as "cat | dog", None for proper nouns.
-        yes: The answer; None if the judge could not decide, which keeps the label.
-        reason: Why, in the judge's words.
-        confidence: Between 0 and 1, None where the judge has no number.
     """
 
     text: str
@@ -132,21 +130,12 @@ def filter_labels(
 
     All words get the proper-noun question first; then the class names are asked about rank by rank,
     and a word leaves at its first yes. The kept set is the one of asking word by word. A class name
-    equal to the word removes it without a question.
+    equal to the word removes it without a question. `candidates` are, for each of M cleaned labels,
+    the class names to ask about, in order.
 
-    Args:
-        labels: M labels, cleaned.
-        candidates: For each label the class names to ask about, in order.
-        judge: Anything with `is_proper_noun(words)` and `is_subcategory(pairs)`.
-        rules: What to ask.
-        progress: Draw a progress bar on a terminal.
-
-    Returns:
-        The M labels with `removed_by` set, in the same order, and the audit trail by label: every
-        answered question in the order of ranks, one about several names before those about each.
-
-    Raises:
-        InputError: The judge gives something else than one answer for each question.
+    Returns the M labels with `removed_by` set, in the same order, and the audit trail by label:
+    every answered question in the order of ranks, one about several names before those about each.
+    Raises InputError if the judge gives anything but one answer for each question.
     """
     settled = apply_user_lists(labels, rules.keep, rules.drop)
     open_ = [i for i, label in enumerate(settled) if label.kept and not label.pinned]
@@ -174,20 +163,11 @@ def filter_labels(
 
 
 class _Asking:
-    """Puts questions to a judge and settles labels by the answers.
-
-    Attributes:
-        trail: Audit by label.
-    """
+    """Asks a judge and settles labels, in place, that may cost `expected` questions each."""
 
     def __init__(
-        self,
-        judge: Judge,
-        labels: list[NegativeLabel],
-        expected: dict[int, int],
-        advance: Advance,
+        self, judge: Judge, labels: list[NegativeLabel], expected: dict[int, int], advance: Advance
     ) -> None:
-        """Take the labels, which are changed in place, and how many questions each may cost."""
         self._judge = judge
         self._labels = labels
         self._expected = expected
@@ -246,16 +226,10 @@ class _Asking:
         self._advance(n)
 
     def _note(self, i: int, names: tuple[str, ...], answer: Answer) -> None:
-        self.trail[i].append(
-            Question(
-                text=self._labels[i].text,
-                kind=SUBCATEGORY if names else PROPER_NOUN,
-                class_name=" | ".join(names) if names else None,
-                yes=answer.yes,
-                reason=answer.reason,
-                confidence=answer.confidence,
-            )
-        )
+        kind = SUBCATEGORY if names else PROPER_NOUN
+        class_name = " | ".join(names) if names else None
+        decision = (answer.yes, answer.reason, answer.confidence)
+        self.trail[i].append(Question(self._labels[i].text, kind, class_name, *decision))
 
     def _remove(self, i: int, removal: Removal) -> None:
         if self._labels[i].kept:
@@ -279,3 +253,95 @@ def apply_user_lists(
         else:
             result.append(label)
     return result
+
+
+def refine(
+    mined: Negatives,
+    class_names: Sequence[str],
+    judge: Judge | None,
+    rules: FilterRules,
+    *,
+    encoder: Encoder,
+    prompts: Prompts,
+    progress: bool = False,
+) -> tuple[Negatives, list[Question]]:
+    """Clean mined labels and remove those that a judge calls proper nouns or kinds of a class.
+
+    Without a judge nothing is asked: only the user's lists apply, and texts stay as mined. The
+    encoder finds the nearest class names and encodes the texts that cleaning changed. Raises
+    InputError as `filter_labels`, or if nothing is left.
+    """
+    trail: list[Question] = []
+    if judge is None:
+        labels = apply_user_lists(mined.labels, rules.keep, rules.drop)
+    else:
+        cleaned = clean_labels(mined.labels)
+        texts = [label.text for label in cleaned]
+        candidates = nearest_class_names(
+            encoder, texts, class_names, rules.n_candidates, progress=progress
+        )
+        if rules.wordnet_candidates:
+            from negrefine.judges.wordnet_candidates import with_wordnet_candidates
+
+            candidates = with_wordnet_candidates(texts, candidates, class_names)
+        labels, trail = filter_labels(cleaned, candidates, judge, rules, progress=progress)
+    if not any(label.kept for label in labels):
+        raise InputError(
+            f"The filter removed all {len(labels)} negative labels: check the judge, "
+            "or use judge='none'."
+        )
+    features = mined.features.copy()
+    for pos, templates in (("noun", prompts.noun), ("adj", prompts.adjective)):
+        changed = [i for i in changed_texts(labels) if labels[i].pos == pos]
+        if changed:
+            features[changed] = embed(encoder, [labels[i].text for i in changed], templates)
+    return Negatives(tuple(labels), features), trail
+
+
+def changed_texts(labels: Sequence[NegativeLabel]) -> list[int]:
+    """Return the indices of the labels whose text is no longer the mined one."""
+    return [i for i, label in enumerate(labels) if label.text != label.mined_text]
+
+
+def nearest_class_names(
+    encoder: Encoder,
+    texts: Sequence[str],
+    class_names: Sequence[str],
+    n_candidates: int,
+    *,
+    progress: bool = False,
+) -> list[list[str]]:
+    """Return for each text the min(n_candidates, K) most similar class names, best first.
+
+    Both sides are encoded as bare strings, without a template, as published. Ties keep the order
+    of the class names.
+    """
+    label_features = embed(
+        encoder, texts, ("{}",), description="Finding nearest classes", progress=progress
+    )
+    class_features = embed(encoder, class_names, ("{}",)).astype(np.float64)
+    cosines = label_features.astype(np.float64) @ class_features.T
+    order = np.argsort(-cosines, axis=1, kind="stable")[:, :n_candidates]
+    return [[class_names[k] for k in row] for row in order]
+
+
+def check_judge(name: str, judge: object) -> None:
+    """Raise InputError for what is neither a judge nor the name of one."""
+    if isinstance(judge, Unsaved):
+        raise judge.error()
+    methods = (getattr(judge, method, None) for method in ("is_proper_noun", "is_subcategory"))
+    usable = all(map(callable, methods)) and not isinstance(judge, (str, type))
+    if not (judge is None or judge in ("wordnet", "none") or usable):
+        raise InputError(
+            f"{name} must be 'wordnet', 'none' or an object with the methods is_proper_noun and "
+            f"is_subcategory, not {judge!r}."
+        )
+
+
+def resolve_judge(judge: Judge | Unsaved | str | None) -> Judge | None:
+    """Return the judge that the parameter of `NegRefine` means, or None for no filter."""
+    if judge is None or judge == "wordnet":
+        from negrefine.judges.wordnet import WordNetJudge
+
+        return WordNetJudge()
+    return None if isinstance(judge, (str, Unsaved)) else judge

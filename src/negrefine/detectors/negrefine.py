@@ -18,10 +18,17 @@ from negrefine.detectors.explanation import PairMatch, Unfiltered, decided_by, v
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.multi_match import MultiMatch, NamePairs, PairEmbeddings, pair_text
 from negrefine.detectors.negative_labels import NegativeLabelDetector, label_matches
-from negrefine.detectors.negfilter import CONSTRAINTS, FILTERS, FilterRules, Question
-from negrefine.detectors.parameters import detector, fitted, parameter, redeclared
-from negrefine.detectors.refinement import changed_texts, check_judge, refine, resolve_judge
-from negrefine.detectors.saved_parameters import Unsaved
+from negrefine.detectors.negfilter import (
+    CONSTRAINTS,
+    FILTERS,
+    FilterRules,
+    Question,
+    changed_texts,
+    check_judge,
+    refine,
+    resolve_judge,
+)
+from negrefine.detectors.parameters import Unsaved, detector, fitted, parameter, redeclared
 from negrefine.detectors.scores import negrefine_score
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
@@ -152,18 +159,11 @@ class NegRefine(NegativeLabelDetector):
     ) -> Self:
         """Return a fitted copy whose mined labels went through another filter.
 
-        Nothing is mined again. The copy has no threshold, because its scores differ.
+        Nothing is mined again. The copy has no threshold, because its scores differ. The parameters
+        are those of the class: `filters`, `keep` and `drop` return to their defaults where they are
+        left out; `n_candidates`, `wordnet_candidates` and `names_per_question` stay.
 
-        Args:
-            judge: As the parameter of the class.
-            progress: Draw progress bars on a terminal.
-            **parameters: Those of the filter, as the parameters of the class: `filters`, `keep` and
-                `drop` return to their defaults where they are left out; `n_candidates`,
-                `wordnet_candidates` and `names_per_question` stay.
-
-        Raises:
-            NotFittedError: `fit` has not run.
-            InputError: A parameter that cannot be used.
+        Raises NotFittedError before `fit`, and InputError for a parameter that cannot be used.
         """
         if unknown := sorted(set(parameters) - set(FILTER_PARAMETERS)):
             raise InputError(
@@ -224,10 +224,7 @@ class NegRefine(NegativeLabelDetector):
         progress: bool = False,
         threshold: float | None = None,
     ) -> NDArray[np.float64] | BoundedScores:
-        """Score images, float64 (n,), or with a threshold `BoundedScores`; see `score_features`.
-
-        Args and Raises otherwise as `Detector.score_samples`.
-        """
+        """Score images, float64 (n,), or with a threshold `BoundedScores`; see `score_features`."""
         if threshold is None:
             return super().score_samples(images, batch_size=batch_size, progress=progress)
         self._check_fitted()
@@ -256,14 +253,12 @@ class NegRefine(NegativeLabelDetector):
         """Return float64 (n,) scores of image features (n, d), or bounds of them.
 
         With a threshold, such as `offset_`, images whose side of it is clear without S_MM need no
-        pair embedding; see `negrefine.detectors.bounded_scores`. Args and Raises otherwise as
-        `score_feature_parts`.
+        pair embedding; see `negrefine.detectors.bounded_scores` and `score_feature_parts`.
         """
         if threshold is None:
             return super().score_features(features, patches)
         neglabel = self.score_feature_parts(features, patches, only=["neglabel"])["neglabel"]
         array = self._check_features(features)
-        n_ranks = min(self.k, len(self.class_names_))
 
         def multi_match(images: ImageBlock, rank: int) -> NDArray[np.float64]:
             scores: NDArray[np.float64] = self._match(images, slice(rank, rank + 1)).score().numpy()
@@ -273,7 +268,7 @@ class NegRefine(NegativeLabelDetector):
             neglabel,
             self.alpha,
             threshold,
-            n_ranks=n_ranks,
+            n_ranks=min(self.k, len(self.class_names_)),
             block=lambda rows: self._block(array[rows]),
             multi_match=multi_match,
         )

@@ -4,9 +4,9 @@ A detector is a dataclass whose fields are made by `parameter`:
 
     temperature: float = parameter(1.0, POSITIVE, "Divides the cosines.")
 
-The constructor, the check before `fit`, the options of the command line and the tables of the
-documentation are made from these declarations. Neither this module nor what a method's file imports
-at its head needs torch, so that `negrefine fit --help` answers at once.
+The constructor, the check before `fit`, saved parameters, the options of the command line and the
+tables of the documentation are made from these declarations. Neither this module nor what a
+method's file imports at its head needs torch, so that `negrefine fit --help` answers at once.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, 
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 from typing_extensions import Self, dataclass_transform
 
 from negrefine.constraints import Constraint, check_all
 from negrefine.errors import InputError
+from negrefine.labels.prompts import Prompts
 
 _KEY = "negrefine"
 _T = TypeVar("_T")
@@ -31,8 +33,6 @@ class Parameter:
     """The declaration of one parameter.
 
     Attributes:
-        name: Of the constructor's argument.
-        default: Its default, None where there is no single one.
         constraint: Checked before `fit` does any work.
         help: One sentence or two, for the documentation and the command line.
         flag: For a switch, the option that gives the parameter the other value than its default;
@@ -127,20 +127,12 @@ class Parametrised:
         return sorted(argument.name for argument in arguments if argument.kind not in kinds)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's parameters by name.
-
-        Args:
-            deep: Accepted for scikit-learn; there are no nested estimators.
-        """
+        """Return the constructor's parameters by name; `deep` is ignored, for scikit-learn."""
         del deep
         return {name: getattr(self, name) for name in self._get_param_names()}
 
     def set_params(self, **parameters: Any) -> Self:
-        """Set parameters by name and return the detector.
-
-        Raises:
-            InputError: A name that is not a parameter.
-        """
+        """Set parameters by name and return the detector; InputError for an unknown name."""
         known = self._get_param_names()
         for name, value in parameters.items():
             if name not in known:
@@ -172,15 +164,51 @@ class Parametrised:
         )
 
     def check_parameters(self, names: Iterable[str] | None = None) -> None:
-        """Check the parameters that have a constraint, before anything is encoded.
-
-        Args:
-            names: Check these only; None checks all.
-
-        Raises:
-            InputError: A value that its constraint refuses.
-        """
+        """Raise InputError if a constraint refuses one of these parameters; None checks all."""
         declared = {name: p.constraint for name, p in declared_parameters(type(self)).items()}
         table = {**declared, **self.parameter_constraints}
         wanted = table if names is None else set(names)
         check_all(self, {name: each for name, each in table.items() if name in wanted})
+
+
+@dataclass(frozen=True)
+class Unsaved:
+    """Takes the place of a user's own "lexicon" or "judge" in a loaded detector."""
+
+    parameter: str
+    name: str
+
+    def error(self) -> InputError:
+        """Return the error that fitting again raises."""
+        return InputError(
+            f"The {self.parameter} {self.name!r} is not part of the saved detector: give it with "
+            f"set_params({self.parameter}=...) before fitting again."
+        )
+
+
+def encode_parameter(value: Any) -> Any:
+    """Return a parameter as JSON data; of a user's own object only the name is left."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, Prompts):
+        return value.as_dict()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, Iterable):
+        return [encode_parameter(item) for item in value]
+    return {"unsaved": str(getattr(value, "name", type(value).__name__))}
+
+
+def decode_parameters(encoded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of `encode_parameter`; what was not saved becomes `Unsaved`."""
+    decoded: dict[str, Any] = {}
+    for name, value in encoded.items():
+        if name == "prompts" and value is not None:
+            decoded[name] = Prompts(**value)
+        elif isinstance(value, dict):
+            decoded[name] = Unsaved(name, value["unsaved"])
+        else:
+            decoded[name] = value
+    return decoded

@@ -1,4 +1,4 @@
-"""The methods by name. A new one is a file with its class and one line here."""
+"""The methods by name. A new one is a file with its class, its import and its entry here."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ _T = TypeVar("_T", bound=type[Detector])
 def register(cls: _T) -> _T:
     """Make a detector class known by its `method`, so that `load_detector` finds it.
 
-    Raises:
-        InputError: Another class has this name.
+    Raises InputError if another class has this name.
     """
     known = DETECTORS.setdefault(cls.method, cls)
     if known is not cls:
@@ -33,11 +32,5 @@ def register(cls: _T) -> _T:
     return cls
 
 
-register(MaxLogit)
-register(Energy)
-register(MCM)
-register(GLMCM)
-register(CLIPN)
-register(NegLabel)
-register(CSP)
-register(NegRefine)
+for _cls in (MaxLogit, Energy, MCM, GLMCM, CLIPN, NegLabel, CSP, NegRefine):
+    register(_cls)

@@ -114,19 +114,11 @@ def agreeing_to_differ_score(
 def group_negatives(
     n_negatives: int, n_groups: int, *, seed: int = 0, official: bool = True
 ) -> Tensor:
-    """Assign negative labels to groups at random.
+    """Assign M negative labels to G groups at random, as int64 (G, W) column indices.
 
-    Args:
-        n_negatives: M.
-        n_groups: G.
-        seed: Seed of the permutation; the official code always uses 0 on the processor.
-        official: True: the last M mod G labels are left out, as the official code does (all of
-            them if M < G). False: every label is used, group sizes differ by at most one, and no
-            group is empty.
-
-    Returns:
-        int64 (G, W) column indices; -1 fills up shorter groups. With one group every label is in
-        order in it.
+    The official code uses seed 0 on the processor and leaves out the last M mod G labels (all if
+    M < G). With `official=False` every label is used, group sizes differ by at most one, no group
+    is empty, and -1 fills up shorter groups. With one group every label is in order in it.
     """
     import torch
 
@@ -159,16 +151,8 @@ def neglabel_score(
         S = 1/G sum_g [ sum_k e^(c s_k) / (sum_k e^(c s_k) + sum_(j in g) e^(c n_j)) ]
 
     Computed as mean_g sigmoid(logsumexp_k(c s_k) - logsumexp_(j in g)(c n_j)), which is the same
-    and cannot overflow.
-
-    Args:
-        class_similarities: (n, K) cosines.
-        negative_similarities: (n, M) cosines.
-        groups: (G, W) from `group_negatives`.
-        logit_scale: c, 100 as published.
-
-    Returns:
-        (n,) in [0, 1].
+    and cannot overflow. Takes cosines (n, K) and (n, M) and the groups (G, W) of `group_negatives`;
+    c is 100 as published. Returns (n,) in [0, 1].
     """
     s = _as_tensor(class_similarities) * logit_scale
     n = _as_tensor(negative_similarities) * logit_scale
@@ -200,15 +184,8 @@ def multi_match_score(
 
         S_MM = max_ij e^(c x.t_ij) / (e^(c x.t_ij) + e^(c n_j)) = sigmoid(max_ij c (x.t_ij - n_j))
 
-    The right-hand side is exact and cannot overflow.
-
-    Args:
-        pair_similarities: (n, I, J) cosines x.t_ij.
-        negative_similarities: (n, J) cosines n_j of the same negatives.
-        logit_scale: c, 100 as published.
-
-    Returns:
-        (n,) in [0, 1].
+    The right-hand side is exact and cannot overflow. Takes the cosines x.t_ij (n, I, J) and n_j
+    (n, J) of the same negatives; c is 100 as published. Returns (n,) in [0, 1].
     """
     margins = multi_match_margins(pair_similarities, negative_similarities, logit_scale)
     return margins.flatten(1).amax(dim=-1).sigmoid()

@@ -25,13 +25,7 @@ _SCORE_ROWS = 256
 
 
 class Scored(ABC):
-    """The scoring half of a detector: what `compute_part` needs and what is made of its results.
-
-    Attributes:
-        parts: Names of the components of the score, in order.
-        uses_patches: The score needs patch features beside image features.
-        title: The method's name in messages.
-    """
+    """The scoring half of a detector: what `compute_part` needs and what is made of its results."""
 
     parts: ClassVar[tuple[str, ...]] = ()
     uses_patches: ClassVar[bool] = False
@@ -67,21 +61,11 @@ class Scored(ABC):
         *,
         only: Iterable[str] | None = None,
     ) -> dict[str, NDArray[np.float64]]:
-        """Return the components of the score for image features.
+        """Return the components of the score, or `only` some of them, each float64 (n,), by name.
 
-        Args:
-            features: (n, d) from `encoder.encode_images`; normalised or not.
-            patches: (n, p, d) from `encoder.encode_images_and_patches`, for detectors with
-                `uses_patches`.
-            only: Compute these components alone; None computes all.
-
-        Returns:
-            Component name to float64 (n,).
-
-        Raises:
-            NotFittedError: `fit` has not run.
-            InputError: An array has the wrong shape, patches are missing or not wanted, a component
-                does not exist or is NaN.
+        Takes image features (n, d), normalised or not, and for detectors with `uses_patches` patch
+        features (n, p, d). Raises NotFittedError before `fit`, and InputError if an array has the
+        wrong shape, patches are missing or not wanted, or a component does not exist or is NaN.
         """
         self._check_fitted()
         names = self.part_names_ if only is None else list(only)
@@ -95,7 +79,8 @@ class Scored(ABC):
         local = self._check_patches(patches, len(array))
         blocks = [
             self._score_block(names, array[rows], None if local is None else local[rows])
-            for rows in _slices(len(array))
+            for start in range(0, max(len(array), 1), _SCORE_ROWS)
+            for rows in [slice(start, start + _SCORE_ROWS)]
         ]
         return {name: np.concatenate([block[name] for block in blocks]) for name in names}
 
@@ -112,20 +97,12 @@ class Scored(ABC):
         return parts
 
     def _block(self, features: FloatArray, patches: FloatArray | None = None) -> ImageBlock:
-        return ImageBlock(
-            unit_rows(features),
-            patches,
-            self.class_features_,
-            self.negatives_,
-        )
+        return ImageBlock(unit_rows(features), patches, self.class_features_, self.negatives_)
 
     def score_features(
         self, features: ArrayLike, patches: ArrayLike | None = None
     ) -> NDArray[np.float64]:
-        """Return float64 (n,) scores of image features; larger is more in-distribution.
-
-        Args and Raises as `score_feature_parts`.
-        """
+        """Return float64 (n,) scores of image features; see `score_feature_parts`."""
         return self.combine(self.score_feature_parts(features, patches))
 
     def score_parts(
@@ -146,19 +123,11 @@ class Scored(ABC):
     def score_samples(
         self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
     ) -> NDArray[np.float64]:
-        """Score images; larger is more in-distribution.
+        """Return float64 (n,) scores of n paths, Pillow images or uint8 arrays.
 
-        Args:
-            images: n paths, Pillow images or uint8 arrays.
-            batch_size: Images to encode at a time; it does not change the scores.
-            progress: Draw a progress bar on a terminal.
-
-        Returns:
-            float64 (n,).
-
-        Raises:
-            ImageError: An image cannot be read.
-            NotFittedError: `fit` has not run.
+        Larger is more in-distribution. `batch_size` images are encoded at a time, which does not
+        change the scores. Raises ImageError for an image that cannot be read, and NotFittedError
+        before `fit`.
         """
         return self.combine(self.score_parts(images, batch_size=batch_size, progress=progress))
 
@@ -196,10 +165,10 @@ class Scored(ABC):
 
     def _check_patches(self, patches: ArrayLike | None, n_images: int) -> FloatArray | None:
         name = self.title or type(self).__name__
-        if patches is None and not self.uses_patches:
-            return None
         if not self.uses_patches:
-            raise InputError(f"{name} does not use patch features: leave them out.")
+            if patches is not None:
+                raise InputError(f"{name} does not use patch features: leave them out.")
+            return None
         if patches is None:
             raise InputError(
                 f"{name} scores image features together with patch features: give both arrays of "
@@ -220,8 +189,3 @@ def _as_floats(values: ArrayLike, what: str) -> FloatArray:
     if not np.isfinite(array).all():
         raise InputError(f"{what} hold NaN or infinity: encode the images again.")
     return array
-
-
-def _slices(n: int) -> list[slice]:
-    """Return slices of `_SCORE_ROWS` rows, at least one."""
-    return [slice(start, start + _SCORE_ROWS) for start in range(0, max(n, 1), _SCORE_ROWS)]

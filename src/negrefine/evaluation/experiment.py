@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negrefine.detectors import Detector
-from negrefine.detectors.saved_parameters import encode_parameter
+from negrefine.detectors.parameters import encode_parameter
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError, NotFittedError
 from negrefine.evaluation.images import ImageSet

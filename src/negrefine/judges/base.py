@@ -16,11 +16,10 @@ from negrefine.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer.
+    """One answer, with a short reason for a reader.
 
     Attributes:
         yes: True removes the label; None is undecided and keeps it.
-        reason: A short explanation for a reader.
         confidence: Between 0 and 1, None where the judge has no number.
     """
 
@@ -31,12 +30,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question for a judge.
+    """One question about a word.
 
-    Attributes:
-        word: The label in question.
-        class_names: Empty asks whether the word is a proper noun, one name whether it is a
-            subcategory of that class, several names whether it is one of any of them.
+    No class name asks whether it is a proper noun, one name whether it is a subcategory of that
+    class, several names whether it is one of any of them.
     """
 
     word: str
@@ -49,13 +46,11 @@ AnswerBatch: TypeAlias = list[tuple[int, Answer]]
 
 @dataclass(slots=True)
 class Usage:
-    """What a judge has done since it was created.
+    """What a judge has done since it was created; tokens as far as the model reports them.
 
     Attributes:
         asked: Questions sent to the model; a repeated question counts again.
         cached: Questions whose answers were already stored.
-        prompt_tokens: Tokens that the model read, as far as it reports them.
-        completion_tokens: Tokens that the model wrote.
     """
 
     asked: int = 0
@@ -87,9 +82,7 @@ class Judge(Protocol):
 class StreamingJudge(Judge, Protocol):
     """A slow judge, which returns answers as it finds them.
 
-    Attributes:
-        ranks_per_round: How many class names per word it prefers to be asked about together.
-        usage: What its answers have cost so far.
+    It prefers to be asked about `ranks_per_round` class names per word together.
     """
 
     ranks_per_round: int
@@ -119,10 +112,8 @@ def iter_answers(judge: Judge, queries: Sequence[Query]) -> Iterator[AnswerBatch
     """Put queries to any judge and yield lists of (position, answer) as they arrive.
 
     A judge without `iter_answers` is asked about several class names one by one: one yes makes a
-    yes; otherwise one undecided answer makes the query undecided.
-
-    Raises:
-        InputError: The judge does not return exactly one answer per query.
+    yes; otherwise one undecided answer makes the query undecided. Raises InputError if the judge
+    does not return exactly one answer per query.
     """
     if not queries:
         return

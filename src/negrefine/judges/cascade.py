@@ -20,14 +20,11 @@ class CascadeJudge(QueryJudge):
 
     Args:
         judges: At least one, cheapest first.
-        min_confidence: Answers with a lower confidence are passed on.
         trust: Which answers of a judge other than the last are accepted: with ("no",) every yes is
-            checked by the next judge, with ("yes",) every no. A mapping gives such a list for each
-            of "proper_noun" and "subcategory"; questions of a kind that it lacks go to the last
-            judge.
+            checked by the next judge, with ("yes",) every no. A mapping has such lists by kind,
+            "proper_noun" and "subcategory"; questions of a missing kind go to the last judge.
 
     Attributes:
-        name: The names of the judges joined by "+".
         answered: For each judge, how many of its answers were accepted.
 
     Raises:

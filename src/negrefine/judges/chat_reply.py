@@ -24,16 +24,13 @@ _SHOWN_CHARACTERS = 40
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the first choice of a chat completion says; numbers of tokens are 0 if unknown.
-
-    Attributes:
-        alternatives: (token, log-probability) of what the first word could have been, each token
-            once; none where the server does not give them or the reply begins with thoughts.
-        cut_off: The reply ends within the model's thoughts, before the answer.
-    """
+    """What the first choice of a chat completion says; numbers of tokens are 0 if unknown."""
 
     text: str
+    # (token, log-probability) of what the first word could have been, each token once; none where
+    # the server does not give them or the reply begins with thoughts.
     alternatives: list[tuple[str, float]]
+    # The reply ends within the model's thoughts, before the answer.
     cut_off: bool
     prompt_tokens: int
     completion_tokens: int

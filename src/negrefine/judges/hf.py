@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from negrefine.errors import InputError
 from negrefine.hub import pick_device
 from negrefine.judges.base import Answer, AnswerBatch, Query
-from negrefine.judges.causal_lm import load_causal_lm, model_version, pick_dtype
+from negrefine.judges.causal_lm import chat_renderer, load_causal_lm, model_version, pick_dtype
 from negrefine.judges.language_model import LanguageModelJudge
 from negrefine.judges.prompts import judge_identity
 
@@ -32,7 +32,7 @@ class HFJudge(LanguageModelJudge):
     "official" the reply is generated from one prompt at a time with the model's own generation
     settings, and is a yes if it begins with "yes" in any case; anything else is a no.
 
-    Every answer is stored at once. The model is loaded for the first question that is not stored.
+    The model is loaded for the first question that is not stored.
 
     Args:
         model: Directory of a causal language model in safetensors, or a hub id.
@@ -44,22 +44,17 @@ class HFJudge(LanguageModelJudge):
         token_budget: Tokens per forward pass; the default depends on the device. It is halved
             permanently whenever memory runs out.
         batch_size: At most this many prompts per forward pass, whatever the budget.
-        ranks_per_round: How many class names per word it prefers to be asked about together, by
-            default 10 in mode "probability", where the word is then read once, and 1 in mode
-            "official".
-        share_prefixes: Compute what prompts have in common once. Has no effect on models whose
-            cache is not plain keys and values.
+        ranks_per_round: How many class names per word it prefers to be asked about together: 10 by
+            default, where the word is then read once, and 1 in mode "official".
+        share_prefixes: Compute what prompts have in common once, if the model's cache is plain keys
+            and values.
         greedy: In mode "official", take the most probable token instead of a sampled one.
-        seed: In mode "official", the seed of sampling. Every question has its own generator,
-            derived from the seed and the question, so that answers do not depend on the order;
-            torch's global generator is not changed.
+        seed: In mode "official", the seed of sampling. Every question has its own generator, so
+            that answers do not depend on the order; torch's global generator is not changed.
         max_new_tokens: In mode "official", the largest number of tokens of a reply.
-        prompts: The wording of the questions.
-        store: Where answers are kept: an AnswerStore, a file, "default" for the one in
-            `cache_directory()`, or None to keep none.
+        prompts: As for `LanguageModelJudge`, like `store`.
 
     Attributes:
-        name: "hf:" and the model.
         usage: Questions and tokens so far. Prompt tokens are those that were computed: a prefix
             that several questions share counts once.
 
@@ -96,10 +91,7 @@ class HFJudge(LanguageModelJudge):
         """Everything that determines the answers: model, its version, dtype, mode and prompts.
 
         The first call reads every file of a local directory (about a second per gigabyte), or asks
-        the hub for the commit unless `revision` is one.
-
-        Raises:
-            InputError: The model or its version cannot be found.
+        the hub for the commit unless `revision` is one. InputError if the model cannot be found.
         """
         name, version = model_version(self._model, self.revision)
         official = self.mode == "official"
@@ -123,8 +115,6 @@ class HFJudge(LanguageModelJudge):
     @cached_property
     def _lm(self) -> tuple[Any, Any, Callable[[Sequence[dict[str, str]]], list[int]]]:
         """The model, its tokenizer, and the function from messages to token ids."""
-        from negrefine.judges.chat_text import chat_renderer
-
         device = pick_device(self.device)
         dtype = pick_dtype(self.dtype, device)
         model, tokenizer = load_causal_lm(self._model, self.revision, device, dtype)
@@ -135,14 +125,8 @@ class HFJudge(LanguageModelJudge):
         from negrefine.judges.yes_no_model import YesNoModel
 
         model, tokenizer, _ = self._lm
-        return YesNoModel(
-            model,
-            tokenizer,
-            self._model,
-            token_budget=self.token_budget,
-            batch_size=self.batch_size,
-            share_prefixes=self.share_prefixes,
-        )
+        limits = (self.token_budget, self.batch_size)
+        return YesNoModel(model, tokenizer, self._model, *limits, self.share_prefixes)
 
     def _ask(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         return self._compare(queries) if self.mode == "probability" else self._generate(queries)

@@ -16,10 +16,12 @@ from negrefine.judges.store import AnswerStore
 
 @dataclass(repr=False, eq=False, kw_only=True)
 class LanguageModelJudge(QueryJudge):
-    """Looks answers up in a store, and asks the model for those that are missing.
+    """Looks answers up in a store, and asks the model, by `_ask`, for those that are missing.
 
-    Subclasses describe the fields, and define `identity` and `_ask`, which counts in `usage` what
-    it asks.
+    Args:
+        prompts: The wording of the questions.
+        store: Where answers are kept: an AnswerStore, a file, "default" for the one in
+            `cache_directory()`, or None to keep none.
     """
 
     prompts: JudgePrompts = PUBLISHED_PROMPTS
@@ -33,7 +35,7 @@ class LanguageModelJudge(QueryJudge):
 
     @abstractmethod
     def _ask(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
-        """Ask the model distinct questions; yield lists of (position, answer) as they arrive."""
+        """Yield (position, answer) lists of distinct questions; count in `usage` what was asked."""
 
     def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         """Yield lists of (position in `queries`, answer), stored ones first.

@@ -57,24 +57,13 @@ class OpenAIJudge(LanguageModelJudge):
         base_url: Such as "http://localhost:8000/v1"; None is $OPENAI_BASE_URL or OpenAI's own.
         api_key_env: Environment variable that holds the key. It is read when questions are asked
             and not kept. If it is unset or empty, a server given by `base_url` gets a dummy key.
-        concurrency: Largest number of open requests.
         timeout: Seconds that one request may take, from the first to the last byte.
-        max_retries: How often a request is repeated.
         first_pause: Largest random pause before the first repetition in seconds, doubled each time.
         longest_pause: Upper bound of the pauses in seconds, Retry-After included.
-        max_tokens: Largest number of tokens of a reply, thoughts included; None leaves it to the
-            server, as models that think need.
+        max_tokens: Of a reply, thoughts included; models that think need None, no limit.
         revision: Distinguishes versions of a model with the same name in the store.
-        extra_body: Further fields of every request, such as
-            {"chat_template_kwargs": {"enable_thinking": False}}.
-        prompts: The wording of the questions.
-        store: Where answers are kept: an AnswerStore, a file, "default" for the one in
-            `cache_directory()`, or None to keep none.
-
-    Attributes:
-        name: "openai:" and the model.
-        usage: Requests and tokens so far.
-        ranks_per_round: 1, which asks the fewest questions.
+        extra_body: More fields, such as {"chat_template_kwargs": {"enable_thinking": False}}.
+        prompts: As for `LanguageModelJudge`, like `store`.
 
     Raises:
         InputError: A setting is out of range or unusable.
@@ -115,6 +104,7 @@ class OpenAIJudge(LanguageModelJudge):
                 "dictionaries."
             ) from error
         self.name = f"openai:{self.model}"
+        # Asks the fewest questions.
         self.ranks_per_round = 1
         # What was learned about the server: it has responded, and with a reply that could be used.
         self._reached = self._understood = False

@@ -18,17 +18,10 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class JudgePrompts:
-    """The texts that a language model reads.
+    """The system prompt and the questions that a language model reads, with the fields in braces.
 
     The defaults are the published ones including a misspelling, because the recorded answers were
     given to them. Only `subcategory_of_any` is not from the published code.
-
-    Attributes:
-        system: System prompt.
-        proper_noun: Question with the field {word}.
-        subcategory: Question with the fields {word} and {class_name}.
-        subcategory_of_any: Question about several classes with the fields {word} and
-            {class_names}.
     """
 
     system: str = "You are a helpful assistant. Answering only Yes/No."

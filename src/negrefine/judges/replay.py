@@ -23,20 +23,15 @@ class ReplayJudge(QueryJudge):
     A question that was never asked is undecided.
 
     Attributes:
-        name: "replay" and the logs' file names.
         recorded: Every word that was asked about, in the order of the logs.
-        candidates: {word: class names in the order asked}, a name twice where it was asked twice.
-            A word that is a proper noun has none; one equal to a class name has that name last.
+        candidates: {word: class names in the order asked}, a name twice where it was asked twice;
+            none for a proper noun. A word equal to a class name has that name last.
         answers: The recorded yes or no to each query, in the order of the logs.
         n_questions: Number of answers of a language model in the logs.
     """
 
     def __init__(self, *logs: str | os.PathLike[str]) -> None:
-        """Read the logs; ".gz" files are decompressed.
-
-        Raises:
-            InputError: No log is given, or one is missing, damaged or in another format.
-        """
+        """Read the logs, also ".gz"; InputError if one is missing, damaged or no log."""
         if not logs:
             raise InputError("ReplayJudge needs at least one log: give llm_process_noun.txt.")
         paths = [Path(log) for log in logs]
@@ -63,8 +58,7 @@ class ReplayJudge(QueryJudge):
 
     def _read(self, path: Path) -> None:
         earlier = frozenset(self.candidates)
-        example = "an llm_process_*.txt of an official run"
-        for number, raw_line in read_lines(path, "log", example):
+        for number, raw_line in read_lines(path, "log", "an llm_process_*.txt of an official run"):
             line = raw_line.rstrip("\r")
             if line.startswith(_TRAILER):
                 return
@@ -94,10 +88,7 @@ class ReplayJudge(QueryJudge):
 
 
 def read_official_log(path: str | os.PathLike[str], identity: str) -> list[StoredAnswer]:
-    """Read an official log as the answers of the judge `identity`.
-
-    A class name equal to the word, about which a model is never asked, is left out.
-    """
+    """Read an official log as answers of the judge `identity`, without names equal to the word."""
     return [
         StoredAnswer(identity, query, Answer(yes, "recorded"))
         for query, yes in ReplayJudge(path).answers.items()

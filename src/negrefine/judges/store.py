@@ -67,13 +67,9 @@ class AnswerStore:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Open the file, or create it.
+        """Open or create the file, by default "answers.sqlite" in `cache_directory()`.
 
-        Args:
-            path: The file; by default "answers.sqlite" in `cache_directory()`.
-
-        Raises:
-            InputError: The file cannot be created, or is not an answer store.
+        Raises InputError if it cannot be created or is not an answer store.
         """
         self.path = cache_directory() / "answers.sqlite" if path is None else Path(path)
         self._lock = threading.Lock()

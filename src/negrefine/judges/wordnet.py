@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
+from negrefine.judges import definitions
 from negrefine.judges.base import Answer
-from negrefine.judges.definitions import word_set
-from negrefine.judges.subcategories import Subcategories
 from negrefine.judges.word_finder import WordFinder
+
+if TYPE_CHECKING:
+    from negrefine.labels.wordnet import WordNet
 
 # "genus ginkgo" names one node of the tree of life. A genus alone ("ginkgo") is treated as the
 # common noun for its plants, which is how a reader takes it in lower case.
-_RANKS = word_set(
+_RANKS = definitions.word_set(
     "genus subgenus family subfamily superfamily order suborder superorder class subclass "
     "superclass division subdivision phylum subphylum kingdom subkingdom tribe"
 )
 # Lexicographer files where a name that is always capitalised has one bearer: a doctrine, a feast, a
 # region. Not persons (a Finn is one of many), languages, plants or devices named after a person.
-_ONE_BEARER = word_set(
+_ONE_BEARER = definitions.word_set(
     "noun.act noun.cognition noun.event noun.group noun.location noun.object noun.time"
 )
-_PARTICLES = word_set("a an and at de del in la le of on the to von")
+_PARTICLES = definitions.word_set("a an and at de del in la le of on the to von")
+_NATURAL = frozenset({"noun.animal", "noun.plant"})
 
 
 class WordNetJudge:
@@ -93,3 +100,150 @@ class WordNetJudge:
         )
         fewest = min(capitals, key=sum)
         return "all" if all(fewest) else "some" if any(fewest) else "none"
+
+
+@dataclass(frozen=True, slots=True)
+class _Class:
+    """A class name in lower case and what it means; lexnames are those of the senses."""
+
+    name: str
+    # Its senses, and their synonyms by "common name for" in the glosses.
+    rows: frozenset[int]
+    lexnames: frozenset[str]
+    # Genera, families and so on whose members a sense is defined as.
+    taxa: frozenset[int]
+
+
+class Subcategories:
+    """Answers by hypernyms, compound names, definitions and biological families."""
+
+    def __init__(self, wordnet: WordNet, finder: WordFinder) -> None:
+        self._wordnet = wordnet
+        self._finder = finder
+        cache = lru_cache(maxsize=65536)
+        self._senses = cache(finder.senses)
+        self._class = cache(self._read_class)
+        self._groups = cache(self._read_groups)
+        self._members = cache(self._read_members)
+        self._chains = cache(wordnet.chains)
+
+    def answer(self, word: str, class_name: str) -> Answer:
+        """Answer for one pair; undecided if one of the two is not in WordNet."""
+        target = self._class(class_name)
+        if not target.rows:
+            return Answer(None, f"class name {class_name!r} is not in WordNet")
+        senses = self._senses(word)
+        reason = next(self._reasons(word, senses, target), None)
+        if reason:
+            return Answer(True, reason)
+        if not senses and " " not in word.strip():
+            return Answer(None, "not in WordNet")
+        return Answer(False, f"nothing in WordNet makes it a kind of {class_name}")
+
+    def _reasons(self, word: str, senses: list[int], target: _Class) -> Iterator[str]:
+        yield from self._by_hypernym(senses, target)
+        # The last word of a compound is the kind: an African daisy is a daisy. But a chain fern is
+        # not a chain: a compound in WordNet must be in one of the class's files.
+        name = word.lower().strip()
+        if name.endswith((f" {target.name}", f"-{target.name}")) and " of " not in name:
+            files = set(map(self._wordnet.lexname, senses))
+            if not senses or files & target.lexnames:
+                yield f"named as a kind of {target.name}"
+        yield from self._by_definition(senses, target)
+        for sense in senses if target.taxa else ():
+            shared = target.taxa & self._groups(sense)
+            if shared:
+                taxon = self._wordnet.synset(min(shared)).lemmas[0]
+                yield f"belongs to {taxon}, which defines {target.name}"
+
+    def _by_hypernym(self, senses: list[int], target: _Class) -> Iterator[str]:
+        for sense in senses:
+            below = self._chains(sense)
+            row = next((row for row in below if row in target.rows), None)
+            if row == sense:
+                yield f"another word for {target.name}"
+            elif row is not None:
+                names: list[str] = []
+                while row != sense:
+                    names.insert(0, self._wordnet.synset(row).lemmas[0])
+                    row = below[row]
+                yield f"kind of {target.name}: {' > '.join(names)}"
+
+    def _by_definition(self, senses: list[int], target: _Class) -> Iterator[str]:
+        for sense in senses:
+            definition = self._wordnet.synset(sense).definition
+            # Shrubs with daisylike flowers: to an encoder, their images are images of daisies.
+            looks_like = self._wordnet.lexname(sense) in target.lexnames and re.search(
+                rf"\b{re.escape(target.name)}-?like\b", definition
+            )
+            if looks_like or any(
+                self._chains(row).keys() & target.rows for row in self._members(sense, definition)
+            ):
+                yield f"gloss: {definition!r}"
+
+    def _read_members(self, sense: int, definition: str) -> list[int]:
+        """Return the senses of a taxon's members: agarics, for "genus of gilled agarics"."""
+        # The hypernyms of everything else include the genus term.
+        if not self._wordnet.is_taxon(sense):
+            return []
+        lexname = self._wordnet.lexname(sense)
+        for phrase in definitions.suffixes(definitions.genus_phrase(definition)):
+            rows = [r for r in self._finder.rows(phrase) if self._wordnet.lexname(r) == lexname]
+            if rows:
+                return rows
+        return []
+
+    def _read_class(self, name: str) -> _Class:
+        rows = self._finder.class_rows(name)
+        synonyms: set[int] = set()
+        groups: set[int] = set()
+        for row in rows:
+            definition = self._wordnet.synset(row).definition
+            kinds = set(self._wordnet.chains(row, steps=1)) - {row}
+            for phrase in definitions.suffixes(definitions.common_name_of(definition)):
+                synonyms |= kinds.intersection(self._finder.rows(phrase))
+            if definitions.MEMBERS.match(definition):
+                groups |= self._defining_taxa(row, definition)
+        return _Class(
+            name=name.lower(),
+            rows=frozenset(synonyms.union(rows)),
+            lexnames=frozenset(self._wordnet.lexname(row) for row in rows),
+            taxa=frozenset(groups),
+        )
+
+    def _defining_taxa(self, row: int, definition: str) -> set[int]:
+        """Return the taxa named by "of the family ..." or by a noun before the genus term."""
+        lexname = self._wordnet.lexname(row)
+        if lexname not in _NATURAL:
+            return set()
+        found = set(self._taxon_rows(definition))
+        kinds = self._chains(row)
+        for modifier in definitions.genus_phrase(definition).split()[:-1]:
+            for sense in self._finder.rows(modifier):
+                if self._wordnet.lexname(sense) == lexname and sense not in kinds:
+                    found.update(self._wordnet.member_of(sense))
+        return found
+
+    def _taxon_rows(self, definition: str) -> list[int]:
+        """Return the taxa after "of the genus", "of the family" and other ranks."""
+        taxa = definitions.TAXON.findall(definition)
+        names = [name for taxon in taxa for name in (taxon, f"genus {taxon}")]
+        rows = [row for name in names for row in self._wordnet.rows(name, pos="noun")]
+        return [row for row in rows if self._wordnet.is_taxon(row)]
+
+    def _read_groups(self, sense: int) -> frozenset[int]:
+        """Return all taxa of a sense, by membership, by its hypernyms and by their glosses."""
+        if self._wordnet.lexname(sense) not in _NATURAL:
+            return frozenset()
+        pending = [sense] if self._wordnet.is_taxon(sense) else []
+        for row in self._chains(sense):
+            if self._wordnet.lexname(row) in _NATURAL:
+                pending += self._wordnet.member_of(row)
+                pending += self._taxon_rows(self._wordnet.synset(row).definition)
+        found: set[int] = set()
+        while pending:
+            group = pending.pop()
+            if group not in found:
+                found.add(group)
+                pending += self._wordnet.member_of(group)
+        return frozenset(found)

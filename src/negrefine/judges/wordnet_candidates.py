@@ -19,9 +19,7 @@ def with_wordnet_candidates(
     """Return for each text its class names by WordNet, then its given candidates, each once.
 
     Those by WordNet are hypernyms from near to far, then those in the glosses of the text's senses.
-    A phrase that is not in WordNet ("gooey pattern") is looked up by its last word. The published
-    candidates are a bare word's neighbours in an encoder, which often lack the word's true hypernym
-    ("external carotid artery" is near "matchstick").
+    A phrase that is not in WordNet ("gooey pattern") is looked up by its last word.
     """
     wordnet = WordNet.load()
     finder = WordFinder(wordnet)

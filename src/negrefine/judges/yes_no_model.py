@@ -1,8 +1,7 @@
 """P(yes) of prompts under a causal language model, in one forward pass per batch.
 
-Prompts of one kind begin alike. Their common prefix is read once per call, the common prefix of a
-family (the questions about one word) once per family, and each prompt's own rest last. The keys and
-values of prefixes are kept in a `DynamicCache`.
+The common prefix of all prompts is read once per call, that of a family (the questions about one
+word) once per family; their keys and values are kept in a `DynamicCache`.
 """
 
 from __future__ import annotations
