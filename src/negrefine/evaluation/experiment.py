@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -62,7 +63,7 @@ def evaluate(
     id_images: ImageSet,
     ood_images: Sequence[ImageSet],
     *,
-    out: Path,
+    out: str | os.PathLike[str],
     ablation: Mapping[str, Detector] | None = None,
     seeds: Sequence[int] = (0,),
     n_bootstrap: int = 1000,
@@ -90,6 +91,7 @@ def evaluate(
     Raises NotFittedError for a detector that is not fitted, and InputError if an argument cannot be
     used, a set has no readable image, or `out` is of other classes or of another encoder.
     """
+    out = Path(out)
     check_evaluation(out, [image_set.name for image_set in ood_images], seeds)
     first = _check_detectors(detectors, ablation or {})
     for image_set in (id_images, *ood_images):
