@@ -46,7 +46,10 @@ def run(*arguments: object, cwd: Path | None = None, **environment: str) -> Done
 
 SERVER = """
 import json, os, sys
-import negrefine.cli, negrefine.detectors, negrefine.evaluation.image_scores
+import negrefine.cli
+# What commands import when they need it takes seconds.
+import negrefine.encoders.loading, negrefine.evaluation.experiment, negrefine.report.page
+from transformers import AutoTokenizer, CLIPModel
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()
