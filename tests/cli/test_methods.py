@@ -96,3 +96,16 @@ def test_an_unreadable_image_in_an_evaluation_is_a_warning(
     )
     assert done.code == 0, done.err
     assert "warning: 5 of 13 images of mixed could not be read and were left out; " in done.err
+
+
+def test_unknown_methods_are_named_before_anything_is_loaded(
+    quick: Any, work: Workspace, tmp_path: Path
+) -> None:
+    done = quick(
+        *("evaluate", "--id", work.root / "calibration", "--ood", f"mixed={work.pictures}"),
+        *("--classes", work.classes, "--encoder", "no-such-model", "--out", tmp_path / "results"),
+        *("--methods", "mcm,magic"),
+    )
+    known = "clipn, csp, energy, glmcm, maxlogit, mcm, neglabel, negrefine"
+    assert done.failed() == f"There is no method 'magic': choose from {known}."
+    assert not (tmp_path / "results").exists()

@@ -1,1 +1,1 @@
-"""Names and words: class names, prompts, lexicon, mining and NegFilter."""
+"""Names and words: class names, prompts, lexicon, mining, and the negative labels it finds."""
