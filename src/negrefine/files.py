@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -61,10 +62,22 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
         raise _unwritable(target, error) from error
 
 
-def check_target(path: str | os.PathLike[str]) -> None:
-    """Make the folder of a results file, or raise InputError where it cannot be written."""
+def check_target(
+    path: str | os.PathLike[str], required: Collection[str], allowed: Collection[str] = ()
+) -> None:
+    """Make the folder of a results file, or raise InputError where it must not be written.
+
+    A file that exists is replaced only if it is empty or a table that negrefine has written, that
+    is, has all `required` columns and beside them only `allowed` ones.
+    """
     target = Path(path)
     _writer(target)
+    columns = _columns(target)
+    if columns is not None and not set(required) <= set(columns) <= {*required, *allowed}:
+        raise InputError(
+            f"{str(target)!r} exists and is not a table that negrefine has written: choose another "
+            "name, or remove it."
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
@@ -89,6 +102,27 @@ def _writer(target: Path) -> Callable[[pa.Table, Path], object]:
     return writers[target.suffix.lower()]
 
 
+def _columns(target: Path) -> list[str] | None:
+    """Return the columns of a table, none if it is another file, or None if there is no content."""
+    try:
+        if target.stat().st_size == 0 or target.is_dir():
+            return None
+        if target.suffix.lower() == ".parquet":
+            return list(pyarrow.parquet.read_schema(target).names)
+        with target.open(encoding="utf-8", newline="") as stream:
+            if target.suffix.lower() == ".csv":
+                return next(csv.reader(stream), [])
+            row = json.loads(stream.readline())
+            return list(row) if isinstance(row, dict) else []
+    except FileNotFoundError:
+        return None
+    # csv.Error, pyarrow.ArrowInvalid and text that is not UTF-8 or JSON: all other files.
+    except (ValueError, csv.Error, pa.ArrowException):
+        return []
+    except OSError as error:
+        raise _unwritable(target, error) from error
+
+
 def _write_json_lines(table: pa.Table, path: Path) -> None:
     with path.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row) + "\n" for row in table.to_pylist())
@@ -106,9 +140,14 @@ def storable(text: str) -> str:
 
 
 def file_stamp(path: Path) -> str:
-    """Return a text that changes when a file does: its path, size and time of modification."""
+    """Return a text that changes when a file does: its absolute path, size and times.
+
+    The time of the last change of its status tells a file that was replaced by another one of the
+    same size with its time of modification set back, which copying programs do.
+    """
+    absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() follows links
     try:
         info = path.stat()
     except OSError:
-        return f"{path}|missing"
-    return f"{path}|{info.st_size}|{info.st_mtime_ns}"
+        return f"{absolute}|missing"
+    return f"{absolute}|{info.st_size}|{info.st_mtime_ns}|{info.st_ctime_ns}"

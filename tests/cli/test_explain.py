@@ -15,7 +15,7 @@ def test_explain(quick: Any, work: Workspace) -> None:
     assert done.err == ""
     first, second, rest = done.out.split("\n\n")
     assert rest == ""
-    assert first.startswith(f"{images[0]}\n  score ")
+    assert first.startswith(f"{images[0]}\n  Closest to '")
     for word in ("neglabel ", "multi_match ", "verdict ", "class names ", "winning pair "):
         assert word in second
     done = quick("explain", work.detector, *images, "--json", "--top", 3)

@@ -32,6 +32,10 @@ def check_rows(rows: list[dict[str, Any]], work: Workspace, encoder: CLIPEncoder
             assert float(row[part]) == pytest.approx(parts[part][i], abs=1e-6)
         assert detector.offset_ is not None
         assert row["verdict"] == ("ID" if expected[i] >= detector.offset_ else "OOD")
+        first, second = detector.explain(work.pictures / name, top=2).classes
+        assert (row["nearest_class"], row["runner_up"]) == (first.text, second.text)
+        assert float(row["similarity"]) == pytest.approx(first.similarity, abs=1e-6)
+        assert float(row["runner_up_similarity"]) == pytest.approx(second.similarity, abs=1e-6)
     for name, word in work.broken.items():
         row = by_name[name]
         assert row["score"] in (None, "")
@@ -69,17 +73,22 @@ def test_one_row_for_each_image(
         assert str(pq.read_schema(out).field("score").type) == "double"
     elif suffix == "jsonl":
         rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    columns = ["path", "score", "neglabel", "multi_match", "p_value", "verdict", "error"]
-    assert list(rows[0]) == columns
+    classes = ["nearest_class", "similarity", "runner_up", "runner_up_similarity"]
+    parts = ["neglabel", "multi_match"]
+    assert list(rows[0]) == ["path", "score", *parts, "p_value", "verdict", *classes, "error"]
     check_rows(rows, work, builtin_encoder)
 
 
 def test_no_threshold_no_verdict(quick: Any, work: Workspace) -> None:
     done = quick("score", work.plain, work.pictures / "1.png", work.pictures / "2.png")
     assert done.code == 0
-    assert done.err == ""
+    (line,) = done.err.splitlines()
+    assert line.startswith("negrefine: warning: the detector has no threshold, so the column verd")
     rows = list(csv.DictReader(io.StringIO(done.out)))
-    assert list(rows[0]) == ["path", "score", "mcm", "verdict", "error"]
+    assert list(rows[0]) == [
+        *("path", "score", "mcm", "verdict", "nearest_class", "similarity"),
+        *("runner_up", "runner_up_similarity", "error"),
+    ]
     assert [row["verdict"] for row in rows] == ["", ""]
     assert all(row["score"] == row["mcm"] for row in rows)
 

@@ -165,7 +165,7 @@ def test_bad_calibrations(mcm: MCM, builtin_encoder: CLIPEncoder) -> None:
     with pytest.raises(InputError, match="delta must lie"):
         detector.calibrate_scores(np.arange(60.0), delta=1.0)
     with pytest.raises(NotFittedError, match="no calibration scores"):
-        MCM(builtin_encoder).fit(["dog"]).p_values_features(np.ones((1, 256)))
+        MCM(builtin_encoder).fit(["dog", "cat"]).p_values_features(np.ones((1, 256)))
 
 
 def test_saved_and_forgotten(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from commands import Commands
 from negrefine import MCM, Detector, NegRefine
-from negrefine.detectors.explanation import verdict_sentences
+from negrefine.detectors.explanation import Explanation, Match, verdict_sentences
 from negrefine.encoders import CLIPEncoder
 
 
@@ -140,3 +140,30 @@ def test_on_the_command_line(
         assert names == ["card.png", "detector", "mcm"]
     finally:
         commands.close()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "negative", "sentence"),
+    [
+        ("OOD", 0.3, "Closest to 'banana', but 'mausoleum' fits better: not one of your classes."),
+        ("OOD", 0.1, "Closest to 'banana', but not close enough: not one of your classes."),
+        ("OOD", None, "Closest to 'banana', but not close enough: not one of your classes."),
+        ("ID", 0.1, "Closest to 'banana': one of your classes."),
+        (
+            "ID",
+            0.3,
+            "Closest to 'banana', though 'mausoleum' alone fits better: one of your classes.",
+        ),
+        (None, 0.1, "Closest to 'banana'; no verdict, because the detector has no threshold."),
+    ],
+)
+def test_headline(verdict: str | None, negative: float | None, sentence: str) -> None:
+    explanation = Explanation(
+        score=0.5,
+        parts={},
+        threshold=None if verdict is None else 0.4,
+        verdict=verdict,
+        classes=[Match("banana", 0.2), Match("apple", 0.15)],
+        negatives=[] if negative is None else [Match("mausoleum", negative)],
+    )
+    assert explanation.headline() == sentence

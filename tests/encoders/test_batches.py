@@ -182,7 +182,7 @@ def test_one_image_instead_of_a_list(
     with pytest.raises(InputError, match="list"):
         detector.score_samples(str(demo_pictures[0]))
     with pytest.raises(InputError, match="list"):
-        MCM(OwnEncoder(builtin_encoder)).fit(["cat"]).score_samples(str(demo_pictures[0]))
+        MCM(OwnEncoder(builtin_encoder)).fit(["cat", "dog"]).score_samples(str(demo_pictures[0]))
 
 
 def test_compiled_images_keep_their_features(demo_pictures: list[Path]) -> None:

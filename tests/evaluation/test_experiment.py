@@ -193,7 +193,7 @@ def test_what_cannot_be_evaluated(
     attempt("not valid Unicode", {"\ud800": mcm})
     attempt("A seed is named twice", seeds=(1, 1))
     attempt("at least 0", seeds=(-1,))
-    other = MCM(builtin_encoder).fit(["cat"])
+    other = MCM(builtin_encoder).fit(["cat", "dog"])
     attempt("'mcm' and 'b' were not fitted with the same class names", {"mcm": mcm, "b": other})
     other = MCM(own_encoder).fit(demo_class_names())
     attempt("were not fitted with the same encoder", {"mcm": mcm}, ablation={"b": other})
@@ -207,7 +207,7 @@ def test_what_cannot_be_evaluated(
     (tmp_path / "x" / "thesis.txt").unlink()
     run(tmp_path / "x")
     images = ImageSet("food", sorted((folders / "food").iterdir()))
-    cat = {"mcm": MCM(builtin_encoder).fit(["cat"])}
+    cat = {"mcm": MCM(builtin_encoder).fit(["cat", "dog"])}
     with pytest.raises(InputError, match="another list of classes"):
         evaluate(cat, images, [images], out=tmp_path / "x")
     with pytest.raises(InputError, match="called 'ID'"):

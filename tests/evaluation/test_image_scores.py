@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from negrefine import MCM
 from negrefine.benchmarks.bundled import demo_class_names
@@ -83,3 +85,25 @@ def test_a_journal_is_continued(detector: MCM, files: list[Path], tmp_path: Path
     # Another detector does not take it up.
     other = MCM(detector.encoder).fit(demo_class_names()[:5])
     assert score_files(other, files, journal=journal) == score_files(other, files)
+
+
+def test_a_journal_knows_files_by_absolute_path_and_content(
+    detector: MCM, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [path for path in files if path.name != "broken.png"][:3]
+    journal = tmp_path / "rows.partial"
+    for folder, picture in zip(("monday", "tuesday"), pictures, strict=False):
+        (tmp_path / folder).mkdir()
+        frame = tmp_path / folder / "frame.bmp"
+        Image.open(picture).convert("RGB").resize((64, 64)).save(frame)
+        os.utime(frame, (1e9, 1e9))
+        monkeypatch.chdir(frame.parent)
+        (row,) = score_files(detector, [Path("frame.bmp")], journal=journal)
+        assert row.score == pytest.approx(detector.score_samples([frame])[0], abs=1e-9)
+        assert row.path == "frame.bmp"
+    # Another picture of the same size, with the time of modification set back.
+    Image.open(pictures[2]).convert("RGB").resize((64, 64)).save(frame)
+    os.utime(frame, (1e9, 1e9))
+    (row,) = score_files(detector, [frame], journal=journal)
+    assert row.score == pytest.approx(detector.score_samples([frame])[0], abs=1e-9)
+    assert row.path == str(frame)

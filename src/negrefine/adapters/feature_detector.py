@@ -70,6 +70,10 @@ class FeatureDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Return +1 for in-distribution and -1 for out-of-distribution rows, int64 (n,)."""
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
+    def classify(self, X: ArrayLike) -> list[str | None]:  # noqa: N803
+        """Return the most similar class name of each row, None for out-of-distribution ones."""
+        return self._fitted().classify_features(X)
+
     def p_values(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
         """Return conformal p-values, float64 (n,); small means out-of-distribution."""
         return self._fitted().p_values_features(X)

@@ -16,7 +16,7 @@ def to_arrow(scored: Sequence[ScoredImage]) -> pa.Table:
     """Return the rows of `score_files` as a table with the columns of `negrefine score`.
 
     Columns: path, score, one for each component of the score, p_value (if any row has one),
-    verdict, error.
+    verdict, nearest_class, similarity, runner_up, runner_up_similarity, error.
     """
     parts = list(dict.fromkeys(name for row in scored for name in row.parts))
     with_p = any(row.p_value is not None for row in scored)

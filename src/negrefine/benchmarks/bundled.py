@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
+from negrefine.encoders.images import read_image
+from negrefine.errors import ImageError
 from negrefine.labels.class_names import read_class_names
 
 ID_SET = "animals"
+# Cameras write these formats. Of a grid of 64 x 64 pixels, with 32 levels for each primary colour,
+# 99 % of the bundled drawings have at most 111 different colours; photographs have 324 in the
+# median and, on a plain ground, at least 80.
+_CAMERA_FORMATS = frozenset({"JPEG", "MPO", "HEIF", "AVIF"})
+_DRAWING_COLOURS = 120
+_SAMPLE = 16
 # A folder of PNG files for each set.
 _ROOT = Path(str(files("negrefine.demo") / "images"))
 
@@ -40,3 +53,21 @@ def demo_images() -> list[DemoImage]:
             DemoImage(_ROOT / row["file"], row["set"], row["class"] or None, row["annotation"])
             for row in csv.DictReader(stream)
         ]
+
+
+def shows_photographs(paths: Sequence[Path]) -> bool:
+    """Return whether one of a few of these image files looks like a photograph, not a drawing."""
+    step = max(1, len(paths) // _SAMPLE)
+    return any(_is_photograph(path) for path in paths[::step])
+
+
+def _is_photograph(path: Path) -> bool:
+    # Unreadable images have rows of their own.
+    with suppress(ImageError):
+        picture = read_image(path, background=(255, 255, 255))
+        with suppress(OSError), Image.open(path) as opened:
+            if opened.format in _CAMERA_FORMATS:
+                return True
+        grid = np.asarray(picture.resize((64, 64), Image.Resampling.NEAREST), dtype=np.int64) >> 3
+        return len(np.unique(grid @ [1024, 32, 1])) > _DRAWING_COLOURS
+    return False

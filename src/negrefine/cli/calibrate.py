@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict
 
 import typer
 
 from negrefine.cli.bundles import option
 from negrefine.cli.options import AS_JSON, BATCH_SIZE, SavedDetector
-from negrefine.cli.output import describe_calibration, print_json, warn_unreadable
+from negrefine.cli.output import describe_calibration, print_json, warn_builtin, warn_unreadable
 
 
 def calibrate(
@@ -41,11 +42,14 @@ def calibrate(
     """
     from negrefine.encoders import find_images
     from negrefine.evaluation.image_scores import calibrate_files, check_enough, detect_files
+    from negrefine.evaluation.overlap import check_apart
 
     paths = find_images(id_images)
     check_enough(len(paths), fpr, delta)
     others = {name: find_images([name]) for name in ood}
+    check_apart(paths, others)
     detector = saved.load()
+    warn_builtin(detector.encoder, [*paths, *itertools.chain(*others.values())])
     report = calibrate_files(
         detector, paths, fpr, delta=delta, batch_size=batch_size, progress=True
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from negrefine.cli.bundles import option
 from negrefine.cli.options import ABLATION, OOD_SETS, EncoderOptions, named_folders
+from negrefine.cli.output import warn_builtin
 from negrefine.cli.runs import RunOptions
 from negrefine.labels.class_names import read_class_names
 
@@ -42,6 +43,7 @@ def evaluate(
     ood_sets = [find_image_set(name, folder) for name, folder in folders.items()]
     measure = partial(experiment.evaluate, id_images=id_set, ood_images=ood_sets, title=title)
     encoder = new.load()
+    warn_builtin(encoder, [path for each in (id_set, *ood_sets) for path in each.paths])
     run.write_results(run.evaluate(encoder, class_names, out, measure), encoder)
 
 

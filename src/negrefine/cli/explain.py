@@ -10,8 +10,11 @@ import typer
 
 from negrefine.cli.bundles import option
 from negrefine.cli.options import IMAGES, SavedDetector
-from negrefine.cli.output import print_json
-from negrefine.errors import InputError
+from negrefine.cli.output import print_json, warn_builtin, warn_unreadable
+from negrefine.errors import ImageError, InputError
+
+# Written into each card, so that no other picture is replaced by one.
+_MARK = ("Software", "negrefine explain")
 
 if TYPE_CHECKING:
     from negrefine.detectors import Explanation, Match
@@ -36,14 +39,26 @@ def explain(
     if card is not None:
         _check_card(card, len(paths))
     detector = saved.load()
+    warn_builtin(detector.encoder, paths)
+    errors: list[ImageError] = []
     for path in paths:
-        explanation = detector.explain(path, top=top, unfiltered=True)
+        try:
+            explanation = detector.explain(path, top=top, unfiltered=True)
+        except ImageError as error:
+            errors.append(error)
+            continue
         if as_json:
-            print_json({"path": str(path), **explanation.as_dict()}, indent=None)
+            headline = explanation.headline()
+            print_json(
+                {"path": str(path), "headline": headline, **explanation.as_dict()}, indent=None
+            )
         else:
             typer.echo(f"{path}\n{_render(explanation)}\n")
         if card is not None:
             _save_card(card, explanation, path)
+    if len(errors) == len(paths):
+        raise errors[0]
+    warn_unreadable(errors, len(paths))
 
 
 def _check_card(card: Path, n_images: int) -> None:
@@ -53,15 +68,34 @@ def _check_card(card: Path, n_images: int) -> None:
         raise InputError(f"--card draws one image, not {n_images}: name one.")
     if not card.parent.is_dir():
         raise InputError(f"The card cannot be written to {str(card)!r}: its folder does not exist.")
+    if card.exists() and not _is_card(card):
+        raise InputError(
+            f"{str(card)!r} exists and is not a card that negrefine has drawn: choose another "
+            "name, or remove it."
+        )
+
+
+def _is_card(file: Path) -> bool:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as picture:
+            return picture.info.get(_MARK[0]) == _MARK[1]
+    except (OSError, UnidentifiedImageError):
+        return False
 
 
 def _save_card(card: Path, explanation: Explanation, path: Path) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
     from negrefine.encoders import read_image
     from negrefine.files import write_atomically
     from negrefine.report.card import draw_card
 
     picture = draw_card(explanation, read_image(path), path.name)
-    write_atomically(card, lambda temporary: picture.save(temporary, format="PNG"))
+    mark = PngInfo()
+    mark.add_text(*_MARK)
+    write_atomically(card, lambda temporary: picture.save(temporary, format="PNG", pnginfo=mark))
 
 
 def _render(explanation: Explanation) -> str:
@@ -69,7 +103,7 @@ def _render(explanation: Explanation) -> str:
     from negrefine.detectors.explanation import verdict_sentences
 
     parts = ", ".join(f"{name} {value:.4f}" for name, value in explanation.parts.items())
-    lines = [f"score {explanation.score:.4f} ({parts})"]
+    lines = [explanation.headline(), f"score {explanation.score:.4f} ({parts})"]
     if explanation.verdict is not None:
         side = ">=" if explanation.verdict == "ID" else "<"
         lines.append(f"verdict {explanation.verdict}: score {side} {explanation.threshold:.4f}")

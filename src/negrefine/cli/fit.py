@@ -15,6 +15,7 @@ from negrefine.cli.output import (
     describe_calibration,
     describe_detector,
     print_filter_summary,
+    warn_builtin,
     warn_unreadable,
 )
 from negrefine.detectors import DETECTORS, NegRefine
@@ -77,7 +78,9 @@ def fit(
     if prompts is not None:
         given["prompts"] = Given("--prompts", Prompts.from_json(prompts))
     parameters = parameters_for([method], given)[method]
-    detector = DETECTORS[method](new.load(), **parameters).fit(class_names, progress=True)
+    encoder = new.load()
+    warn_builtin(encoder, images)
+    detector = DETECTORS[method](encoder, **parameters).fit(class_names, progress=True)
     summary = describe_detector(detector)
     if images:
         try:

@@ -42,6 +42,7 @@ def export_answers(
     judge: str | None = option(
         None, "Judge, as 'stats' prints it or an unambiguous part of it.", "TEXT"
     ),
+    force: bool = option(False, "Replace a file that exists.", name="--force"),
     answers: Path | None = ANSWERS,
 ) -> None:
     """Write stored answers to a file."""
@@ -57,6 +58,8 @@ def export_answers(
         return
     from negrefine.files import write_text
 
+    if out.exists() and out.stat().st_size and not force:
+        raise InputError(f"{str(out)!r} exists: choose another name, or add --force.")
     write_text(out, text)
     typer.echo(f"Wrote {len(chosen)} answers to {out}.", err=True)
 

@@ -13,8 +13,11 @@ from negrefine.labels.negatives import Cause
 from negrefine.text_tables import console_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
+    from negrefine.encoders import Encoder
     from negrefine.evaluation.image_scores import CalibrationReport
 
 
@@ -32,6 +35,17 @@ def warn_unreadable(
         images = f"images of {image_set}" if image_set else "images"
         effect = " and were left out" if left_out else ""
         warn(f"{len(errors)} of {n} {images} could not be read{effect}; the first: {errors[0]}")
+
+
+def warn_builtin(encoder: Encoder, paths: Sequence[Path]) -> None:
+    """Warn if the built-in encoder is to see photographs, which it knows nothing about."""
+    from negrefine.benchmarks.bundled import shows_photographs
+
+    if encoder.name == "builtin" and shows_photographs(paths):
+        warn(
+            "the built-in encoder knows emoji and icons and tells nothing about photographs: give "
+            "a CLIP model as encoder, such as 'openai/clip-vit-base-patch16'."
+        )
 
 
 def print_json(content: Any, indent: int | None = 2) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from negrefine.cli.bundles import option
 from negrefine.cli.options import BATCH_SIZE, IMAGES, SavedDetector
-from negrefine.cli.output import warn_unreadable
+from negrefine.cli.output import warn, warn_builtin, warn_unreadable
 from negrefine.errors import ImageError
 
 
@@ -30,17 +30,28 @@ def score(
     IMAGES are files, folders or quoted globs.
 
     Columns: path, score, the components of the score, p_value (if the detector is calibrated),
-    verdict (ID or OOD if it has a threshold), error. An image that cannot be read has a row with
+    verdict (ID or OOD if it has a threshold), nearest_class and its cosine, similarity, runner_up
+    and runner_up_similarity, error. An image that cannot be read has a row with
     the error; the exit code is 1 if no image could be read.
     """
     from negrefine.encoders import find_images
-    from negrefine.evaluation.image_scores import score_columns, score_files
+    from negrefine.evaluation.image_scores import (
+        columns_of_any_method,
+        score_columns,
+        score_files,
+    )
     from negrefine.files import check_target, write_rows
 
     if out is not None:
-        check_target(out)
+        check_target(out, *columns_of_any_method())
     paths = find_images(images)
     detector = saved.load()
+    warn_builtin(detector.encoder, paths)
+    if detector.offset_ is None:
+        warn(
+            "the detector has no threshold, so the column verdict stays empty: 'negrefine "
+            "calibrate' sets one."
+        )
     journal = None if out is None else out.with_name(out.name + ".partial")
     scored = score_files(detector, paths, journal=journal, batch_size=batch_size, progress=True)
     parts = detector.part_names_

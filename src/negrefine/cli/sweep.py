@@ -19,7 +19,7 @@ from negrefine.cli.options import (
     LexiconOptions,
     named_folders,
 )
-from negrefine.cli.output import print_table, warn_unreadable
+from negrefine.cli.output import print_table, warn_builtin, warn_unreadable
 from negrefine.detectors import NegRefine
 from negrefine.errors import InputError
 from negrefine.evaluation.sweep import Setting
@@ -51,17 +51,20 @@ def sweep(
     """Score every combination of NegRefine's constants, encoding each image and text once."""
     from negrefine.encoders import find_images
     from negrefine.evaluation.images import encode_readable
+    from negrefine.evaluation.overlap import check_apart
     from negrefine.evaluation.tables import percent
     from negrefine.files import check_target, write_rows
 
     values = {name: _numbers(each) for name, each in grid.given().items()}
     if out is not None:
-        check_target(out)
+        check_target(out, _COLUMNS)
     class_names = read_class_names(classes)
     given = {**judge.given(new.device), **words.given()}
     folders = named_folders("--ood", ood_images)
     files = {"": find_images(id_images), **{n: find_images([f]) for n, f in folders.items()}}
+    check_apart(files[""], {name: paths for name, paths in files.items() if name})
     encoder = new.load()
+    warn_builtin(encoder, [path for paths in files.values() for path in paths])
     features = {}
     for name, paths in files.items():
         shown = name or "in-distribution"

@@ -93,13 +93,20 @@ class Detector(Parametrised, Calibrated):
         """Prepare the detector for K class names; duplicates give a warning. No image is needed.
 
         `y` is ignored, for scikit-learn. Raises InputError for a class list or parameter that
-        cannot be used, and EncoderError if the encoder lacks what the method needs.
+        cannot be used, or for one class name and a method that compares class names with
+        each other, and EncoderError if the encoder lacks what the method needs.
         """
         del y
         self.check_parameters()
         self._check_encoder()
         names = check_class_names(class_names)
         features = self._embed_class_names(names, progress=progress)
+        if self._compares_classes() and (features == features[0]).all():
+            raise InputError(
+                f"{self.title or self.method} compares class names with each other, so with one "
+                f"name, here {names[0]!r}, its score is the same for every image: give at least "
+                "two different ones, or take a method with negative labels such as NegRefine."
+            )
         self._fit(names, features, progress=progress)
         self.class_names_ = names
         self.class_features_ = features
@@ -118,6 +125,10 @@ class Detector(Parametrised, Calibrated):
 
     def _fit(self, class_names: list[str], class_features: FloatArray, *, progress: bool) -> None:
         """Prepare what a method needs beside the classes."""
+
+    def _compares_classes(self) -> bool:
+        """Whether the score is the same for every image if there is one class name only."""
+        return False
 
     @property
     def prompts_(self) -> Prompts:

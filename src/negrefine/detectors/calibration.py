@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
-from negrefine.detectors.conformal import conformal_threshold, p_values
+from negrefine.detectors.conformal import (
+    conformal_threshold,
+    p_values,
+    threshold_rank,
+    too_few,
+)
 from negrefine.detectors.scoring import Scored
 from negrefine.errors import InputError, NotFittedError
 
@@ -51,12 +57,17 @@ class Calibrated(Scored):
                 probability at least 1 - delta over the draw of independent calibration images.
             batch_size: As for `score_samples`, like `progress`.
 
+        Copies of images in a list give a warning.
+
         Raises:
-            InputError: Too few images (see `images_needed`), or a rate outside (0, 1).
+            InputError: Too few images (see `images_needed`), too few that differ, or a rate outside
+                (0, 1).
         """
         self._check_fitted()
         # Says what is wrong before minutes of encoding.
         conformal_threshold(np.zeros(len(images)), fpr, delta)
+        if isinstance(images, (list, tuple, np.ndarray)):
+            check_distinct(images, fpr, delta)
         scores = self.score_samples(images, batch_size=batch_size, progress=progress)
         return self.calibrate_scores(scores, fpr, delta=delta)
 
@@ -81,6 +92,13 @@ class Calibrated(Scored):
             raise InputError("Calibration scores must be finite numbers in one dimension.")
         self.offset_ = conformal_threshold(array, fpr, delta)
         self.calibration_scores_ = array
+        if len(array) > 1 and array[0] == array[-1]:
+            warnings.warn(
+                f"All {len(array)} calibration scores are {array[0]:g}: a score that does not tell "
+                "images apart gives a threshold that means nothing; check the class names and the "
+                "images.",
+                stacklevel=2,
+            )
         return self
 
     def p_values(
@@ -116,6 +134,31 @@ class Calibrated(Scored):
         threshold = self._threshold()
         return np.where(self.score_features(features, patches) >= threshold, 1, -1)
 
+    def classify(
+        self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
+    ) -> list[str | None]:
+        """Return the most similar class name of each image, or None for "none of these".
+
+        An image that `predict` flags has None. Each image is encoded once. Raises NotFittedError
+        without a threshold, and ImageError for an image that cannot be read.
+        """
+        self._threshold()
+        names: list[str | None] = []
+        for features, patches in self._encode_blocks(images, batch_size, progress=progress):
+            names += self.classify_features(features, patches)
+        return names
+
+    def classify_features(
+        self, features: ArrayLike, patches: ArrayLike | None = None
+    ) -> list[str | None]:
+        """Do what `classify` does, from image features (n, d) and patch features (n, p, d)."""
+        verdicts = self.predict_features(features, patches)
+        indices, _ = self.nearest_classes(features, top=1)
+        return [
+            self.class_names_[index] if verdict > 0 else None
+            for verdict, index in zip(verdicts, indices[:, 0], strict=True)
+        ]
+
     def _threshold(self) -> float:
         self._check_fitted()
         if self.offset_ is None:
@@ -132,3 +175,23 @@ class Calibrated(Scored):
                 "calibrate(id_images, fpr=0.05)."
             )
         return self.calibration_scores_
+
+
+def check_distinct(images: Sequence[ImageSource], fpr: float, delta: float | None) -> None:
+    """Warn about copies among calibration images, which are no independent draws.
+
+    Raises InputError if the images that differ are too few for the guarantee.
+    """
+    from negrefine.encoders.copies import first_copies
+
+    n = len(set(first_copies(images)))
+    n_copies = len(images) - n
+    if not n_copies:
+        return
+    copies = f"{n_copies} of the {len(images)} calibration images are copies of others"
+    if threshold_rank(n, fpr, delta) == 0:
+        raise InputError(f"{copies}. {too_few(n, fpr, delta)}")
+    warnings.warn(
+        f"{copies}: the guarantee assumes images that were drawn independently; leave copies out.",
+        stacklevel=3,
+    )

@@ -106,6 +106,26 @@ class Explanation:
         """Return plain Python data, for JSON."""
         return asdict(self)
 
+    def headline(self) -> str:
+        """Return one plain sentence: the nearest class name, and whether the image belongs to it.
+
+        A negative label "fits better" if its cosine is larger than that of every class name. The
+        verdict weighs all labels together, so it may go the other way.
+        """
+        best = f"Closest to '{self.classes[0].text}'"
+        rival = self.negatives[0] if self.negatives else None
+        better = rival is not None and rival.similarity > self.classes[0].similarity
+        label = f"'{rival.text}'" if rival is not None else ""
+        if self.verdict is None:
+            beside = f", though {label} fits better" if better else ""
+            return f"{best}{beside}; no verdict, because the detector has no threshold."
+        if self.verdict == "OOD":
+            why = f"but {label} fits better" if better else "but not close enough"
+            return f"{best}, {why}: not one of your classes."
+        if better:
+            return f"{best}, though {label} alone fits better: one of your classes."
+        return f"{best}: one of your classes."
+
     def summary(self) -> str:
         """Return one sentence: what the image looks like, and what decided."""
         best = self.classes[0]

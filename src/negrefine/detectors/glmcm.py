@@ -49,6 +49,9 @@ class GLMCM(Detector):
         "Weight of the local term, lambda: 1.0 as published, 0.5 in the official ImageNet script.",
     )
 
+    def _compares_classes(self) -> bool:
+        return True
+
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:
         """Return MCM of the images ("global") or of their best patches ("local")."""
         if name == "global":

@@ -57,6 +57,9 @@ class MCM(Detector):
         "'energy', 'entropy' (negated) or 'variance'.",
     )
 
+    def _compares_classes(self) -> bool:
+        return self.rule in {"mcm", "entropy", "variance"}
+
     def _part_names(self) -> list[str]:
         return [self.rule]
 

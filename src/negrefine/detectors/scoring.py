@@ -105,6 +105,30 @@ class Scored(ABC):
         """Return float64 (n,) scores of image features; see `score_feature_parts`."""
         return self.combine(self.score_feature_parts(features, patches))
 
+    def nearest_classes(
+        self, features: ArrayLike, top: int = 2
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return the `top` class names most similar to image features (n, d), best first.
+
+        Returns their indices in `class_names_`, intp (n, t), and their cosines, float64 (n, t),
+        where t is `top` or the number of different names if that is smaller. Of equal names only
+        the first counts, and of equal cosines the first name, as for an argmax over classes.
+        """
+        self._check_fitted()
+        if top < 1:
+            raise InputError(f"top must be at least 1, not {top}.")
+        array = self._check_features(features)
+        first = {name: i for i, name in reversed(list(enumerate(self.class_names_)))}
+        distinct = np.array(sorted(first.values()), dtype=np.intp)
+        found = [np.empty((0, min(top, len(distinct))), dtype=np.intp)]
+        cosines = [np.empty((0, min(top, len(distinct))))]
+        for start in range(0, len(array), _SCORE_ROWS):
+            similar = self._block(array[start : start + _SCORE_ROWS]).classes.numpy()[:, distinct]
+            order = np.argsort(-similar, axis=1, kind="stable")[:, :top]
+            found.append(distinct[order])
+            cosines.append(np.take_along_axis(similar, order, axis=1))
+        return np.concatenate(found), np.concatenate(cosines)
+
     def score_parts(
         self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
     ) -> dict[str, NDArray[np.float64]]:

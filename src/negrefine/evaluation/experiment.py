@@ -19,6 +19,7 @@ from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError, NotFittedError
 from negrefine.evaluation.images import ImageSet
 from negrefine.evaluation.measure import measure, measure_accuracy
+from negrefine.evaluation.overlap import check_apart
 from negrefine.evaluation.results import (
     ID,
     MANIFEST,
@@ -37,7 +38,13 @@ from negrefine.files import storable
 # Components that do not depend on a detector's seed: S_MM, which takes by far the longest.
 _UNSEEDED = frozenset({"multi_match"})
 
+# What a run writes before its manifest.
+_UNFINISHED = frozenset({"features", "parts", "scores", "detectors"})
+
 _PACKAGES = ("negrefine", "torch", "transformers", "numpy")
+
+# With fewer images, 95 % of a set is all of it or less than the nominal rate.
+_FEW_IMAGES = 20
 
 _Scorers = Mapping[int, Sequence[Scorer]]
 
@@ -53,8 +60,10 @@ def check_evaluation(out: Path, ood_names: Sequence[str], seeds: Sequence[int]) 
         raise InputError("Seeds must be whole numbers of at least 0; give at least one.")
     if out.exists() and not out.is_dir():
         raise InputError(f"{str(out)!r} is a file: name a folder for the results.")
-    known = (MANIFEST, "features", "scores", "detectors")
-    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in known):
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    # A killed run has no manifest; temporary files begin with a dot.
+    others = {name for name in names - _UNFINISHED if not name.startswith(".")}
+    if others and MANIFEST not in names:
         raise InputError(f"{str(out)!r} holds other files: name an empty or a new folder.")
 
 
@@ -98,6 +107,7 @@ def evaluate(
         image_set.check(len(first.class_names_))
     image_sets = [replace(id_images, name=ID), *ood_images]
     _check_same_run(out, first)
+    check_apart(id_images.paths, {each.name: each.paths for each in ood_images})
     out.mkdir(parents=True, exist_ok=True)
     saved = {row: out / "detectors" / detector_directory(row) for row in detectors}
     for row, detector in detectors.items():
@@ -144,7 +154,7 @@ def evaluate(
             },
             "seeds": list(seeds),
             "n_bootstrap": n_bootstrap,
-            "notes": list(notes),
+            "notes": [*notes, *_small_sets(scored)],
             "versions": {name: version(name) for name in _PACKAGES}
             | {"python": platform.python_version()},
         },
@@ -153,6 +163,16 @@ def evaluate(
     )
     save_evaluation(evaluation)
     return evaluation
+
+
+def _small_sets(image_sets: Sequence[SetScores]) -> list[str]:
+    """Return a note for each set that is too small for its numbers to mean much."""
+    counts = {each.name: int(each.readable.sum()) for each in image_sets}
+    return [
+        f"{name} has {n} images: each moves FPR95 or the rate it is measured at by {1 / n:.0%}."
+        for name, n in counts.items()
+        if n < _FEW_IMAGES
+    ]
 
 
 def _check_detectors(

@@ -7,20 +7,29 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from negrefine.detectors import Detector
+from negrefine.detectors import DETECTORS, Detector
+from negrefine.detectors.calibration import check_distinct
 from negrefine.detectors.conformal import detection_interval, p_values, threshold_rank, too_few
 from negrefine.detectors.explanation import verdict_of
+from negrefine.detectors.mcm import RULES
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.errors import ImageError, InputError, NotFittedError
 from negrefine.files import file_stamp, storable, write_text
 from negrefine.progress import progress_bar
+
+_CLASS_COLUMNS = {
+    "nearest_class": "string",
+    "similarity": "double",
+    "runner_up": "string",
+    "runner_up_similarity": "double",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +38,9 @@ class ScoredImage:
 
     `score` is larger for in-distribution images; None if the image could not be read, and `error`
     says why. `verdict` is "ID" or "OOD" if the detector has a threshold. `p_value` is conformal,
-    small for OOD; None without calibration scores.
+    small for OOD; None without calibration scores. `nearest_class` is the most similar class name,
+    whatever the verdict, and `similarity` its cosine; `runner_up` is the next one, None if there is
+    one class name only.
     """
 
     path: str
@@ -38,6 +49,10 @@ class ScoredImage:
     verdict: str | None = None
     error: str | None = None
     p_value: float | None = None
+    nearest_class: str | None = None
+    similarity: float | None = None
+    runner_up: str | None = None
+    runner_up_similarity: float | None = None
 
     def as_row(self, part_names: Sequence[str], *, p_value: bool = False) -> dict[str, Any]:
         """Return a flat row with one column for each component, and `p_value` if wanted."""
@@ -45,14 +60,23 @@ class ScoredImage:
         row |= {name: self.parts.get(name) for name in part_names}
         if p_value:
             row["p_value"] = self.p_value
-        return row | {"verdict": self.verdict, "error": self.error}
+        row["verdict"] = self.verdict
+        row |= {name: getattr(self, name) for name in _CLASS_COLUMNS}
+        return row | {"error": self.error}
 
 
 def score_columns(part_names: Sequence[str], *, p_value: bool = False) -> dict[str, str]:
     """Return the columns of `ScoredImage.as_row` with their Arrow types, in order."""
     columns = ScoredImage("", None).as_row(part_names, p_value=p_value)
-    texts = {"path", "verdict", "error"}
-    return {name: "string" if name in texts else "double" for name in columns}
+    types = {"path": "string", "verdict": "string", "error": "string", **_CLASS_COLUMNS}
+    return {name: types.get(name, "double") for name in columns}
+
+
+def columns_of_any_method() -> tuple[list[str], list[str]]:
+    """Return the columns that every table of scores has, and those that some have."""
+    always = ["path", "score", "verdict", "error"]
+    parts = {part for cls in DETECTORS.values() for part in cls.parts} | set(RULES)
+    return always, ["p_value", *_CLASS_COLUMNS, *sorted(parts)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +127,11 @@ def score_files(
     are stored.
     """
     # Rows of one detector never continue the journal of another.
-    identity = {"detector": detector.identity(), "encoder": detector.encoder.fingerprint}
+    identity = {
+        "detector": detector.identity(),
+        "encoder": detector.encoder.fingerprint,
+        "columns": [each.name for each in fields(ScoredImage)],
+    }
     stamps = [file_stamp(path) for path in paths]
     with (
         _continued(journal, json.dumps(identity)) as (known, keep),
@@ -115,7 +143,11 @@ def score_files(
             known.update(rows)
             keep(rows)
             advance(len(rows))
-        return [known[stamp] for stamp in stamps]
+        # One file may be given, or have been scored before, under another spelling of its path.
+        return [
+            replace(known[stamp], path=storable(str(path)))
+            for stamp, path in zip(stamps, paths, strict=True)
+        ]
 
 
 def calibrate_files(
@@ -129,17 +161,18 @@ def calibrate_files(
 ) -> CalibrationReport:
     """Do what `Detector.calibrate` does with image files, leaving out those that cannot be read.
 
-    Raises ImageError if no image can be read, and InputError for too few images, too few that can
-    be read, or a rate outside (0, 1).
+    Copies among the images give a warning. Raises ImageError if no image can be read, and
+    InputError for too few images, too few that can be read or differ, or a rate outside (0, 1).
     """
     check_enough(len(paths), fpr, delta)
-    scores, errors = _readable_scores(detector, paths, batch_size, progress)
+    readable, scores, errors = _readable_scores(detector, paths, batch_size, progress)
     rank = threshold_rank(len(scores), fpr, delta)
     if rank == 0:
         raise InputError(
             f"{too_few(len(scores), fpr, delta)} {len(errors)} of the {len(paths)} given could "
             f"not be read; the first: {errors[0]}"
         )
+    check_distinct(readable, fpr, delta)
     detector.calibrate_scores(scores, fpr, delta=delta)
     assert detector.offset_ is not None  # noqa: S101 - set just above
     return CalibrationReport(detector.offset_, fpr, delta, len(scores), rank, errors)
@@ -154,7 +187,7 @@ def detect_files(
     """
     if detector.offset_ is None:
         raise NotFittedError("No threshold is set: call calibrate(id_images, fpr=0.05).")
-    scores, errors = _readable_scores(detector, paths, batch_size, progress)
+    _, scores, errors = _readable_scores(detector, paths, batch_size, progress)
     n, flagged = len(scores), int((scores < detector.offset_).sum())
     return DetectionReport(n, flagged, flagged / n, *detection_interval(flagged, n), errors)
 
@@ -167,14 +200,16 @@ def check_enough(n: int, fpr: float, delta: float | None) -> None:
 
 def _readable_scores(
     detector: Detector, paths: Sequence[Path], batch_size: int, progress: bool
-) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+) -> tuple[list[Path], NDArray[np.float64], tuple[str, ...]]:
+    """Return the image files that can be read, their scores, and the errors of the others."""
     rows = score_files(detector, paths, batch_size=batch_size, progress=progress)
     scores = np.array([row.score for row in rows if row.score is not None], dtype=np.float64)
     errors = tuple(row.error for row in rows if row.error is not None)
+    readable = [path for path, row in zip(paths, rows, strict=True) if row.error is None]
     if not len(scores):
         first = f" The first: {errors[0]}" if errors else ""
         raise ImageError(f"None of the {len(paths)} images could be read.{first}")
-    return scores, errors
+    return readable, scores, errors
 
 
 def _score_batches(
@@ -189,6 +224,7 @@ def _score_batches(
         parts = detector.score_feature_parts(batch.features, batch.patches)
         scores = detector.combine(parts)
         ranks = None if known is None else p_values(known, scores)
+        nearest, cosines = detector.nearest_classes(batch.features, top=2)
         rows, readable = {}, itertools.count()
         for error in batch.errors:
             stamp, path = next(remaining)
@@ -202,9 +238,19 @@ def _score_batches(
                     {name: float(values[i]) for name, values in parts.items()},
                     verdict_of(float(scores[i]), detector.offset_),
                     p_value=None if ranks is None else float(ranks[i]),
+                    **_class_fields(detector.class_names_, nearest[i], cosines[i]),
                 )
             rows[stamp] = row
         yield rows
+
+
+def _class_fields(
+    names: Sequence[str], nearest: NDArray[np.intp], cosines: NDArray[np.float64]
+) -> dict[str, Any]:
+    content = {"nearest_class": names[nearest[0]], "similarity": float(cosines[0])}
+    if len(nearest) > 1:
+        content |= {"runner_up": names[nearest[1]], "runner_up_similarity": float(cosines[1])}
+    return content
 
 
 @contextmanager
@@ -230,6 +276,7 @@ def _continued(
 
 def _read_journal(journal: Path, identity: str) -> dict[str, ScoredImage]:
     rows: dict[str, ScoredImage] = {}
+    _check_journal(journal)
     # A killed run leaves at most one unfinished line, at the end.
     with suppress(OSError, ValueError):
         header, *lines = journal.read_text(encoding="utf-8").splitlines()
@@ -239,6 +286,18 @@ def _read_journal(journal: Path, identity: str) -> dict[str, ScoredImage]:
             if row.error is None:
                 rows[content["stamp"]] = row
     return rows
+
+
+def _check_journal(journal: Path) -> None:
+    """Raise InputError for a file that `score_files` has not written, which is never replaced."""
+    with suppress(FileNotFoundError):
+        with journal.open("rb") as stream:
+            head = stream.readline(4096)
+        if head and not head.startswith(b'{"detector": "'):
+            raise InputError(
+                f"{str(journal)!r} would keep the unfinished rows, and it is a file that negrefine "
+                "has not written: rename it, or choose another name for the results."
+            )
 
 
 def _line(stamp: str, row: ScoredImage) -> str:
