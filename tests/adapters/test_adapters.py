@@ -264,7 +264,10 @@ def test_tables(
     (tmp_path / "broken.png").write_bytes(b"no picture")
     paths = [*pictures[:3], tmp_path / "broken.png"]
     bare = to_arrow(score_files(detector, paths))
-    assert bare.column_names == ["path", "score", "neglabel", "multi_match", "verdict", "error"]
+    assert bare.column_names == [
+        *("path", "score", "neglabel", "multi_match", "verdict", "nearest_class", "similarity"),
+        *("runner_up", "runner_up_similarity", "error"),
+    ]
     detector.calibrate_features(features, 0.2)
     table = to_arrow(score_files(detector, paths))
     assert table.column_names[4] == "p_value"

@@ -6,21 +6,16 @@ from functools import partial
 from pathlib import Path
 
 from negrefine.cli.bundles import option
-from negrefine.cli.options import ABLATION, OOD_SETS, EncoderOptions, named_folders
+from negrefine.cli.options import ABLATION, OOD_SETS, ClassOptions, EncoderOptions, named_folders
 from negrefine.cli.output import warn_builtin
 from negrefine.cli.runs import RunOptions
-from negrefine.labels.class_names import read_class_names
 
 
 def evaluate(
     *,
     id_images: Path = option(..., "In-distribution images.", "DIR", name="--id"),
     ood_images: list[str] = OOD_SETS,
-    classes: str = option(
-        ...,
-        "Text file with one class name per line, or a list such as 'imagenet-1k'.",
-        "FILE|PRESET",
-    ),
+    classes: ClassOptions,
     out: Path = option(..., "New folder, or one to continue.", "DIR"),
     new: EncoderOptions,
     options: RunOptions,
@@ -38,20 +33,10 @@ def evaluate(
     folders = named_folders("--ood", ood_images)
     run = options.prepare(new.device, ablation=ablation)
     experiment.check_evaluation(out, list(folders), run.seeds)
-    class_names = _read_classes(classes)
+    class_names = classes.read()
     id_set = find_image_set("ID", id_images, class_names)
     ood_sets = [find_image_set(name, folder) for name, folder in folders.items()]
     measure = partial(experiment.evaluate, id_images=id_set, ood_images=ood_sets, title=title)
     encoder = new.load()
     warn_builtin(encoder, [path for each in (id_set, *ood_sets) for path in each.paths])
     run.write_results(run.evaluate(encoder, class_names, out, measure), encoder)
-
-
-def _read_classes(classes: str) -> list[str]:
-    """Return class names from a file, or from one of the lists of the benchmarks."""
-    from negrefine.benchmarks import class_list
-
-    path = Path(classes)
-    if path.exists() or path.suffix or len(path.parts) > 1:
-        return read_class_names(path)
-    return class_list(classes)

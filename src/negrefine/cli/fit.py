@@ -10,7 +10,13 @@ import typer
 from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import Given, MethodOptions, method_options, parameters_for
-from negrefine.cli.options import BATCH_SIZE, CLASS_FILE, EncoderOptions, LexiconOptions, WordLists
+from negrefine.cli.options import (
+    BATCH_SIZE,
+    ClassOptions,
+    EncoderOptions,
+    LexiconOptions,
+    WordLists,
+)
 from negrefine.cli.output import (
     describe_calibration,
     describe_detector,
@@ -20,7 +26,6 @@ from negrefine.cli.output import (
 )
 from negrefine.detectors import DETECTORS, NegRefine
 from negrefine.errors import InputError
-from negrefine.labels.class_names import read_class_names
 from negrefine.labels.prompts import Prompts
 
 # The default method and its relatives first.
@@ -35,7 +40,7 @@ def _check_method(method: str) -> str:
 
 def fit(
     *,
-    classes: Path = CLASS_FILE,
+    classes: ClassOptions,
     out: Path = option(..., "Where to save the fitted detector.", "DETECTOR_DIR"),
     new: EncoderOptions,
     method: str = option(
@@ -64,7 +69,7 @@ def fit(
     """Fit a detector on class names, optionally set its threshold, and save it."""
     if not 0 < fpr < 1:
         raise InputError(f"--fpr must lie strictly between 0 and 1, not {fpr}.")
-    class_names = read_class_names(classes)
+    class_names = classes.read()
 
     from negrefine.detectors.bundle import check_target
     from negrefine.encoders import find_images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 DETECTOR_DIR = typer.Argument(metavar="DETECTOR_DIR", help="Directory written by 'negrefine fit'.")
 # Typer would list it with the type <list[str]>; the commands describe it in their first lines.
 IMAGES = typer.Argument(metavar="IMAGES", hidden=True)
-CLASS_FILE = option(..., "Text file with one class name per line.", "FILE")
 OOD_SETS = option(..., "An OOD set; may be given several times.", "NAME=DIR", name="--ood")
 AS_JSON = option(False, "Print JSON.", name="--json")
 ENCODER_HELP = (
@@ -81,6 +81,36 @@ class SavedDetector:
         from negrefine.detectors import load_detector
 
         return load_detector(self.detector_dir, self.encoder, device=self.device, dtype=self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassOptions:
+    """The class names."""
+
+    classes: str = option(
+        ...,
+        "Text file with one class name per line, or JSON, YAML or a table with names; or a list "
+        "of a benchmark such as 'imagenet-1k'.",
+        "FILE|PRESET",
+    )
+    underscores_as_spaces: bool = option(
+        False, "Read 'tabby_cat' in FILE as 'tabby cat'.", name="--underscores-as-spaces"
+    )
+
+    def read(self) -> list[str]:
+        """Return the class names; a file wins over a preset of its name."""
+        from negrefine.benchmarks import class_list, list_class_lists
+
+        path = Path(self.classes)
+        if not (path.exists() or path.suffix or len(path.parts) > 1):
+            return class_list(self.classes)
+        if path.exists() and self.classes in list_class_lists():
+            warnings.warn(
+                f"The file {self.classes!r} is read, not the list of the same name: give "
+                f"'./{self.classes}' to say so, or rename it for the list.",
+                stacklevel=2,
+            )
+        return read_class_names(path, underscores_as_spaces=self.underscores_as_spaces)
 
 
 @dataclass(frozen=True, kw_only=True)

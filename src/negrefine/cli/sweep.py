@@ -13,8 +13,8 @@ from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import Given, MethodOptions, method_options
 from negrefine.cli.options import (
     BATCH_SIZE,
-    CLASS_FILE,
     OOD_SETS,
+    ClassOptions,
     EncoderOptions,
     LexiconOptions,
     named_folders,
@@ -24,7 +24,6 @@ from negrefine.detectors import NegRefine
 from negrefine.errors import InputError
 from negrefine.evaluation.sweep import Setting
 from negrefine.evaluation.sweep import sweep as sweep_settings
-from negrefine.labels.class_names import read_class_names
 
 _GRID = method_options([NegRefine], only=[each.name for each in fields(Setting)], lists=True)
 _COLUMNS = {
@@ -38,7 +37,7 @@ _COLUMNS = {
 
 def sweep(
     *,
-    classes: Path = CLASS_FILE,
+    classes: ClassOptions,
     id_images: list[str] = option(..., "In-distribution images.", "DIR", name="--id"),
     ood_images: list[str] = OOD_SETS,
     new: EncoderOptions,
@@ -58,7 +57,7 @@ def sweep(
     values = {name: _numbers(each) for name, each in grid.given().items()}
     if out is not None:
         check_target(out, _COLUMNS)
-    class_names = read_class_names(classes)
+    class_names = classes.read()
     given = {**judge.given(new.device), **words.given()}
     folders = named_folders("--ood", ood_images)
     files = {"": find_images(id_images), **{n: find_images([f]) for n, f in folders.items()}}

@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from negrefine.errors import InputError
+from negrefine.labels.class_lists import parse_class_list
 from negrefine.labels.text_files import read_text
 
 
-def read_class_names(path: str | os.PathLike[str]) -> list[str]:
-    """Read one class name per line from a UTF-8 text file; blank lines are skipped.
+def read_class_names(
+    path: str | os.PathLike[str], *, underscores_as_spaces: bool = False
+) -> list[str]:
+    """Read class names from a text file with one name per line, or from JSON, YAML, CSV or TSV.
+
+    Blank lines and lines that begin with "#" are skipped in text. JSON and YAML may hold a list of
+    names, a mapping from numbers to names or back, objects with a "name", or one of these under
+    "id2label", "names", "classes" or "categories"; JSON lines hold a name or an object each; a
+    table has a column "name", "class" or "label". What was interpreted is said in a warning.
+
+    Args:
+        path: The file, UTF-8 or UTF-16 with a byte-order mark.
+        underscores_as_spaces: Read "tabby_cat" as "tabby cat".
 
     Raises:
-        InputError: The file is missing, unreadable, not UTF-8 or holds no name.
+        InputError: The file is missing, unreadable, no text, holds no name, or leaves open which
+            texts are the names.
     """
     text = read_text(path, "class list", "a text file with one name per line")
-    names = [line.strip() for line in text.splitlines() if line.strip()]
+    shown = f"The class list {str(path)!r}"
+    names, notes = parse_class_list(text, Path(path).suffix, shown)
     if not names:
-        raise InputError(f"The class list {str(path)!r} is empty: write one class name per line.")
-    return names
+        raise InputError(f"{shown} is empty: write one class name per line.")
+    if notes:
+        warnings.warn(
+            f"{shown} was read as {len(names)} names, the first {names[0]!r}: {'; '.join(notes)}.",
+            stacklevel=2,
+        )
+    return [name.replace("_", " ") for name in names] if underscores_as_spaces else names
 
 
 def check_class_names(class_names: Iterable[str]) -> list[str]:
@@ -48,11 +69,39 @@ def check_class_names(class_names: Iterable[str]) -> list[str]:
             problem = f"is {name!r}, which UTF-8 cannot hold: correct it"
         if problem:
             raise InputError(f"Class name {position} {problem}.")
+    for warning in _doubts(names):
+        warnings.warn(warning, stacklevel=3)
+    return names
+
+
+def _doubts(names: Sequence[str]) -> list[str]:
+    """Return a sentence for each way in which names are probably not what was meant."""
+    doubts = []
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
-        warnings.warn(
+        doubts.append(
             f"{len(repeated)} class names occur more than once, {repeated[0]!r} first: "
-            "each copy counts in the scores.",
-            stacklevel=3,
+            "each copy counts in the scores."
         )
-    return names
+    folded = Counter(name.casefold() for name in set(names))
+    alike = [name for name in names if folded[name.casefold()] > 1]
+    if alike:
+        doubts.append(
+            f"{len(alike)} class names differ from another only in case, {alike[0]!r} first: "
+            "models that lower the case take them for the same class."
+        )
+    underscored = [name for name in names if "_" in name]
+    if underscored:
+        spaced = underscored[0].replace("_", " ")
+        doubts.append(
+            f"{len(underscored)} class names hold underscores, {underscored[0]!r} first: models "
+            f"know words with spaces, so write {spaced!r} (read_class_names(..., "
+            "underscores_as_spaces=True), or --underscores-as-spaces)."
+        )
+    codes = [name for name in names if re.fullmatch(r"\s*(n\d{8}|\d+)\s*", name)]
+    if codes:
+        doubts.append(
+            f"{len(codes)} class names are numbers or WordNet ids, {codes[0]!r} first: models know "
+            "names, not labels."
+        )
+    return doubts

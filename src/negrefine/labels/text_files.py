@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import zlib
@@ -11,7 +12,9 @@ from negrefine.errors import InputError
 
 
 def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
-    """Return the text of a UTF-8 file, unpacked if its name ends in ".gz".
+    """Return the text of a file in UTF-8, or UTF-16 with a byte-order mark.
+
+    It is unpacked if its name ends in ".gz".
 
     `kind` is what errors call the file, `wanted` what to give instead of a missing one.
 
@@ -21,7 +24,10 @@ def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
     file = Path(path)
     try:
         raw = file.read_bytes()
-        return (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8-sig")
+        content = gzip.decompress(raw) if file.suffix == ".gz" else raw
+        # Windows programs write UTF-16, always with a byte-order mark.
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         problem = f"cannot be read: {getattr(error, 'strerror', error)}"
         if isinstance(error, FileNotFoundError):

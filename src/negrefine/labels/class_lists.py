@@ -1,0 +1,193 @@
+"""Class names in the formats in which data sets and models carry them.
+
+What is unambiguous is read, and a note says how; the rest is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+import yaml
+
+from negrefine.errors import InputError
+
+Read: TypeAlias = tuple[list[str], list[str]]
+"""Names, and notes on how they were read."""
+
+# The best one first: a table may have a name and a number for each class.
+_COLUMNS = ("class_name", "classname", "name", "class", "label", "category")
+# Under these keys, the best one first, model configurations and data sets keep their classes.
+_KEYS = ("id2label", "names", "class_names", "classes", "categories", "label2id")
+_WORDNET_ID = re.compile(r"n\d{8}")
+_PLAIN = "give a text file with one name per line"
+
+
+def parse_class_list(text: str, suffix: str, shown: str) -> Read:
+    """Return the names in the text of a file, and notes on what was interpreted.
+
+    Args:
+        text: Content of the file.
+        suffix: Of its name, such as ".json"; JSON is recognised in any file.
+        shown: What errors call the file.
+
+    Raises:
+        InputError: The names cannot be told without a guess, or the file is not of its format.
+    """
+    suffix = suffix.lower()
+    if suffix in {".csv", ".tsv"}:
+        return _of_table(text, "\t" if suffix == ".tsv" else ",", shown)
+    data = _data(text, suffix, shown)
+    return _of_lines(text, shown) if data is None else (_of_data(data, shown), [])
+
+
+def _data(text: str, suffix: str, shown: str) -> Any:
+    """Return what JSON, JSON lines or YAML hold, None for other text."""
+    if suffix in {".yaml", ".yml"}:
+        data = _parsed(yaml.safe_load, text, "YAML", shown)
+        return [] if data is None else data
+    if suffix == ".json":
+        data = _parsed(json.loads, text, "JSON", shown)
+        return [] if data is None else data
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    objects = len(lines) > 1 and all(line.startswith("{") and line.endswith("}") for line in lines)
+    if suffix in {".jsonl", ".ndjson"} or objects:
+        return [_parsed(json.loads, line, "JSON lines", shown) for line in lines]
+    if text.lstrip().startswith(("[", "{")):
+        with suppress(ValueError):
+            return json.loads(text)
+    return None
+
+
+def _parsed(parse: Callable[[str], Any], text: str, kind: str, shown: str) -> Any:
+    try:
+        return parse(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise InputError(f"{shown} is not {kind} ({why}): correct it, or {_PLAIN}.") from error
+
+
+def _of_data(data: Any, shown: str) -> list[str]:
+    """Return the names in parsed JSON or YAML."""
+    if isinstance(data, Mapping):
+        key = next((key for key in _KEYS if isinstance(data.get(key), (list, Mapping))), None)
+        if key is not None:
+            return _of_data(data[key], f"{key!r} of {shown}")
+        entries = list(data.items())
+        if entries and all(_is_number(key) for key, _ in entries):
+            return _texts([value for _, value in sorted(entries, key=lambda e: int(e[0]))], shown)
+        numbers = [value for _, value in entries]
+        if entries and all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
+            if len(set(numbers)) == len(numbers):
+                return _texts([key for key, _ in sorted(entries, key=lambda e: e[1])], shown)
+            raise InputError(f"{shown} gives several names one number: {_PLAIN}.")
+        raise InputError(
+            f"{shown} holds a mapping that does not say which are the names: {_PLAIN}."
+        )
+    if isinstance(data, list):
+        return _texts(data, shown)
+    raise InputError(f"{shown} holds {type(data).__name__}, not a list of names: {_PLAIN}.")
+
+
+def _texts(values: list[Any], shown: str) -> list[str]:
+    """Return names that are given as texts, objects with a name, or (WordNet id, name)."""
+    names = []
+    for i, value in enumerate(values):
+        name = value
+        if isinstance(value, Mapping):
+            name = next((value[key] for key in _COLUMNS if key in value), None)
+        elif isinstance(value, list) and len(value) == 2 and _is_wordnet_id(value[0]):
+            name = value[1]
+        if not isinstance(name, str):
+            raise InputError(
+                f"Entry {i} of {shown} is {_short(value)}, from which no name can be told: "
+                f"write names as strings (in quotes), or {_PLAIN}."
+            )
+        names.append(name.strip())
+    return names
+
+
+def _of_table(text: str, delimiter: str, shown: str) -> Read:
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    try:
+        rows = [row for row in csv.reader(lines, delimiter=delimiter, strict=True) if any(row)]
+    except csv.Error as error:
+        raise InputError(f"{shown} is not a table ({error}): correct it, or {_PLAIN}.") from error
+    if not rows:
+        return [], []
+    header = [cell.strip().casefold() for cell in rows[0]]
+    known = [name for name in _COLUMNS if header.count(name) == 1]
+    if not known:
+        if all(len(row) == 1 for row in rows):
+            return [row[0].strip() for row in rows], []
+        pairs = all(len(row) == 2 for row in rows)
+        if pairs and all(_is_number(row[0]) or _is_wordnet_id(row[0]) for row in rows):
+            return [row[1].strip() for row in rows], ["the second column was read"]
+        raise InputError(
+            f"{shown} has the columns {', '.join(map(repr, rows[0]))}, and none is called 'name': "
+            f"call one so, or {_PLAIN}."
+        )
+    column = header.index(known[0])
+    names = []
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) <= column or not row[column].strip():
+            raise InputError(f"Row {number} of {shown} has no {known[0]!r}: fill it in.")
+        names.append(row[column].strip())
+    return names, [f"the column {known[0]!r} was read"] if len(header) > 1 else []
+
+
+def _of_lines(text: str, shown: str) -> Read:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    names = [line for line in lines if not line.startswith("#")]
+    notes = []
+    if n_comments := len(lines) - len(names):
+        notes.append(f"{n_comments} lines that begin with '#' were skipped")
+    if names and names[0].rstrip() in {f"{key}:" for key in _KEYS}:
+        raise InputError(f"{shown} looks like YAML: end its name in .yaml, or {_PLAIN}.")
+    if len(names) == 1 and names[0].count(",") > 1:
+        raise InputError(f"{shown} holds one line with commas: {_PLAIN}.")
+    if len(names) > 1 and all("\t" in line for line in names):
+        raise InputError(
+            f"{shown} holds a table with tabs: end its name in .tsv and call a column 'name', or "
+            f"{_PLAIN}."
+        )
+    for what, strip in (("WordNet ids", _after_wordnet_id), ("numbers", _after_number)):
+        rest = [strip(line, i) for i, line in enumerate(names)]
+        if len(names) > 1 and all(rest):
+            return [each for each in rest if each], [
+                *notes,
+                f"{what} before the names were left out",
+            ]
+    return names, notes
+
+
+def _after_wordnet_id(line: str, position: int) -> str | None:
+    del position
+    match = re.fullmatch(r"n\d{8}[\s,:]+(\S.*)", line)
+    return match and match[1]
+
+
+def _after_number(line: str, position: int) -> str | None:
+    """Return what follows a number that counts the lines from 0 or 1."""
+    match = re.fullmatch(r"(\d+)\s*[.:)]?\s+(\S.*)", line)
+    counts = match is not None and int(match[1]) in {position, position + 1}
+    return match[2] if match is not None and counts else None
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, str):
+        return value.strip().isdecimal()
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_wordnet_id(value: object) -> bool:
+    return isinstance(value, str) and _WORDNET_ID.fullmatch(value.strip()) is not None
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

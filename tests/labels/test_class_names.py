@@ -1,0 +1,128 @@
+"""Class lists in the formats in which people have them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from negrefine.errors import InputError
+from negrefine.labels.class_names import check_class_names, read_class_names
+
+QUIET = {
+    "plain.txt": (
+        "C#\nRock, paper\n\n0-day\n 3 musketeers \n",
+        "C#|Rock, paper|0-day|3 musketeers",
+    ),
+    "list.json": ('["cat", "dog",\n "horse"]', "cat|dog|horse"),
+    "json.txt": ('{"0": "cat", "2": "owl", "1": "dog"}', "cat|dog|owl"),
+    "ten.json": ("{" + ", ".join(f'"{i}": "c{i}"' for i in (10, 9, 2)) + "}", "c2|c9|c10"),
+    "index.json": ('{"dog": 1, "cat": 0}', "cat|dog"),
+    "config.json": (
+        '{"model_type": "vit", "id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 0}}',
+        "cat|dog",
+    ),
+    "label2id.json": ('{"label2id": {"dog": 1, "cat": 0}}', "cat|dog"),
+    "coco.json": ('{"images": [], "categories": [{"id": 1, "name": "cat"}]}', "cat"),
+    "imagenet.json": (
+        '{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}',
+        "tench|goldfish",
+    ),
+    "objects.jsonl": ('{"id": 0, "name": "cat"}\n{"id": 1, "name": "dog"}\n', "cat|dog"),
+    "strings.jsonl": ('"cat"\n"dog"\n', "cat|dog"),
+    "data.yaml": ("path: ../data\nnames:\n  0: cat\n  1: dog\n", "cat|dog"),
+    "block.yml": ("names:\n- cat\n- dog\n", "cat|dog"),
+    "flow.yaml": ("nc: 2\nnames: [cat, 'dog']\n", "cat|dog"),
+    "list.yaml": ("- cat\n- dog\n", "cat|dog"),
+    "one-column.csv": ("name\ncat\ndog\n", "cat|dog"),
+    "no-header.csv": ('cat\n"dog, small"\n', "cat|dog, small"),
+}
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_what_is_unambiguous_is_read(tmp_path: Path, name: str) -> None:
+    content, names = QUIET[name]
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert read_class_names(tmp_path / name) == names.split("|")
+
+
+SAID = {
+    "comments.txt": ("# animals\ncat\n#end\ndog\n", "cat|dog", "2 lines that begin with '#'"),
+    "table.csv": ("id,name\n0,cat\n1,dog\n", "cat|dog", "the column 'name' was read"),
+    "table.tsv": ("label\tname\n0\tcat\n", "cat", "the column 'name' was read"),
+    "pairs.csv": ("0,cat\n1,dog\n", "cat|dog", "the second column was read"),
+    "numbers.txt": ("0 cat\n1 dog\n", "cat|dog", "numbers before the names"),
+    "counted.txt": ("1. cat\n2. dog\n", "cat|dog", "numbers before the names"),
+    "synsets.txt": ("n01440764 tench\nn01443537 gold fish\n", "tench|gold fish", "WordNet ids"),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_was_interpreted_is_said(tmp_path: Path, name: str) -> None:
+    content, names, note = SAID[name]
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.warns(UserWarning, match=note):
+        assert read_class_names(tmp_path / name) == names.split("|")
+
+
+REFUSED = {
+    "broken.json": ('["cat", ', "is not JSON"),
+    "broken.yaml": ("names: [cat", "is not YAML"),
+    "broken.jsonl": ('"cat"\ndog\n', "is not JSON lines"),
+    "numbers.json": ("[1, 2]", "Entry 0 .* is 1, from which no name"),
+    "booleans.yaml": ("names: [yes, no]", "Entry 0 .* is True"),
+    "nested.json": ('{"animals": ["cat"], "plants": ["oak"]}', "does not say which"),
+    "twice.json": ('{"cat": 0, "dog": 0}', "several names one number"),
+    "scalar.json": ('"cat"', "holds str"),
+    "columns.csv": ("file,kind\na.png,cat\n", "none is called 'name'"),
+    "gap.csv": ("id,name\n0,cat\n1,\n", "Row 3 .* has no 'name'"),
+    "line.txt": ("cat, dog, horse\n", "one line with commas"),
+    "yaml.txt": ("names:\n- cat\n", "looks like YAML"),
+    "tabs.txt": ("0\tcat\t5\nx\tdog\t6\n", "a table with tabs"),
+    "empty.json": ("[]", "is empty"),
+    "only-comments.txt": ("# nothing\n", "is empty"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_ambiguous_is_refused(tmp_path: Path, name: str) -> None:
+    content, problem = REFUSED[name]
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=problem):
+        read_class_names(tmp_path / name)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "names.txt").write_bytes("Bär\r\nchat\r\n".encode(encoding))
+    assert read_class_names(tmp_path / "names.txt") == ["Bär", "chat"]
+
+
+def test_underscores(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("tabby_cat\ndog\n")
+    assert read_class_names(tmp_path / "names.txt") == ["tabby_cat", "dog"]
+    spaced = read_class_names(tmp_path / "names.txt", underscores_as_spaces=True)
+    assert spaced == ["tabby cat", "dog"]
+    assert check_class_names(spaced) == spaced
+
+
+@pytest.mark.parametrize(
+    ("names", "doubt"),
+    [
+        (["tabby_cat", "dog"], "1 class names hold underscores, 'tabby_cat' first: .*'tabby cat'"),
+        (["0", "1", "dog"], "2 class names are numbers or WordNet ids, '0' first"),
+        (["n01440764", "dog"], "1 class names are numbers or WordNet ids"),
+        (["Turkey", "turkey", "dog"], "2 class names differ from another only in case"),
+    ],
+)
+def test_doubtful_names_are_kept_with_a_warning(names: list[str], doubt: str) -> None:
+    with pytest.warns(UserWarning, match=doubt) as caught:
+        assert check_class_names(names) == names
+    assert len(caught) == 1
+
+
+def test_good_names_give_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_class_names(["great white shark", "T-shirt", "Boeing 747"])
