@@ -114,11 +114,14 @@ def _download_error(error: Exception, kind: ModelKind, name: str, revision: str 
     )
 
 
-def load_weights(model_class: Any, kind: ModelKind, directory: Path, name: str, dtype: str) -> Any:
+def load_weights(
+    model_class: Any, kind: ModelKind, directory: Path, name: str, dtype: str, **options: Any
+) -> Any:
     """Load a model for inference, on the CPU; pickled weights and remote code are refused.
 
     `model_class` is one of `transformers`, `name` is what errors call the model, and `dtype` is
-    "float32", "float16", "bfloat16", or "auto" for that of the checkpoint.
+    "float32", "float16", "bfloat16", or "auto" for that of the checkpoint. `options` are further
+    ones of `from_pretrained`.
 
     Raises:
         kind.error: There are no safetensors weights, or they are damaged or of another model.
@@ -137,6 +140,7 @@ def load_weights(model_class: Any, kind: ModelKind, directory: Path, name: str, 
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **options,
         )
     if missing := sorted(report["missing_keys"]):
         raise kind.error(
@@ -180,9 +184,18 @@ def pick_device(device: str, error_class: type[NegrefineError] = InputError) -> 
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise error_class(
-            f"The device {device!r} cannot be used here: use 'auto', 'cpu' or 'cuda'."
+            f"The device {device!r} cannot be used here: use {', '.join(_devices())}."
         ) from error
     return chosen
+
+
+def _devices() -> list[str]:
+    """Return what `device` may be on this machine, in quotes."""
+    import torch
+
+    there = ["'auto'", "'cpu'"]
+    there += [f"'cuda:{i}'" for i in range(torch.cuda.device_count())]
+    return [*there, "'mps'"] if torch.backends.mps.is_available() else there
 
 
 def check_dtype(dtype: str, error_class: type[NegrefineError] = InputError) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from PIL import Image
 from cli.workspace import Workspace
 from commands import NEGREFINE
 from negrefine import load_detector
+from negrefine.evaluation.image_scores import ScoredImage
 
 N_MANY = 3000
 
@@ -88,11 +90,11 @@ def test_an_interrupted_run_goes_on(
         assert float(score) == pytest.approx(float(expected[name]), abs=1e-6)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["scores.csv", "whole.csv"]
 
-    # The journal of another detector, one of changed files and a foreign file are of no use.
+    # The journal of another detector and one of changed files are of no use.
     header, *rows = lines
     other = json.dumps({"detector": "0" * 64, "encoder": "0" * 64})
     changed = [row.replace(many.name, f"{many.name}-other") for row in rows]
-    for content in ("\n".join([other, *rows]), "\n".join([header, *changed]), "\x00\nmine\n"):
+    for content in ("\n".join([other, *rows]), "\n".join([header, *changed])):
         journal.write_text(content + "\n", encoding="utf-8")
         few = [many / f"{i:05}.png" for i in range(3)]
         assert quick("score", work.plain, *few, "--out", out).code == 0
@@ -120,11 +122,16 @@ def test_a_journal_is_tied_to_the_detector_and_the_file(
     before = go(images)
     assert "empty" in before["b.png"]["error"]
     detector = load_detector(work.plain)
-    identity = {"detector": detector.identity(), "encoder": detector.encoder.fingerprint}
+    identity = {
+        "detector": detector.identity(),
+        "encoder": detector.encoder.fingerprint,
+        "columns": [each.name for each in fields(ScoredImage)],
+    }
     entries = [json.dumps(identity)]
     for name, row in before.items():
         status = (images / name).stat()
-        stamp = f"{images / name}|{status.st_size}|{status.st_mtime_ns}"
+        times = f"{status.st_mtime_ns}|{status.st_ctime_ns}"
+        stamp = f"{images / name}|{status.st_size}|{times}"
         parts = {"mcm": row["mcm"]} if row["error"] is None else {}
         entry = {"path": row["path"], "score": row["score"], "parts": parts}
         entry |= {"verdict": row["verdict"], "error": row["error"]}

@@ -277,6 +277,11 @@ class Detector(Parametrised, Calibrated):
     def _check_encoder(self) -> None:
         methods = (getattr(self.encoder, name, None) for name in ("encode_images", "encode_texts"))
         if not all(map(callable, methods)):
+            if isinstance(self.encoder, (str, os.PathLike)):
+                raise InputError(
+                    f"encoder must be a loaded encoder, not the name {os.fspath(self.encoder)!r}: "
+                    f"give load_encoder({os.fspath(self.encoder)!r})."
+                )
             raise InputError(
                 f"encoder must be what load_encoder returns or an object with encode_images and "
                 f"encode_texts, not {self.encoder!r}."

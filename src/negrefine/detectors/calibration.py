@@ -16,7 +16,7 @@ from negrefine.detectors.conformal import (
     threshold_rank,
     too_few,
 )
-from negrefine.detectors.scoring import Scored
+from negrefine.detectors.scoring import Scored, as_real
 from negrefine.errors import InputError, NotFittedError
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ class Calibrated(Scored):
     ) -> Self:
         """Do what `calibrate` does, from this detector's scores (n,) of in-distribution images."""
         self._check_fitted()
-        array = np.sort(np.asarray(scores, dtype=np.float64), axis=None)
-        if np.ndim(scores) != 1 or not np.isfinite(array).all():
+        given = as_real(scores, "Calibration scores")
+        array = np.sort(given.astype(np.float64), axis=None)
+        if given.ndim != 1 or not np.isfinite(array).all():
             raise InputError("Calibration scores must be finite numbers in one dimension.")
         self.offset_ = conformal_threshold(array, fpr, delta)
         self.calibration_scores_ = array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -209,7 +209,31 @@ class Scored(ABC):
 
 
 def _as_floats(values: ArrayLike, what: str) -> FloatArray:
-    array = np.asarray(values, dtype=np.float32)
+    array = as_real(values, what).astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise InputError(f"{what} hold NaN or infinity: encode the images again.")
+    return array
+
+
+def as_real(values: Any, what: str) -> NDArray[Any]:
+    """Return real numbers as an array; tensors may be of any float type, device and gradient.
+
+    Raises InputError for masked, complex and other values.
+    """
+    if hasattr(values, "detach"):
+        # NumPy has no bfloat16.
+        values = values.detach().cpu().to_dense() if values.is_sparse else values.detach().cpu()
+        if values.is_complex():
+            raise InputError(f"{what} must be real numbers, not complex ones.")
+        values = values.float().numpy() if values.is_floating_point() else values.numpy()
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise InputError(f"{what} are masked in places: fill them or leave those rows out.")
+    try:
+        array = np.asarray(values)
+        if array.dtype == object:
+            array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} are not an array of numbers ({error}).") from error
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{what} must be real numbers, not {array.dtype}.")
     return array

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, CLIPModel
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
 from negrefine import hub
 from negrefine.encoders.clip import CLIPEncoder
@@ -32,7 +33,16 @@ _CLIP = hub.ModelKind(
     error=EncoderError,
 )
 _OPENAI_CONTEXT = 77
+# Sizes and patches of OpenAI's vision transformers on the hub.
+_OPENAI_MODELS = (("base", "32"), ("base", "16"), ("large", "14"), ("large", "14-336"))
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
+# Fields of config.json that say how a model is run, not what it is.
+_OUTPUT_CONFIG = frozenset(
+    {
+        *("return_dict", "use_return_dict", "output_hidden_states", "output_attentions"),
+        *("_attn_implementation", "attn_implementation", "_attn_implementation_internal"),
+    }
+)
 # Fields of config.json that change without a change of features.
 _VOLATILE_CONFIG = {
     "_name_or_path",
@@ -89,6 +99,7 @@ def load_encoder(
     directory = find_model_directory(name, revision)
     if name != BUILTIN and Path(name).is_dir():
         name = str(directory)
+    _check_is_model(directory, name)
     config = _read_json(directory / "config.json", name)
     if config.get("model_type") != "clip":
         raise EncoderError(
@@ -97,7 +108,7 @@ def load_encoder(
         )
     preprocessing = load_preprocessing(directory, name, resample)
     identity = {
-        "config": _stable_config(config),
+        "config": _without(config, _VOLATILE_CONFIG),
         "preprocessing": preprocessing.as_dict(),
         "exif_orientation": exif_orientation,
         "background": None if background is None else list(background),
@@ -106,7 +117,19 @@ def load_encoder(
     hub.check_dtype(dtype, EncoderError)
     placement = hub.pick_device(device, EncoderError)
     weights_dtype = "float32" if dtype == "auto" else dtype
-    model = hub.load_weights(CLIPModel, _CLIP, directory, name, weights_dtype).to(placement)
+    with hub.loading(f"config.json of {name!r} is unusable", _CLIP.advice, EncoderError):
+        architecture = CLIPConfig.from_dict(_without(config, _OUTPUT_CONFIG))
+    n_channels = architecture.vision_config.num_channels
+    if n_channels != 3:
+        raise EncoderError(
+            f"The model {name!r} takes images of {n_channels} channels, and only models for three, "
+            "red, green and blue, can be loaded."
+        )
+    model = hub.load_weights(
+        *(CLIPModel, _CLIP, directory, name, weights_dtype),
+        config=architecture,
+        attn_implementation="sdpa",
+    ).to(placement)
     context_length = int(model.config.text_config.max_position_embeddings)
     cut = context_length < _OPENAI_CONTEXT if truncate is None else truncate
     side = int(model.config.vision_config.image_size)
@@ -151,7 +174,26 @@ def find_model_directory(name: str, revision: str | None, *, weights: bool = Tru
     """Do what `hub.find_directory` does for the `name_or_path` of `load_encoder`."""
     if name == BUILTIN:
         return Path(str(files("negrefine.encoders") / "builtin" / "model"))
+    meant = _meant(name)
+    if meant is not None and not Path(name).exists():
+        raise EncoderError(f"There is no encoder {name!r}: did you mean {meant!r}?")
     return hub.find_directory(_CLIP, name, revision, weights=weights)
+
+
+def _meant(name: str) -> str | None:
+    """Return the encoder that a name of OpenAI's or a misspelt one stands for, if it is another."""
+
+    def simple(text: str) -> str:
+        return re.sub(r"[^a-z0-9]", "", text.lower())
+
+    meant = {simple(BUILTIN): BUILTIN}
+    for model, patch in _OPENAI_MODELS:
+        hub_id = f"openai/clip-vit-{model}-patch{patch}"
+        short = f"vit{model[0]}{patch.replace('-', '')}"
+        names = (hub_id, hub_id.partition("/")[2], short, f"clip{short}", f"openai{short}")
+        meant |= {simple(each): hub_id for each in names}
+    found = meant.get(simple(name))
+    return None if found == name else found
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
@@ -190,9 +232,23 @@ def load_preprocessing(directory: Path, name: str, resample: str | None) -> Prep
         raise EncoderError(f"The image preprocessing of {name!r} is unusable: {error}") from error
 
 
-def _stable_config(config: Any) -> Any:
+def _check_is_model(directory: Path, name: str) -> None:
+    """Raise EncoderError for a directory that holds a model in a folder inside only."""
+    if (directory / "config.json").exists():
+        return
+    patterns = ("*/config.json", "*/*/config.json", "*/*/*/config.json")
+    inside = sorted(path.parent for pattern in patterns for path in directory.glob(pattern))
+    if inside:
+        more = f" or one of {len(inside) - 1} others" if len(inside) > 1 else ""
+        raise EncoderError(
+            f"{name!r} holds no config.json, a folder inside does: give {str(inside[0])!r}{more}."
+        )
+
+
+def _without(config: Any, names: Collection[str]) -> Any:
+    """Return a configuration without some fields at every level."""
     if isinstance(config, dict):
-        return {k: _stable_config(v) for k, v in config.items() if k not in _VOLATILE_CONFIG}
+        return {k: _without(v, names) for k, v in config.items() if k not in names}
     return config
 
 
