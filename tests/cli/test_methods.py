@@ -109,3 +109,14 @@ def test_unknown_methods_are_named_before_anything_is_loaded(
     known = "clipn, csp, energy, glmcm, maxlogit, mcm, neglabel, negrefine"
     assert done.failed() == f"There is no method 'magic': choose from {known}."
     assert not (tmp_path / "results").exists()
+
+
+def test_evaluate_takes_patterns_and_files(quick: Any, work: Workspace) -> None:
+    folder = work.root / "calibration"
+    one = sorted(folder.iterdir())[0]
+    done = quick(
+        *("evaluate", "--id", folder / "*.png", "--ood", f"one={one}", "--methods", "mcm"),
+        *("--classes", work.classes, "--encoder", "builtin", "--out", work.root / "patterns"),
+    )
+    assert done.code == 0, done.err
+    assert "6 ID and 1 OOD" in " ".join(done.out.split())

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from negrefine.benchmarks.bundled import demo_images
 from negrefine.benchmarks.catalogue import Dataset, Layout, class_list, plain_name, wordnet_ids
-from negrefine.encoders.images import images_below
+from negrefine.encoders.image_files import images_below
 from negrefine.errors import InputError
 from negrefine.labels.text_files import read_text
 

@@ -13,7 +13,12 @@ from negrefine.cli.runs import RunOptions
 
 def evaluate(
     *,
-    id_images: Path = option(..., "In-distribution images.", "DIR", name="--id"),
+    id_images: list[str] = option(
+        ...,
+        "In-distribution images: files, folders or patterns; may be given several times.",
+        "IMAGES",
+        name="--id",
+    ),
     ood_images: list[str] = OOD_SETS,
     classes: ClassOptions,
     out: Path = option(..., "New folder, or one to continue.", "DIR"),

@@ -51,7 +51,10 @@ def fit(
         autocompletion=lambda: list(DETECTORS),
     ),
     calibrate: list[Path] = option(
-        [], "In-distribution images that set the threshold; may be given several times.", "DIR"
+        [],
+        "In-distribution images that set the threshold: files, folders or patterns; may be given "
+        "several times.",
+        "IMAGES",
     ),
     fpr: float = option(0.05, "False-alarm rate at which --calibrate sets the threshold."),
     prompts: Path | None = option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 DETECTOR_DIR = typer.Argument(metavar="DETECTOR_DIR", help="Directory written by 'negrefine fit'.")
 # Typer would list it with the type <list[str]>; the commands describe it in their first lines.
 IMAGES = typer.Argument(metavar="IMAGES", hidden=True)
-OOD_SETS = option(..., "An OOD set; may be given several times.", "NAME=DIR", name="--ood")
+OOD_SETS = option(
+    ...,
+    "An OOD set: a folder, file or quoted pattern; may be given several times.",
+    "NAME=IMAGES",
+    name="--ood",
+)
 AS_JSON = option(False, "Print JSON.", name="--json")
 ENCODER_HELP = (
     "Hub id such as 'openai/clip-vit-base-patch16', a CLIPModel directory, or 'builtin' (a toy "
@@ -190,5 +196,6 @@ def named_folders(option_name: str, texts: Sequence[str], name: str = "NAME") ->
             raise InputError(
                 f"{option_name} takes {name}=DIR with a new {name} each time, not {text!r}."
             )
-        folders[key] = folder
+        # The shell leaves a "~" after "=" alone.
+        folders[key] = os.path.expanduser(folder)  # noqa: PTH111 - Path raises for unknown users
     return folders

@@ -38,7 +38,12 @@ _COLUMNS = {
 def sweep(
     *,
     classes: ClassOptions,
-    id_images: list[str] = option(..., "In-distribution images.", "DIR", name="--id"),
+    id_images: list[str] = option(
+        ...,
+        "In-distribution images: files, folders or patterns; may be given several times.",
+        "IMAGES",
+        name="--id",
+    ),
     ood_images: list[str] = OOD_SETS,
     new: EncoderOptions,
     out: Path | None = option(None, "Rows as .parquet, .csv or .jsonl.", "FILE"),

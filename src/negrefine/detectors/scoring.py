@@ -164,7 +164,9 @@ class Scored(ABC):
         in the same order.
         """
         from negrefine.encoders.batches import encode_batches, equal_blocks
+        from negrefine.encoders.images import check_is_list
 
+        check_is_list(images)
         total = len(images) if isinstance(images, Sized) else 0
         with progress_bar("Scoring images", total, enabled=progress) as advance:
             encoded = encode_batches(self.encoder, images, batch_size, patches=self.uses_patches)

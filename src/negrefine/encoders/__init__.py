@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from negrefine.encoders.base import EncodedImages, Encoder
-from negrefine.encoders.images import ImageSource, find_images, read_image
+from negrefine.encoders.image_files import find_images
+from negrefine.encoders.images import ImageSource, read_image
 from negrefine.encoders.preprocessing import Preprocessing
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
@@ -19,7 +19,7 @@ from negrefine.constraints import Whole
 from negrefine.encoders.base import EncodedImages, FloatArray
 from negrefine.encoders.batches import Batch, encode_batches, join_batches
 from negrefine.encoders.embedding_cache import open_cache
-from negrefine.encoders.images import Images, ImageSource, check_is_list, read_image
+from negrefine.encoders.images import Images, ImageSource, check_is_list, check_items, read_image
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.text_tower import encode_tokens
 from negrefine.encoders.tokens import TextTokenizer
@@ -195,7 +195,8 @@ class CLIPEncoder:
     def _encode_all(self, images: Images, batch_size: int, bar: bool, *, patches: bool) -> Batch:
         check_is_list(images)
         batches = []
-        with progress_bar("Encoding images", len(images), enabled=bar) as advance:
+        total = len(images) if isinstance(images, Sized) else 0
+        with progress_bar("Encoding images", total, enabled=bar) as advance:
             for batch in encode_batches(self, images, batch_size, patches=patches):
                 batches.append(batch)
                 advance(len(batch[0]))
@@ -211,6 +212,7 @@ class CLIPEncoder:
         has no rows.
         """
         check_is_list(images)
+        check_items(images)
         # A GPU works on a batch while the one before it is fetched and used.
         n_ahead = 0 if self.device.type == "cpu" else 1
         started: list[Callable[[], EncodedImages]] = []

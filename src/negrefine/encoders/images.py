@@ -1,28 +1,39 @@
-"""Find images and read them as 8-bit RGB; any fault of an image becomes an `ImageError`."""
+"""Read images as 8-bit RGB; any fault of an image becomes an `ImageError`."""
 
 from __future__ import annotations
 
-import glob
+import io
 import math
 import os
 import struct
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
+from negrefine.encoders.image_files import (
+    INSTALL_HEIF,
+    NO_IMAGES,
+    find_images,
+    is_raw,
+    kind_by_content,
+    register_formats,
+    url_problem,
+    what_it_is,
+)
 from negrefine.errors import ImageError, InputError
 
-ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
-Images: TypeAlias = Sequence[ImageSource]
+__all__ = ["ImageSource", "Images", "check_is_list", "find_images", "read_image"]
 
-# Pillow registers these too: data, films, and drawings that need an external interpreter.
-_NO_IMAGES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+ImageSource: TypeAlias = (
+    str | os.PathLike[str] | Image.Image | np.ndarray | bytes | bytearray | memoryview | IO[bytes]
+)
+Images: TypeAlias = Sequence[ImageSource]
 
 # EXIF orientation to the transposition that turns the image upright.
 _UPRIGHT = {
@@ -34,6 +45,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_ONE_IMAGE = (str, os.PathLike, bytes, bytearray, memoryview)
 
 _large_image = threading.Lock()
 
@@ -48,7 +61,9 @@ def read_image(
 
     Args:
         source: A path (the first frame of an animated file), a Pillow image (its current frame; it
-            is not changed), or a uint8 array of shape (h, w, 3) in RGB order or (h, w) in grey.
+            is not changed), a uint8 array of shape (h, w, 3) in RGB order or (h, w) in grey, the
+            bytes of an image file, or a file opened in binary mode, which is read from its start
+            and not closed.
         exif_orientation: Turn the image upright by its EXIF tag, as Pillow always does with TIFF.
         background: Composite transparent pixels over this colour (red, green, blue; 0 to 255). None
             ignores transparency, as `Image.convert("RGB")` does.
@@ -77,48 +92,90 @@ def read_image(
         image = source
     elif isinstance(source, (str, os.PathLike)):
         return _read_file(os.fspath(source), exif_orientation, background)
+    elif isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
+        stream, name = _as_stream(source)
+        return _read_stream(stream, name, exif_orientation, background)
     else:
-        raise ImageError(
-            f"An image must be a path, a Pillow image or a uint8 array, not {type(source).__name__}"
-            "; convert it first."
-        )
+        raise ImageError(_wrong_type(source, "An image"))
     shown = f"the image given ({image.mode}, {_dimensions(image.size)})"
     name = str(getattr(image, "filename", "") or shown)
     return _decode(image, name, exif_orientation, background)
 
 
 def check_is_list(images: Images) -> None:
-    """Raise InputError for one image in place of a list; its rows would pass for grey images."""
-    one_array = isinstance(images, np.ndarray) and (
-        images.ndim < 3 or (images.ndim == 3 and images.shape[2] == 3)
-    )
-    if one_array or isinstance(images, (str, os.PathLike, Image.Image)):
+    """Raise InputError for what is no list of images, such as one image or a set.
+
+    The rows of one array would pass for grey images.
+    """
+    if isinstance(images, np.ndarray) and images.dtype.kind in "UO":
+        is_one = images.ndim != 1
+    elif isinstance(images, np.ndarray):
+        is_one = images.ndim < 3 or (images.ndim == 3 and images.shape[2] == 3)
+    else:
+        is_one = isinstance(images, (*_ONE_IMAGE, Image.Image)) or hasattr(images, "read")
+    if is_one:
+        shape = f" of shape {images.shape}" if isinstance(images, np.ndarray) else ""
         raise InputError(
-            f"images must be a list of images, not one {type(images).__name__}: wrap it in []."
+            f"images must be a list of images, not one {type(images).__name__}{shape}: wrap it in"
+            " []."
+        )
+    if _is_tensor(images):
+        raise InputError(_wrong_type(images, "images"))
+    if isinstance(images, (Mapping, Set)) or not isinstance(images, Iterable):
+        hint = " its items have no order;" if isinstance(images, Set) else ""
+        raise InputError(
+            f"images must be a list of images, not a {type(images).__name__};{hint} pass a list."
         )
 
 
-def find_images(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Return the image files that are named, in folders, or match patterns.
+def check_items(images: Images) -> None:
+    """Raise ImageError with the position of an item that no image can be.
 
-    A folder gives all image files below it (by extension, for formats that Pillow opens); hidden
-    files and folders are skipped, links to folders followed once. A pattern (`*`, `?`, `[...]`, and
-    `**` for any depth) gives the image files, and those of the folders, that match it. A file that
-    is named itself is kept whatever its extension. The order is that of the arguments, sorted
-    within each; a file that is found twice is kept where it is found first.
-
-    Raises InputError if nothing is given, a path is missing, a folder cannot be listed or holds no
-    image, or a pattern matches none.
+    Only a list, a tuple or an array of objects is looked through, which reads nothing.
     """
-    if isinstance(paths, (str, os.PathLike)):
-        paths = [paths]
-    if not paths:
-        raise InputError("No image is named; give image files, folders or patterns.")
-    found: dict[str, Path] = {}
-    for path in paths:
-        for file in _files_of(os.fspath(path)):
-            found.setdefault(os.path.abspath(file), file)  # noqa: PTH100 - resolve() follows links
-    return list(found.values())
+    if isinstance(images, (list, tuple)) or str(getattr(images, "dtype", "")) == "object":
+        for i, image in enumerate(images):
+            if not (
+                isinstance(image, (*_ONE_IMAGE, Image.Image, np.ndarray)) or hasattr(image, "read")
+            ):
+                raise ImageError(_wrong_type(image, f"images[{i}]"))
+
+
+def _is_tensor(value: object) -> bool:
+    return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach")
+
+
+def _wrong_type(value: object, what: str) -> str:
+    if _is_tensor(value):
+        return (
+            f"{what} must not be a torch tensor: pass a uint8 array (h, w, 3) for each image, such"
+            " as tensor.permute(1, 2, 0).numpy() of a uint8 tensor, or the data set through"
+            " negrefine.adapters.images_from."
+        )
+    name = "None" if value is None else type(value).__name__
+    return (
+        f"{what} must be a path, a Pillow image, a uint8 array, or an image file's bytes or stream,"
+        f" not {name}; convert it first."
+    )
+
+
+def _as_stream(source: Any) -> tuple[IO[bytes], str]:
+    """Return the bytes of an image as a stream of our own, and what errors call it."""
+    name = "the image given"
+    if hasattr(source, "read"):
+        given = getattr(source, "name", None)
+        name = given if isinstance(given, str) else name
+        if isinstance(source, io.TextIOBase):
+            raise ImageError(f"{name}: is opened as text; open it in binary mode ('rb').")
+        try:
+            if source.seekable():
+                source.seek(0)
+            source = source.read()
+        except (OSError, ValueError, AttributeError) as error:
+            raise ImageError(
+                f"{name}: cannot be read ({_reason(error)}); open it again."
+            ) from error
+    return io.BytesIO(source), name
 
 
 def _read_file(
@@ -127,47 +184,75 @@ def _read_file(
     # Checked first because Windows reports a folder as a denied permission.
     if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises where a parent is not readable
         raise ImageError(f"{name}: is a folder, not an image; name the files inside it.")
+    if is_raw(name):
+        raise ImageError(
+            f"{name}: is a raw file of a camera, of which Pillow reads the preview at most; save it"
+            " as PNG or JPEG."
+        )
     try:
+        # Opening a pipe would wait for ever for someone to write to it.
+        if what := what_it_is(os.stat(name)):  # noqa: PTH116
+            raise ImageError(f"{name}: is no ordinary file but {what}; leave it out.")
         stream = Path(name).open("rb")  # noqa: SIM115 - closed by the block below
+    except ImageError:
+        raise
     except (OSError, ValueError) as error:
+        if url := url_problem(name):
+            raise ImageError(url) from error
         problem = f"cannot be opened ({_reason(error)}); check the path"
         if isinstance(error, FileNotFoundError):
             problem = "there is no such file; check the path"
+            if os.path.islink(name):  # noqa: PTH114
+                problem = "is a link to a missing file; repair or remove it"
         elif isinstance(error, PermissionError):
             problem = "permission denied; make the file readable for this user"
         raise ImageError(f"{name}: {problem}.") from error
     with stream:
-        image = _open(stream, name)
-        limit = math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
-        n_pixels = image.width * image.height
-        if n_pixels > 2 * limit:
-            raise _too_large(name, _dimensions(image.size))
-        if n_pixels <= limit:
-            return _decode(image, name, exif_orientation, background)
-        # catch_warnings changes a global list: one thread at a time, and only for large images.
-        with _large_image, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return _decode(image, name, exif_orientation, background)
+        return _read_stream(stream, name, exif_orientation, background)
+
+
+def _read_stream(
+    stream: IO[bytes],
+    name: str,
+    exif_orientation: bool,
+    background: tuple[int, int, int] | None,
+) -> Image.Image:
+    image = _open(stream, name)
+    limit = math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
+    n_pixels = image.width * image.height
+    if n_pixels > 2 * limit:
+        raise _too_large(name, _dimensions(image.size))
+    if n_pixels <= limit:
+        return _decode(image, name, exif_orientation, background)
+    # catch_warnings changes a global list: one thread at a time, and only for large images.
+    with _large_image, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return _decode(image, name, exif_orientation, background)
 
 
 def _open(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
     """Do what `Image.open` does without its warning about size, which threads cannot suppress."""
     with _image_errors(name):
-        prefix = stream.read(16)
+        start = stream.read(32)
+        prefix = start[:16]
         if not prefix:
             raise ImageError(f"{name}: the file is empty (0 bytes); copy or download it again.")
         reasons: list[str] = []
         # The common formats are tried first.
-        Image.preinit()
-        Image.init()
+        register_formats()
         for kind, (factory, accept) in list(Image.OPEN.items()):
-            accepted = kind not in _NO_IMAGES and (accept is None or accept(prefix))
+            accepted = kind not in NO_IMAGES and (accept is None or accept(prefix))
             if isinstance(accepted, str):
                 reasons.append(accepted)
             elif accepted:
                 stream.seek(0)
                 with suppress(SyntaxError, IndexError, TypeError, struct.error):
                     return factory(stream, name)
+    if kind_by_content(start) == "HEIC" and "HEIF" not in Image.OPEN:
+        raise ImageError(
+            f"{name}: is HEIC, which Pillow alone cannot read; {INSTALL_HEIF}, or save it as PNG or"
+            " JPEG."
+        )
     why = f" ({'; '.join(reasons)})" if reasons else ""
     raise ImageError(
         f"{name}: is not an image that Pillow can read{why}; save it as PNG or JPEG, or leave it"
@@ -246,54 +331,3 @@ def _reason(error: Exception) -> str:
 
 def _dimensions(size: tuple[int, int]) -> str:
     return f"{size[0]:,} x {size[1]:,}"
-
-
-def _files_of(path: str) -> list[Path]:
-    if os.path.isdir(path):  # noqa: PTH112 - as in _read_file
-        files = images_below(path)
-        if not files:
-            raise InputError(f"{path}: the folder holds no image; check the path.")
-        return files
-    if os.path.lexists(path):
-        if not os.path.exists(path):  # noqa: PTH110 - likewise
-            raise InputError(f"{path}: is a link to a missing file; repair or remove it.")
-        return [Path(path)]
-    if not glob.has_magic(path):
-        raise InputError(f"{path}: there is no such file or folder; check the path.")
-    files = []
-    for match in glob.glob(path, recursive=True):  # noqa: PTH207 - Path.glob refuses absolute ones
-        if Path(match).is_dir():
-            files += images_below(match)
-        elif _has_image_extension(match):
-            files.append(Path(match))
-    if not files:
-        raise InputError(f"{path}: the pattern matches no image; check it.")
-    return sorted(files)
-
-
-def images_below(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the image files below a folder, if any; order and errors are as for `find_images`."""
-
-    def refuse(error: OSError) -> None:
-        raise InputError(
-            f"{error.filename}: the folder cannot be listed ({_reason(error)}); make it readable or"
-            " leave it out."
-        ) from error
-
-    files = []
-    entered: set[tuple[int, int]] = set()
-    for here, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        status = Path(here).stat()
-        if (status.st_dev, status.st_ino) in entered:
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        visible = (name for name in names if not name.startswith("."))
-        files += [Path(here, name) for name in visible if _has_image_extension(name)]
-    return sorted(files)
-
-
-def _has_image_extension(name: str) -> bool:
-    kind = Image.registered_extensions().get(Path(name).suffix.lower())
-    return kind in Image.OPEN and kind not in _NO_IMAGES

@@ -11,7 +11,7 @@ import numpy as np
 
 from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.encoders.batches import iter_encoded_images
-from negrefine.encoders.images import find_images
+from negrefine.encoders.image_files import find_grouped_images
 from negrefine.errors import ImageError, InputError
 from negrefine.progress import progress_bar
 
@@ -44,16 +44,18 @@ class ImageSet:
 
 
 def find_image_set(
-    name: str, root: str | os.PathLike[str], class_names: Sequence[str] | None = None
+    name: str,
+    root: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    class_names: Sequence[str] | None = None,
 ) -> ImageSet:
-    """Find the images below a folder; the folder just below it is an image's group.
+    """Find images in a folder, by a pattern, or among several of them; see `find_images`.
 
-    An image in a folder with one of the class names, up to case and "_" for spaces, gets its label.
-    InputError if the folder is missing or holds no image.
+    An image's group is the folder just below the one that is named, "" for none; for a pattern,
+    the folder below its part without `*`, `?` and `[`, or else the folder that the image is in, as
+    for a file that is named. An image in a folder with one of the class names, up to case and "_"
+    for spaces, gets its label. InputError if a path is missing or holds no image.
     """
-    paths = find_images([root])
-    inside = [path.relative_to(root).parts for path in paths]
-    groups = [parts[0] if len(parts) > 1 else "" for parts in inside]
+    paths, groups = find_grouped_images(root)
     if class_names is None:
         return ImageSet(name, paths, None, groups)
     # Of equal names the first counts, as an argmax over classes takes it.
