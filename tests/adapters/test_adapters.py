@@ -174,13 +174,26 @@ def test_forms_of_images(mcm: MCM, pictures: list[Path]) -> None:
         ({"picture": path}, InputError, "no 'image' or 'img', only 'picture'"),
         ({"image": None}, ImageError, "has no image"),
         ({"image": b"nothing"}, ImageError, "is not an image"),
-        (torch.full((3, 4, 4), 1.5), InputError, "outside 0 to 1"),
+        (torch.full((3, 4, 4), 1.5), InputError, "go from 1.5 to 1.5 and are no whole numbers"),
         (torch.zeros(5, 4, 4), InputError, r"shape \(5, 4, 4\)"),
     ):
         with pytest.raises(error, match=said):
             images_from([item])[0]
     with pytest.raises(InputError, match="generator cannot be indexed"):
         images_from(item for item in forms)
+
+
+def test_values_of_tensors() -> None:
+    levels = torch.tensor([[0, 51, 255]], dtype=torch.uint8)
+    for tensor in (
+        *(levels, levels.long(), levels.float(), levels[None], levels[None].double() / 255),
+        *((levels / 255).bfloat16(), levels.to(torch.int32) * 257),
+    ):
+        assert images_from([tensor])[0].tolist() == [[0, 51, 255]]
+    coloured = torch.stack([levels, levels, levels, torch.tensor([[0, 255, 255]])]).float() / 255
+    assert images_from([coloured])[0].tolist() == [[[0, 0, 0, 0], [51] * 3 + [255], [255] * 4]]
+    with pytest.raises(ImageError, match="Item 0 of the data set: its values go from -1 to 2"):
+        images_from([torch.tensor([[-1.0, 2.0]])])[0]
 
 
 def test_hugging_face_data_sets(mcm: MCM, pictures: list[Path]) -> None:
@@ -233,8 +246,9 @@ def test_pytorch_ood(mcm: MCM, pictures: list[Path], features: npt.NDArray[np.fl
     expected = -mcm.score_samples(arrays)
     np.testing.assert_array_equal(adapter(batch).numpy(), expected)
     np.testing.assert_array_equal(adapter(batch.float() / 255).numpy(), expected)
-    with pytest.raises(InputError, match="outside 0 to 1"):
-        adapter(batch.float())
+    with pytest.raises(InputError, match="no whole numbers"):
+        adapter(batch.float() / 128 + 0.001)
+    np.testing.assert_array_equal(adapter(batch.float()).numpy(), expected)
     with pytest.raises(InputError, match=r"\(B, 3, H, W\)"):
         adapter(batch[0])
 

@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from negrefine.cli.app import app
 from negrefine.cli.bundles import option, takes_bundles
+from negrefine.cli.options import EncoderOptions
 from negrefine.detectors import DETECTORS
 from negrefine.detectors.parameters import declared_parameters
+from negrefine.errors import InputError
 
 JUDGE = {"--judge", "--judge-url", "--judge-key", "--concurrency", "--judge-mode", "--answers"}
 
@@ -40,7 +42,10 @@ def test_every_command_with_a_judge_has_the_options_that_go_with_it(
     "command", [("fit",), ("evaluate",), ("sweep",), ("benchmark", "run"), ("reproduce",)]
 )
 def test_every_command_that_loads_an_encoder_has_its_options(command: tuple[str, ...]) -> None:
-    wanted = {"--encoder", "--device", "--dtype", "--resample", "--cache", "--no-cache"}
+    wanted = {
+        *("--encoder", "--device", "--dtype", "--resample", "--cache", "--no-cache"),
+        *("--background", "--exif-orientation", "--no-exif-orientation"),
+    }
     assert set(options(*command)) >= {*wanted, "--lexicon", "--min-frequency", "--batch-size"}
 
 
@@ -54,6 +59,7 @@ def test_the_options_of_fit_are_the_declared_parameters() -> None:
     not_parameters = {
         *("--classes", "--out", "--encoder", "--resample", "--cache", "--no-cache", "--device"),
         *("--dtype", "--batch-size", "--method", "--calibrate", "--fpr", "--prompts", "--keep"),
+        *("--background", "--exif-orientation", "--no-exif-orientation"),
         *("--drop", "--lexicon", "--min-frequency", "--no-wordnet-candidates", "--help", "-h"),
         "--underscores-as-spaces",
     }
@@ -121,3 +127,37 @@ def test_a_command_takes_bundles_within_bundles() -> None:
     assert given.output == "y 7 a.png True\n"
     assert invoke(small, ["a.png"]).exit_code == 2
     assert invoke(small, ["a.png", "--where", "x", "--number", "0"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "background", "upright"),
+    [
+        ({}, (255, 255, 255), True),
+        ({"background": "none", "exif_orientation": False}, None, False),
+        ({"background": "#0a0B0c"}, (10, 11, 12), True),
+        ({"background": "Red"}, (255, 0, 0), True),
+    ],
+)
+def test_pixels_of_a_new_encoder(given: dict[str, Any], background: Any, upright: bool) -> None:
+    values = {"resample": None, "exif_orientation": None, "background": None, **given}
+    options = EncoderOptions(encoder="builtin", cache=False, device="cpu", dtype="auto", **values)
+    encoder = options.load()
+    assert (encoder.background, encoder.exif_orientation) == (background, upright)
+    published = options.load(exif_orientation=False, background=None)
+    assert published.background == (background if "background" in given else None)
+    assert not published.exif_orientation
+
+
+@pytest.mark.parametrize("text", ["", "no colour", "#12", "#11223344"])
+def test_a_background_that_is_no_colour(text: str) -> None:
+    options = EncoderOptions(
+        encoder="builtin",
+        resample=None,
+        exif_orientation=None,
+        background=text,
+        cache=False,
+        device="cpu",
+        dtype="auto",
+    )
+    with pytest.raises(InputError, match="--background takes a colour such as 'white'"):
+        options.load()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.base import clone
 
@@ -312,6 +313,28 @@ def test_an_encoder_that_moved(
         assert (loaded.score_features(features) == expected).all()
         assert isinstance(loaded.encoder, CLIPEncoder)
         assert loaded.encoder.background == (255, 255, 255)
+
+
+def test_the_background_is_kept(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    scores = {}
+    for background in ((255, 255, 255), None):
+        detector = MCM(load_encoder("builtin", background=background, cache=False))
+        detector.fit(CLASS_NAMES).save(tmp_path / str(background))
+        scores[background] = detector.score_samples([clear])
+        loaded = load_detector(tmp_path / str(background))
+        assert isinstance(loaded.encoder, CLIPEncoder)
+        assert loaded.encoder.background == background
+        assert loaded.score_samples([clear]) == scores[background]
+    assert scores[None] != scores[255, 255, 255]
+    # Detectors that were saved when None was the default have no such option, and keep to it.
+    manifest = json.loads((tmp_path / "None" / "detector.json").read_text())
+    assert "background" not in manifest["encoder"]["options"]
+    refused(
+        tmp_path / "None",
+        load_encoder("builtin", cache=False),
+        "give the same model loaded with background=None, or fit again",
+    )
 
 
 # ------------------------------------------------------------------------------------ saving

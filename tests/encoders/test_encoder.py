@@ -307,7 +307,8 @@ def other_tokenizer(model: Path) -> None:
         edit_json("config.json", logit_scale_init_value=1.0),
         {"resample": "bilinear"},
         {"exif_orientation": False},
-        {"background": (255, 255, 255)},
+        {"background": None},
+        {"background": (0, 0, 0)},
     ],
 )
 def test_fingerprint_changes_with_what_changes_features(

@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,16 +78,17 @@ def test_memory_images_and_arrays_are_taken_as_they_are() -> None:
 @pytest.mark.parametrize(
     "array",
     [
-        CORNERS.astype(np.float32),
-        np.zeros((3, 4, 4), np.uint8),
-        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((3, 8, 9), np.uint8),
+        np.zeros((4, 4, 2), np.float32),
+        np.zeros((1, 4, 4, 3), np.uint8),
         np.zeros(4, np.uint8),
         np.zeros((0, 4, 3), np.uint8),
-        np.zeros((4, 4), np.bool_),
+        np.zeros((4, 4), np.complex64),
+        np.zeros((4, 4), object),
     ],
 )
 def test_other_arrays_are_refused_with_dtype_and_shape(array: np.ndarray) -> None:
-    with pytest.raises(ImageError, match="uint8 of shape") as caught:
+    with pytest.raises(ImageError, match=r"put the colours last|not numbers") as caught:
         read_image(array)
     assert str(array.dtype) in str(caught.value)
     assert str(array.shape) in str(caught.value)
@@ -242,13 +244,6 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path, ending: str) -> None:
     assert pixels(read_image(path))[0].tolist() == [[v] * 3 for v in (0, 0, 1, 1, 128, 255)]
 
 
-def test_integer_grey_in_memory_is_scaled_and_bounded() -> None:
-    values = np.array([[-5, 0, 32768, 65535, 70000]], dtype=np.int32)
-    image = Image.fromarray(values)
-    assert image.mode == "I"
-    assert pixels(read_image(image))[0, :, 1].tolist() == [0, 0, 128, 255, 255]
-
-
 def test_every_16_bit_value_is_rounded_to_the_nearest() -> None:
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     expected = np.rint(values / 257)
@@ -292,7 +287,9 @@ def test_alpha_is_ignored_or_laid_on_a_colour(tmp_path: Path, mode: str, in_file
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = np.asarray(image.convert("RGB"))
-    assert pixels(read_image(source)).tolist() == expected.tolist()
+    assert pixels(read_image(source, background=None)).tolist() == expected.tolist()
+    for white in (read_image(source), read_image(source, background=(255, 255, 255))):
+        assert pixels(white).tolist() == [[expected[0, 0].tolist(), [255, 255, 255]]]
     blue = pixels(read_image(source, background=(0, 0, 255)))
     assert blue[0, 0].tolist() == expected[0, 0].tolist()
     assert blue[0, 1].tolist() == [0, 0, 255]
@@ -310,6 +307,53 @@ def test_rare_alpha_modes_in_memory(mode: str) -> None:
     assert read_image(image).size == (2, 1)
     white = pixels(read_image(image, background=(255, 255, 255)))
     assert white[0, 1].tolist() == ([255] * 3 if mode != "PA" else [10, 20, 30])
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "tif", "ico"])
+def test_transparent_files_of_other_formats_are_white_below(tmp_path: Path, ending: str) -> None:
+    image = Image.new("RGBA", (16, 16), (200, 100, 50, 255))
+    image.paste((10, 20, 30, 0), (0, 0, 16, 8))
+    path = tmp_path / f"clear.{ending}"
+    image.save(path, **({"lossless": True, "exact": True} if ending == "webp" else {}))
+    read = pixels(read_image(path))
+    assert read[2, 2].tolist() == [255, 255, 255]
+    assert np.abs(read[13, 13].astype(int) - (200, 100, 50)).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "row", "key", "opaque"),
+    [
+        (1, 0, b"\x40", b"\x00\x01", 0),
+        (2, 0, b"\x90", b"\x00\x01", 170),
+        (4, 0, b"\xa5", b"\x00\x05", 170),
+        (8, 0, b"\xaa\x05", b"\x00\x05", 170),
+        (16, 0, b"\xaa\xaa\x12\x34", b"\x12\x34", 170),
+        (8, 2, b"\xaa\xaa\xaa\x01\x02\x03", b"\x00\x01\x00\x02\x00\x03", 170),
+        (16, 2, b"\xaa\xaa" * 3 + b"\x12\x34" * 3, b"\x12\x34" * 3, 170),
+    ],
+)
+def test_the_transparent_colour_of_a_png_of_any_depth(
+    tmp_path: Path, bits: int, colour: int, row: bytes, key: bytes, opaque: int
+) -> None:
+    path = tmp_path / "key.png"
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 2, 1, bits, colour, 0, 0, 0)),
+        *((b"tRNS", key), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")),
+    ]
+    data = (
+        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(data))
+    assert pixels(read_image(path))[0].tolist() == [[opaque] * 3, [255] * 3]
+    with Image.open(path) as opened:
+        assert pixels(read_image(opened, background=(0, 9, 0)))[0, 1].tolist() == [0, 9, 0]
+    assert (pixels(read_image(path, background=None))[0, 1] < 255).all() or bits == 1
+
+
+@pytest.mark.parametrize("background", ["white", (1, 2), (1, 2, 256), (0.5, 0, 0), 7, (-1, 0, 0)])
+def test_what_is_not_a_colour_is_refused(background: Any) -> None:
+    with pytest.raises(InputError, match=r"background must be \(red, green, blue\)"):
+        read_image(CORNERS, background=background)
 
 
 def test_opaque_images_do_not_care_about_the_background(tmp_path: Path) -> None:

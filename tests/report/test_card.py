@@ -30,9 +30,9 @@ def test_cards_of_any_picture(
     card = draw_card(explanation, Image.new(mode, size), "title")
     assert card.mode == "RGB"
     assert card.width == 1200
-    # The picture is black.
     middle = np.array(card)[284:305, 240:261]
-    assert (middle == 0).all(axis=2).any()
+    # The picture is black, or transparent with black below, which does not show.
+    assert (middle == 0).all(axis=2).any() == (mode != "RGBA")
 
 
 def test_bars_are_as_long_as_the_cosines(detector: NegRefine, demo_pictures: list[Path]) -> None:

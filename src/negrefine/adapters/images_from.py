@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from negrefine.encoders.images import ImageSource
+from negrefine.encoders.pixels import eight_bit
 from negrefine.errors import ImageError, InputError
 
 
@@ -51,9 +52,9 @@ def images_from(dataset: Any, column: str | int | None = None) -> ImageColumn:
             None means "image", or "img" if there is no such key, and position 0.
 
     The image may be a Pillow image, a path, encoded bytes, {"bytes": ..., "path": ...} as
-    `datasets` represents undecoded images, a uint8 array (h, w, 3) or (h, w), or a tensor (3, h, w)
-    that is uint8 or floating point from 0 to 1, which is rounded to 8 bits. Raises InputError for a
-    stream, which cannot be indexed, or without such a column.
+    `datasets` represents undecoded images, an array as for `read_image`, or a tensor (3, h, w),
+    (4, h, w) with alpha, (1, h, w) or (h, w) with values as for `read_image`. Raises InputError
+    for a stream, which cannot be indexed, or without such a column.
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise InputError(
@@ -100,27 +101,23 @@ def _as_source(value: Any, what: str) -> Any:
         except (OSError, ValueError) as error:
             raise ImageError(f"{what} is not an image: {error}.") from error
     if hasattr(value, "detach"):
-        return tensor_as_array(value.detach().cpu().numpy(), what)
+        return tensor_as_array(value, what)
     if value is None:
         raise ImageError(f"{what} has no image: filter such rows out.")
     return value
 
 
-def tensor_as_array(values: Any, what: str) -> np.ndarray:
-    """Return an image (3, h, w), (1, h, w) or (h, w) as uint8 with the channels last.
+def tensor_as_array(tensor: Any, what: str) -> np.ndarray:
+    """Return an image tensor (3, h, w), (4, h, w), (1, h, w) or (h, w) as uint8, channels last.
 
-    Raises InputError for another shape, or floating-point numbers outside 0 to 1.
+    Raises InputError for another shape, and ImageError for values outside the ranges of
+    `negrefine.encoders.pixels`, such as those of a normalised image.
     """
-    array = np.asarray(values)
-    if array.ndim == 3 and array.shape[0] in {1, 3}:
+    tensor = tensor.detach().cpu()
+    # NumPy has no such type.
+    array = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    if array.size and array.ndim == 3 and array.shape[0] in {1, 3, 4}:
         array = array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
-    elif array.ndim != 2:
+    elif array.size == 0 or array.ndim != 2:
         raise InputError(f"{what} is a tensor of shape {array.shape}, not (3, height, width).")
-    if np.issubdtype(array.dtype, np.floating):
-        if not ((array >= 0) & (array <= 1)).all():
-            raise InputError(
-                f"{what} is a tensor with values outside 0 to 1: leave normalisation to the "
-                "encoder and pass the image without it."
-            )
-        array = np.rint(array * 255).astype(np.uint8)
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(eight_bit(array, what))

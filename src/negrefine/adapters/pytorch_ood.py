@@ -50,8 +50,7 @@ class OutlierScores(_Base):  # type: ignore[misc]
         """
         if x.ndim != 4:
             raise InputError(f"Images must have shape (B, 3, H, W), not {tuple(x.shape)}.")
-        arrays = enumerate(x.detach().cpu().numpy())
-        images = [tensor_as_array(image, f"Image {i} of the batch") for i, image in arrays]
+        images = [tensor_as_array(image, f"Image {i} of the batch") for i, image in enumerate(x)]
         return -torch.from_numpy(self.detector.score_samples(images)).to(x.device)
 
     def predict_features(self, x: Tensor) -> Tensor:

@@ -53,6 +53,17 @@ class EncoderOptions:
     resample: str | None = option(
         None, "'bicubic' or 'bilinear' instead of the model's own resize filter."
     )
+    exif_orientation: bool | None = option(
+        None,
+        "Turn photographs upright by their EXIF tag, or not. [default: upright; 'reproduce': not]",
+        name="--exif-orientation/--no-exif-orientation",
+    )
+    background: str | None = option(
+        None,
+        "What transparent pixels show: 'white', another colour such as '#7f7f7f', or 'none' for "
+        "the colours hidden below. [default: white; 'reproduce': none]",
+        "COLOUR",
+    )
     cache: bool = option(
         True,
         "Keep prompt embeddings in $NEGREFINE_CACHE or the user's cache directory (at most 4 GB), "
@@ -61,12 +72,14 @@ class EncoderOptions:
     device: str = DEVICE
     dtype: str = DTYPE
 
-    def load(self, **options: Any) -> CLIPEncoder:
-        """Load the encoder; further options as for `load_encoder`."""
+    def load(self, **defaults: Any) -> CLIPEncoder:
+        """Load the encoder; the defaults, as for `load_encoder`, hold for options not given."""
         from negrefine.encoders import load_encoder
 
-        given = asdict(self)
-        return load_encoder(given.pop("encoder"), **given, **options)
+        given = {key: value for key, value in asdict(self).items() if value is not None}
+        if self.background is not None:
+            given["background"] = _parse_background(self.background)
+        return load_encoder(given.pop("encoder"), **{**defaults, **given})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +190,22 @@ class ImageFolders:
         """Return set name to folder of --folder."""
         folders = named_folders("--folder", self.folder, name="SET")
         return {name: Path(folder) for name, folder in folders.items()}
+
+
+def _parse_background(text: str) -> tuple[int, int, int] | None:
+    if text.strip().lower() == "none":
+        return None
+    from PIL import ImageColor
+
+    try:
+        red, green, blue, *alpha = ImageColor.getrgb(text.strip())
+        if alpha:
+            raise ValueError(text)
+    except ValueError as error:
+        raise InputError(
+            f"--background takes a colour such as 'white' or '#7f7f7f', or 'none', not {text!r}."
+        ) from error
+    return red, green, blue
 
 
 def split_list(option_name: str, text: str) -> list[str]:

@@ -80,8 +80,8 @@ def reproduce(
     papers_words = bool(lexicons) and published.is_published_lexicon(lexicons[0])
     warnings = [*ready.warnings, *_departures(new, options, papers_words=papers_words)]
     warn(*warnings)
-    # The published runs did not turn photographs upright.
-    encoder = new.load(exif_orientation=False)
+    # The published runs did not turn photographs upright, and dropped the alpha channel.
+    encoder = new.load(exif_orientation=False, background=None)
     evaluation, _ = replace(run, ablation="ablation" in tables).evaluate(
         encoder,
         benchmark_class_names(ready.benchmark, "official"),
@@ -119,6 +119,10 @@ def _departures(new: EncoderOptions, options: RunOptions, *, papers_words: bool)
     words, sentences = options.words, []
     if new.encoder != PAPERS_ENCODER:
         sentences.append(f"the encoder is {new.encoder}, the paper's is {PAPERS_ENCODER}.")
+    if new.exif_orientation:
+        sentences.append("photographs were turned upright by their EXIF tag.")
+    if (new.background or "none").strip().lower() != "none":
+        sentences.append(f"transparent pixels were shown as {new.background}.")
     if words.min_frequency:
         sentences.append(f"only words seen {words.min_frequency} times or more were mined.")
     if words.lexicon is not None and not papers_words:

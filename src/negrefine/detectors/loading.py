@@ -51,7 +51,8 @@ def load_detector(
             raise BundleError(
                 f"The detector in {str(directory)!r} was fitted with the encoder {saved['name']!r} "
                 f"(fingerprint {saved['fingerprint'][:12]}), not with {encoder.name!r} "
-                f"(fingerprint {encoder.fingerprint[:12]}): give the same model, or fit again."
+                f"(fingerprint {encoder.fingerprint[:12]}): give the same model"
+                f"{_other_options(saved['options'], encoder)}, or fit again."
             )
         detector = DETECTORS[method](encoder, **parameters)
         detector._restore(class_names, arrays, tables)
@@ -85,9 +86,8 @@ def _load_saved_encoder(
 ) -> Encoder:
     from negrefine.encoders.loading import load_encoder
 
-    options = dict(saved["options"])
-    if options.get("background") is not None:
-        options["background"] = tuple(options["background"])
+    # Options that are None are not stored, and white is the default of a background.
+    options = {"background": None, **saved["options"]}
     try:
         return load_encoder(name or saved["name"], device=device, dtype=dtype, **options)
     except EncoderError as error:
@@ -97,3 +97,12 @@ def _load_saved_encoder(
             f"The encoder of the detector in {str(directory)!r} cannot be loaded again; name the "
             f"model it was fitted with as encoder. {error}"
         ) from error
+
+
+def _other_options(saved: dict[str, Any], encoder: Encoder) -> str:
+    """Name the options of an encoder that differ from the saved ones, with the saved values."""
+    given = encoder.options
+    differing = [key for key in sorted({*saved, *given}) if saved.get(key) != given.get(key)]
+    if not differing:
+        return ""
+    return " loaded with " + ", ".join(f"{key}={saved.get(key)!r}" for key in differing)

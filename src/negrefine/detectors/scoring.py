@@ -147,7 +147,7 @@ class Scored(ABC):
     def score_samples(
         self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
     ) -> NDArray[np.float64]:
-        """Return float64 (n,) scores of n paths, Pillow images or uint8 arrays.
+        """Return float64 (n,) scores of n paths, Pillow images or arrays.
 
         Larger is more in-distribution. `batch_size` images are encoded at a time, which does not
         change the scores. Raises ImageError for an image that cannot be read, and NotFittedError

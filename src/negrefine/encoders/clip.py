@@ -168,7 +168,7 @@ class CLIPEncoder:
     ) -> FloatArray:
         """Return the features of n images, float32 (n, d), not normalised.
 
-        `images` are paths, Pillow images or uint8 arrays of shape (h, w, 3) or (h, w). Raises
+        `images` are paths, Pillow images or arrays, as for `read_image`. Raises
         ImageError for one that cannot be read; `iter_encoded_images` carries on past it.
         """
         return self._encode_all(images, batch_size, show_progress_bar, patches=False)[0]

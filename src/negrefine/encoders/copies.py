@@ -38,7 +38,7 @@ def _pixels(image: object) -> Hashable:
         return image.mode, image.size, hashlib.sha256(image.tobytes()).digest()
     if isinstance(image, np.ndarray):
         return str(image.dtype), image.shape, hashlib.sha256(image.tobytes()).digest()
-    return id(image)
+    return bytes(image) if isinstance(image, (bytes, bytearray)) else id(image)
 
 
 def _file_contents(paths: Iterable[str]) -> dict[str, Hashable]:

@@ -26,6 +26,14 @@ from negrefine.encoders.image_files import (
     url_problem,
     what_it_is,
 )
+from negrefine.encoders.pixels import (
+    WHITE,
+    Colour,
+    array_image,
+    check_background,
+    key_factor,
+    to_rgb,
+)
 from negrefine.errors import ImageError, InputError
 
 __all__ = ["ImageSource", "Images", "check_is_list", "find_images", "read_image"]
@@ -55,39 +63,36 @@ def read_image(
     source: ImageSource,
     *,
     exif_orientation: bool = True,
-    background: tuple[int, int, int] | None = None,
+    background: Colour | None = WHITE,
 ) -> Image.Image:
     """Return `source` as a new Pillow image in mode RGB, fully decoded.
 
     Args:
         source: A path (the first frame of an animated file), a Pillow image (its current frame; it
-            is not changed), a uint8 array of shape (h, w, 3) in RGB order or (h, w) in grey, the
-            bytes of an image file, or a file opened in binary mode, which is read from its start
-            and not closed.
+            is not changed), an array of shape (h, w, 3) in RGB order, (h, w, 4) with alpha, or
+            (h, w) or (h, w, 1) in grey, the bytes of an image file, or a file opened in binary
+            mode, which is read from its start and not closed.
         exif_orientation: Turn the image upright by its EXIF tag, as Pillow always does with TIFF.
         background: Composite transparent pixels over this colour (red, green, blue; 0 to 255). None
-            ignores transparency, as `Image.convert("RGB")` does.
+            ignores transparency, as `Image.convert("RGB")` does, and shows what colour is hidden.
 
-    Every mode is converted as by `Image.convert("RGB")`, except 16-bit and 32-bit integer grey,
-    which Pillow would clip at 255: 0..65535 is scaled to 0..255 by round(v / 257). Colour profiles
-    are not applied.
+    Every mode is converted as by `Image.convert("RGB")`, except what Pillow would clip at 255: 16
+    bits are scaled by round(v / 257). Other integers and floats, in files and in arrays, may be
+    fractions of 0 to 1 or whole numbers of 0 to 255 or 0 to 65535, told apart by the largest value;
+    see `negrefine.encoders.pixels`. Colour profiles are not applied.
 
     Files of more than twice `PIL.Image.MAX_IMAGE_PIXELS` pixels (178,956,970 unless changed; None
     means no limit) are refused by their header, before they are decoded; smaller ones do not warn.
     Truncated files are refused unless `PIL.ImageFile.LOAD_TRUNCATED_IMAGES` is set.
 
     Raises:
-        ImageError: The file is missing, unreadable, empty, not an image, damaged or too large, or
-            the array is not uint8 of one of the two shapes.
+        ImageError: The file is missing, unreadable, empty, not an image, damaged or too large,
+            has values of another range, or the array has another shape.
+        InputError: `background` is not a colour.
     """
+    background = check_background(background)
     if isinstance(source, np.ndarray):
-        right_shape = source.ndim == 2 or (source.ndim == 3 and source.shape[2] == 3)
-        if source.dtype != np.uint8 or not right_shape or source.size == 0:
-            raise ImageError(
-                f"An image array must be uint8 of shape (h, w, 3) or (h, w), not {source.dtype} of"
-                f" shape {source.shape}; convert it first."
-            )
-        image = Image.fromarray(source)
+        image = array_image(source)
     elif isinstance(source, Image.Image):
         image = source
     elif isinstance(source, (str, os.PathLike)):
@@ -110,7 +115,7 @@ def check_is_list(images: Images) -> None:
     if isinstance(images, np.ndarray) and images.dtype.kind in "UO":
         is_one = images.ndim != 1
     elif isinstance(images, np.ndarray):
-        is_one = images.ndim < 3 or (images.ndim == 3 and images.shape[2] == 3)
+        is_one = images.ndim < 3 or (images.ndim == 3 and images.shape[2] in {1, 3, 4})
     else:
         is_one = isinstance(images, (*_ONE_IMAGE, Image.Image)) or hasattr(images, "read")
     if is_one:
@@ -178,9 +183,7 @@ def _as_stream(source: Any) -> tuple[IO[bytes], str]:
     return io.BytesIO(source), name
 
 
-def _read_file(
-    name: str, exif_orientation: bool, background: tuple[int, int, int] | None
-) -> Image.Image:
+def _read_file(name: str, exif_orientation: bool, background: Colour | None) -> Image.Image:
     # Checked first because Windows reports a folder as a denied permission.
     if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises where a parent is not readable
         raise ImageError(f"{name}: is a folder, not an image; name the files inside it.")
@@ -261,11 +264,12 @@ def _open(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
 
 
 def _decode(
-    image: Image.Image, name: str, exif_orientation: bool, background: tuple[int, int, int] | None
+    image: Image.Image, name: str, exif_orientation: bool, background: Colour | None
 ) -> Image.Image:
     with _image_errors(name):
+        factor = key_factor(image)
         image.load()
-        rgb = _to_rgb(image) if background is None else _composite(image, background)
+        rgb = to_rgb(image, background, key_factor=factor, name=name)
         orientation = None
         if exif_orientation:
             # Like viewers, show an image whose metadata cannot be parsed.
@@ -276,27 +280,6 @@ def _decode(
     # With its metadata the image would be turned a second time if it is read again.
     rgb.info = {}
     return rgb
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
-    elif image.mode == "P" and "transparency" in image.info:
-        # Gives the same colours without Pillow's warning about transparency.
-        image = image.convert("RGBA")
-    elif image.mode in ("RGBa", "La"):
-        image = image.convert(image.mode.upper())
-    return image.convert("RGB")
-
-
-def _composite(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    if not ("transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La")):
-        return _to_rgb(image)
-    if image.mode == "La":
-        image = image.convert("LA")
-    ground = Image.new("RGBA", image.size, (*background, 255))
-    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
 
 
 def _too_large(name: str, size: str) -> ImageError:

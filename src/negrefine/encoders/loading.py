@@ -18,6 +18,7 @@ from negrefine import hub
 from negrefine.encoders.clip import CLIPEncoder
 from negrefine.encoders.clipn import CLIPNEncoder, load_no_tower
 from negrefine.encoders.embedding_cache import EmbeddingCache
+from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError
@@ -61,7 +62,7 @@ def load_encoder(
     revision: str | None = None,
     resample: str | None = None,
     exif_orientation: bool = True,
-    background: tuple[int, int, int] | None = None,
+    background: Colour | None = WHITE,
     truncate: bool | None = None,
     cache: EmbeddingCache | str | os.PathLike[str] | bool = True,
     compile_images: bool = False,
@@ -79,7 +80,8 @@ def load_encoder(
         resample: "bicubic" or "bilinear" instead of the filter in preprocessor_config.json. The
             official MCM, GL-MCM, NegLabel and CSP code resizes with "bilinear".
         exif_orientation: Turn images upright by their EXIF tag. The published runs did not.
-        background: Composite transparent pixels over this RGB colour instead of dropping alpha.
+        background: Composite transparent pixels over this RGB colour. None drops alpha, which shows
+            the colours hidden below, as the published runs did.
         truncate: Cut texts longer than the model's context. None raises for models with OpenAI's
             context of 77 tokens, as published, and cuts with a warning for shorter contexts.
         cache: Where prompt embeddings are kept between runs, so that a second `fit` encodes no text
@@ -92,9 +94,11 @@ def load_encoder(
 
     Raises:
         EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
+        InputError: `background` is not a colour.
     """
     # The keyword arguments: no other name is bound yet.
     settings = {key: value for key, value in locals().items() if key != "name_or_path"}
+    settings["background"] = background = check_background(background)
     name = os.fspath(name_or_path)
     directory = find_model_directory(name, revision)
     if name != BUILTIN and Path(name).is_dir():

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from PIL import Image, ImageDraw, ImageFont
 
 from negrefine.detectors.explanation import Explanation, Match, verdict_sentences
+from negrefine.encoders.images import read_image
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -32,7 +33,7 @@ def draw_card(explanation: Explanation, image: Image.Image, title: str = "") -> 
 
     Args:
         explanation: Of this image.
-        image: In any size and mode that converts to RGB.
+        image: In any size and mode that `read_image` takes.
         title: A line above, such as the file name; cut where it is too long.
     """
     groups = [("Nearest class names", explanation.classes, _CLASS)]
@@ -47,7 +48,7 @@ def draw_card(explanation: Explanation, image: Image.Image, title: str = "") -> 
     card = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw = ImageDraw.Draw(card)
     _text(draw, (_MARGIN, 30), _cut(title, 22, _WIDTH - 2 * _MARGIN), 22, _INK)
-    _place(card, draw, image.convert("RGB"), (_MARGIN, 84))
+    _place(card, draw, read_image(image), (_MARGIN, 84))
     left, top = _MARGIN + _PICTURE + 40, 84
     longest = max([m.similarity for _, matches, _ in groups for m in matches] + [1e-9])
     for heading, matches, colour in groups:

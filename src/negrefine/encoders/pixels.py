@@ -1,0 +1,162 @@
+"""From any kind of pixel to 8-bit RGB: ranges of values, transparency, grey and colour modes.
+
+Numbers of more than 8 bits are scaled by what is known of their range, never clipped:
+
+- 8 bits (uint8) are taken as they are; True is white.
+- 16 bits (uint16, Pillow's I;16, 16-bit PNG and PPM) are 0 to 65535, scaled by round(v / 257).
+- Everything else (float, signed, 32-bit and 64-bit numbers) does not say its range. Values from 0
+  to 1 are scaled by 255, whole numbers from 0 to 255 are taken as they are, and whole numbers from
+  0 to 65535 are scaled by round(v / 257). Anything else is refused: negative or larger values, NaN,
+  and fractions with a maximum above 1, which a picture of high dynamic range has on any scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from negrefine.errors import ImageError, InputError
+
+Colour: TypeAlias = tuple[int, int, int]
+WHITE: Colour = (255, 255, 255)
+
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+# Their 16-bit grey may come as Pillow's mode I, of 32 bits.
+_16_BIT_FORMATS = ("PNG", "PPM")
+# Pillow widens the grey of a PNG of few bits to 8, but not the grey that is transparent.
+_KEY_FACTORS = {"L;2": 85, "L;4": 17}
+
+
+def check_background(background: Sequence[int] | None) -> Colour | None:
+    """Return the colour as a tuple; InputError if it is not three whole numbers of 0 to 255."""
+    if background is None:
+        return None
+    try:
+        red, green, blue = (int(part) for part in background)
+        if list(background) == [red, green, blue] and all(0 <= c <= 255 for c in background):
+            return red, green, blue
+    except (TypeError, ValueError):
+        pass
+    raise InputError(
+        "background must be (red, green, blue) with whole numbers from 0 to 255, or None, not"
+        f" {background!r}."
+    )
+
+
+def array_image(array: np.ndarray) -> Image.Image:
+    """Return an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) as an image, or ImageError."""
+    name = f"the array given ({array.dtype}, shape {array.shape})"
+    right_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in {1, 3, 4})
+    if not right_shape or array.size == 0:
+        raise ImageError(
+            f"{name}: an image has the shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4); put the"
+            " colours last."
+        )
+    values = eight_bit(array, name)
+    return Image.fromarray(values[:, :, 0] if values.shape[2:] == (1,) else values)
+
+
+def eight_bit(values: np.ndarray, name: str) -> np.ndarray:
+    """Return values as uint8 by the rule of this module; ImageError if it refuses them."""
+    kind = values.dtype.kind
+    if values.dtype == np.uint8:
+        return values
+    if kind == "b":
+        return values.astype(np.uint8) * np.uint8(255)
+    if kind == "u" and values.dtype.itemsize == 2:
+        return _from_16_bit(values)
+    if kind not in "iuf":
+        raise ImageError(f"{name}: its values are {values.dtype}, not numbers; convert it first.")
+    if kind == "f" and values.dtype.itemsize == 2:
+        # Half precision has too few digits for the products and bounds below.
+        values = values.astype(np.float32)
+    low, high = values.min().item(), values.max().item()
+    if not (low >= 0 and high <= 65535):
+        raise _out_of_range(name, low, high)
+    if high <= 1:
+        scaled: np.ndarray = np.rint(values * 255.0).astype(np.uint8)
+        return scaled
+    if kind == "f" and not (np.rint(values) == values).all():
+        raise _out_of_range(name, low, high)
+    return values.astype(np.uint8) if high <= 255 else _from_16_bit(values)
+
+
+def key_factor(image: Image.Image) -> int:
+    """Return by what the transparent grey of an image that is not loaded yet is to be widened."""
+    tiles: Any = getattr(image, "tile", None)
+    if image.format != "PNG" or image.mode != "L" or not tiles:
+        return 1
+    return _KEY_FACTORS.get(str(tiles[0][3]), 1)
+
+
+def to_rgb(
+    image: Image.Image, background: Colour | None, *, key_factor: int = 1, name: str = "the image"
+) -> Image.Image:
+    """Return a loaded image as a new one in mode RGB; ImageError for values of no known range."""
+    grey = _grey(image, name)
+    transparent = image.mode in _ALPHA_MODES or "transparency" in image.info
+    if background is None or not transparent:
+        return _opaque(image if grey is None else Image.fromarray(grey))
+    ground = Image.new("RGBA", image.size, (*background, 255))
+    if grey is None:
+        layer = _with_alpha(image, key_factor)
+    else:
+        alpha = np.where(np.asarray(image) == image.info["transparency"], 0, 255)
+        layer = Image.fromarray(np.dstack([grey] * 3 + [alpha.astype(np.uint8)]))
+    return Image.alpha_composite(ground, layer).convert("RGB")
+
+
+def _grey(image: Image.Image, name: str) -> np.ndarray | None:
+    """Return the grey of a mode that has more than 8 bits, None for the other modes."""
+    if not (image.mode in ("I", "F") or image.mode.startswith("I;16")):
+        return None
+    values = np.asarray(image)
+    if image.format == "FITS" and values.dtype.itemsize == 2:
+        # The 16 bits of this format have a sign.
+        values = values.view(values.dtype.str.replace("u", "i"))
+    elif image.mode == "I" and image.format in _16_BIT_FORMATS:
+        values = values.astype(np.uint16)
+    return eight_bit(values, name)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if image.mode == "P" and "transparency" in image.info:
+        # Gives the same colours without Pillow's warning about transparency.
+        image = image.convert("RGBA")
+    elif image.mode in ("RGBa", "La"):
+        image = image.convert(image.mode.upper())
+    return image.convert("RGB")
+
+
+def _with_alpha(image: Image.Image, key_factor: int) -> Image.Image:
+    if image.mode == "La":
+        image = image.convert("LA")
+    key = image.info.get("transparency")
+    if isinstance(key, int) and key_factor > 1:
+        image = image.copy()
+        image.info["transparency"] = key * key_factor
+    elif isinstance(key, tuple) and max(key) > 255:
+        # Pillow keeps the upper byte of 16-bit colours, and both bytes of the transparent one.
+        image = image.copy()
+        image.info["transparency"] = tuple(part >> 8 for part in key)
+    return image.convert("RGBA")
+
+
+def _from_16_bit(values: np.ndarray) -> np.ndarray:
+    # 32 bits hold the sum, and its quotient is round(v / 257).
+    return ((values.astype(np.uint32) + np.uint32(128)) // np.uint32(257)).astype(np.uint8)
+
+
+def _out_of_range(name: str, low: Any, high: Any) -> ImageError:
+    what = f"its values go from {low:g} to {high:g}"
+    if np.isnan(low):
+        what = "some of its values are not numbers (NaN)"
+    elif low >= 0 and high <= 65535:
+        what += " and are no whole numbers"
+    return ImageError(
+        f"{name}: {what}, so that black and white are not known; scale them to 0 to 1, or to whole"
+        " numbers of 0 to 255 or 0 to 65535, and leave normalisation to the encoder."
+    )

@@ -1,0 +1,130 @@
+"""Ranges of values: brightness comes out right in every number type, or is refused by its range."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from negrefine.encoders.images import read_image
+from negrefine.errors import ImageError
+
+RAMP = np.linspace(0, 1, 64).reshape(1, 64).repeat(3, 0)
+BYTES = np.rint(RAMP * 255).astype(np.uint8)
+
+
+def grey(source: Any) -> npt.NDArray[np.uint8]:
+    image = read_image(source)
+    assert image.mode == "RGB"
+    array = np.asarray(image)
+    assert (array == array[:, :, :1]).all()
+    return array[:, :, 0]
+
+
+def fits(path: Path, bits: int, values: npt.NDArray[Any]) -> Path:
+    height, width = values.shape
+    cards = {"SIMPLE": "T", "BITPIX": bits, "NAXIS": 2, "NAXIS1": width, "NAXIS2": height}
+    lines = [f"{key:<8}= {value:>20}".ljust(80) for key, value in cards.items()]
+    header = "".join([*lines, "END".ljust(80)]).ljust(2880).encode()
+    # The lowest row comes first.
+    data = values[::-1].tobytes()
+    path.write_bytes(header + data + bytes(-len(data) % 2880))
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4"])
+def test_fractions_are_scaled_by_255(dtype: str) -> None:
+    assert np.abs(grey(RAMP.astype(dtype)).astype(int) - BYTES).max() <= (dtype == "f2")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "i8", "u4", "u8", "f2", "f4", "f8", ">i4"])
+def test_whole_numbers_to_255_are_taken_as_they_are(dtype: str) -> None:
+    assert (grey(BYTES.astype(dtype)) == BYTES).all()
+
+
+@pytest.mark.parametrize("dtype", ["u2", ">u2", "i4", "i8", "u4", "u8", "f4", "f8"])
+def test_whole_numbers_to_65535_are_scaled(dtype: str) -> None:
+    values = np.rint(RAMP * 65535).astype(dtype)
+    assert (grey(values) == np.rint(values.astype(float) / 257)).all()
+
+
+def test_truth_values_and_wide_zeros_and_ones_are_black_and_white() -> None:
+    mask = RAMP > 0.5
+    for values in (mask, mask.astype(np.int8), mask.astype(np.int64), mask.astype(np.float32)):
+        assert (grey(values) == np.where(mask, 255, 0)).all()
+    assert (grey(np.zeros((2, 2), np.int32)) == 0).all()
+
+
+def test_16_bits_are_never_taken_for_8(tmp_path: Path) -> None:
+    dark = np.array([[0, 100, 200, 255]], dtype=np.uint16)
+    for name in ("dark.png", "dark.tif", "dark.pgm"):
+        Image.fromarray(dark).save(tmp_path / name)
+        assert grey(tmp_path / name).tolist() == [[0, 0, 1, 1]]
+    big = Image.frombytes("I;16B", (4, 1), dark.astype(">u2").tobytes())
+    for source in (dark, Image.fromarray(dark), big):
+        assert grey(source).tolist() == [[0, 0, 1, 1]]
+
+
+def test_one_and_four_channels() -> None:
+    assert (grey(BYTES[:, :, np.newaxis]) == BYTES).all()
+    rgba = np.dstack([BYTES, BYTES, BYTES, np.where(BYTES < 100, 0, 255).astype(np.uint8)])
+    expected = np.where(BYTES < 100, 255, BYTES)
+    assert (grey(rgba) == expected).all()
+    assert (grey(rgba / 255) == expected).all()
+    colour = np.array([[[1.0, 0.0, 0.2]]])
+    assert np.asarray(read_image(colour)).tolist() == [[[255, 0, 51]]]
+
+
+def test_files_of_floats_and_32_bits(tmp_path: Path) -> None:
+    fraction = RAMP.astype(np.float32)
+    for name, values in (
+        ("fraction.tif", fraction),
+        ("whole.tif", BYTES.astype(np.float32)),
+        ("deep.tif", np.rint(fraction * 65535)),
+        ("integer.tif", BYTES.astype(np.int32)),
+        ("deep integer.tif", np.rint(fraction * 65535).astype(np.int32)),
+    ):
+        Image.fromarray(values).save(tmp_path / name)
+        assert np.abs(grey(tmp_path / name).astype(int) - BYTES).max() <= 1
+        assert np.abs(grey(Image.fromarray(values)).astype(int) - BYTES).max() <= 1
+    (tmp_path / "grey.pfm").write_bytes(b"Pf\n64 3\n-1.0\n" + fraction[::-1].tobytes())
+    assert (grey(tmp_path / "grey.pfm") == BYTES).all()
+    assert (grey(fits(tmp_path / "a.fits", -32, fraction.astype(">f4"))) == BYTES).all()
+    assert (grey(fits(tmp_path / "b.fits", 32, BYTES.astype(">i4"))) == BYTES).all()
+    assert (grey(fits(tmp_path / "c.fits", 16, BYTES.astype(">i2"))) == BYTES).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (np.array([[-5, 70000]], np.int32), "go from -5 to 70000"),
+        (np.array([[0.0, 1.5]], np.float32), "go from 0 to 1.5 and are no whole numbers"),
+        (np.array([[0.0, 300.25]], np.float32), "go from 0 to 300.25 and are no whole numbers"),
+        (np.array([[-0.5, 0.5]], np.float32), "go from -0.5 to 0.5"),
+        (np.array([[0, 65536]], np.int32), "go from 0 to 65536"),
+        (np.array([[0, np.nan]], np.float32), "are not numbers .NaN."),
+        (np.array([[0, np.inf]], np.float32), "go from 0 to inf"),
+    ],
+)
+def test_other_ranges_are_refused_by_name(
+    tmp_path: Path, values: npt.NDArray[Any], says: str
+) -> None:
+    path = tmp_path / "odd.tif"
+    Image.fromarray(values).save(path)
+    for source in (values, Image.fromarray(values), path):
+        with pytest.raises(ImageError, match=says) as caught:
+            read_image(source)
+        assert "scale them to 0 to 1" in str(caught.value)
+    with pytest.raises(ImageError, match=r"odd\.tif: its values|odd\.tif: some of its"):
+        read_image(path)
+
+
+def test_negative_numbers_of_16_bits_are_refused(tmp_path: Path) -> None:
+    values = np.array([[-3, 100]])
+    for source in (values.astype(np.int16), fits(tmp_path / "n.fits", 16, values.astype(">i2"))):
+        with pytest.raises(ImageError, match="go from -3 to 100"):
+            read_image(source)
