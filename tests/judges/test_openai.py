@@ -193,22 +193,6 @@ def test_a_reader_that_stops_stops_the_questions_and_loses_no_answer(
     assert len(AnswerStore(tmp_path / "a.sqlite").get(judge.identity, QUERIES)) == seen
 
 
-def test_thoughts_that_were_cut_off_are_no_answer(server: Server, tmp_path: Path) -> None:
-    def think(question: str, body: dict[str, Any]) -> dict[str, Any]:
-        cut = message("<think>Hm" if "'word 1'" in question else None)
-        cut["choices"][0]["finish_reason"] = "length"
-        return cut if body["max_tokens"] < 100 else message(truth(question))
-
-    server.reply = think
-    path = tmp_path / "a.sqlite"
-    with pytest.raises(JudgeError, match="raise max_tokens"):
-        answer_all(judge_at(server.url, store=path), QUERIES)
-    assert server.asked.total() <= 16
-    longer = judge_at(server.url, store=path, max_tokens=1000)
-    assert decisions(answer_all(longer, QUERIES)) == expected()
-    assert longer.usage.cached == 0
-
-
 def test_does_without_options_that_the_server_refuses(server: Server) -> None:
     def refuse(handler: Any, question: str, body: dict[str, Any]) -> bool:
         for option in ("max_tokens", "temperature", "top_logprobs"):
