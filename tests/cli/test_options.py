@@ -15,7 +15,10 @@ from negrefine.cli.bundles import option, takes_bundles
 from negrefine.detectors import DETECTORS
 from negrefine.detectors.parameters import declared_parameters
 
-JUDGE = {"--judge", "--judge-url", "--judge-key", "--concurrency", "--judge-mode", "--answers"}
+JUDGE = {
+    *("--judge", "--judge-url", "--judge-key", "--concurrency", "--max-tokens"),
+    *("--request-fields", "--judge-mode", "--answers"),
+}
 
 
 def options(*names: str) -> dict[str, Any]:

@@ -178,6 +178,25 @@ def test_extra_fields_count_and_are_not_shown() -> None:
         identity(a={1, 2})
 
 
+def test_what_may_change_the_answers_counts_and_the_defaults_do_not() -> None:
+    def identity(**options: Any) -> str:
+        return OpenAIJudge("m", store=None, **options).identity
+
+    published = '{"judge": "openai", "model": "m", "prompts": "PROMPTS"}'
+    digest = identity().split('"')[-2]
+    assert (
+        identity() == identity(max_tokens=16, extra_body={}) == published.replace("PROMPTS", digest)
+    )
+    limits = {identity(max_tokens=limit) for limit in (16, 17, 512, None)}
+    assert len(limits | {identity(extra_body={"a": 1})}) == 5
+
+
+@pytest.mark.parametrize("extra", [{"messages": []}, {"stream": False}, {"a": float("nan")}, "ab"])
+def test_extra_fields_that_cannot_be_sent_are_refused(extra: Any) -> None:
+    with pytest.raises(InputError, match="extra"):
+        OpenAIJudge("m", extra_body=extra)
+
+
 def test_a_reader_that_stops_stops_the_questions_and_loses_no_answer(
     server: Server, tmp_path: Path
 ) -> None:

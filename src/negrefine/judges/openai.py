@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 _N_ALTERNATIVES = 10
 _BAD_REQUEST = frozenset({400, 422})
+# Part of the identity only if it is another number: answers stored before it was part stay valid.
+_MAX_TOKENS = 16
+# Fields of a request that the judge sets, and those with which a reply could not be read.
+_OWN_FIELDS = frozenset(
+    {"model", "messages", "max_tokens", "max_completion_tokens", "temperature"}
+    | {"logprobs", "top_logprobs", "stream", "stream_options", "n"}
+)
 # Options that a server may refuse and that are not essential, by the word in its error message.
 _OPTIONAL = {"logprob": "logprobs", "max_tokens": "max_tokens", "temperature": "temperature"}
 # This many failures without an answer in between mean that the server is dead.
@@ -63,7 +70,8 @@ class OpenAIJudge(LanguageModelJudge):
         longest_pause: Upper bound of the pauses in seconds, Retry-After included.
         max_tokens: Of a reply, thoughts included; models that think need None, no limit.
         revision: Distinguishes versions of a model with the same name in the store.
-        extra_body: More fields, such as {"chat_template_kwargs": {"enable_thinking": False}}.
+        extra_body: More fields of a request, other than those the judge sets, such as
+            {"chat_template_kwargs": {"enable_thinking": False}}.
         prompts: As for `LanguageModelJudge`, like `store`.
 
     Raises:
@@ -79,14 +87,14 @@ class OpenAIJudge(LanguageModelJudge):
     max_retries: int = 8
     first_pause: float = 0.5
     longest_pause: float = 60.0
-    max_tokens: int | None = 16
+    max_tokens: int | None = _MAX_TOKENS
     revision: str | None = None
     extra_body: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
         self._check_at_least(
-            concurrency=1, timeout=1e-9, max_retries=0, first_pause=0, longest_pause=0
+            concurrency=1, timeout=1e-9, max_retries=0, first_pause=0, longest_pause=0, max_tokens=1
         )
         url = self.base_url
         if url is not None and not url.startswith(("http://", "https://")):
@@ -96,14 +104,7 @@ class OpenAIJudge(LanguageModelJudge):
                 "base_url contains a user or password, which logs and messages would show: put a "
                 f"key into the environment variable {self.api_key_env!r} instead."
             )
-        self.extra_body = dict(self.extra_body or {})
-        try:
-            self._extra = json.dumps(self.extra_body, sort_keys=True)
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"extra_body cannot be sent as JSON ({error}): give numbers, strings, lists and "
-                "dictionaries."
-            ) from error
+        self.extra_body, self._extra = _checked(self.extra_body or {})
         self.name = f"openai:{self.model}"
         # Asks the fewest questions.
         self.ranks_per_round = 1
@@ -120,7 +121,9 @@ class OpenAIJudge(LanguageModelJudge):
         """
         digest = hashlib.sha256(self._extra.encode()).hexdigest()[:16]
         extra = digest if self.extra_body else None
+        limit = None if self.max_tokens == _MAX_TOKENS else json.dumps(self.max_tokens)
         facts = {"model": self.model, "revision": self.revision, "extra": extra}
+        facts["max_tokens"] = limit
         return judge_identity(self.prompts, judge="openai", **facts)
 
     def _ask(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
@@ -203,6 +206,26 @@ class OpenAIJudge(LanguageModelJudge):
             )
         except (OpenAIError, ValueError) as error:
             raise InputError(f"The server {self.base_url!r} cannot be used: {error}.") from None
+
+
+def _checked(fields: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return extra fields of a request, also as JSON; InputError if they cannot be sent."""
+    try:
+        if not isinstance(fields, Mapping):
+            raise TypeError("not a dictionary")
+        copy = dict(fields)
+        text = json.dumps(copy, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"extra_body cannot be sent as JSON ({error}): give a dictionary of numbers, strings, "
+            "lists and dictionaries."
+        ) from error
+    if own := sorted(_OWN_FIELDS & copy.keys()):
+        raise InputError(
+            f"The extra fields of a request contain {', '.join(map(repr, own))}, which the judge "
+            "sets itself: leave it out."
+        )
+    return copy, text
 
 
 class _UnansweredError(Exception):
