@@ -294,7 +294,7 @@ def test_leaving_early_ends_the_requests_that_are_waiting_for_a_reply(
     stream = judge.iter_answers(QUERIES[:20])
     ((position, _),) = next(stream)
     assert position == 0
-    while server.open_now < 3:
+    while server.asked.total() < 4 or server.open_now != 3:
         time.sleep(0.01)
     (event_loop,) = (thread for thread in threading.enumerate() if "portal" in thread.name)
     with pytest.raises(end):
