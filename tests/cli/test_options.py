@@ -17,7 +17,10 @@ from negrefine.detectors import DETECTORS
 from negrefine.detectors.parameters import declared_parameters
 from negrefine.errors import InputError
 
-JUDGE = {"--judge", "--judge-url", "--judge-key", "--concurrency", "--judge-mode", "--answers"}
+JUDGE = {
+    *("--judge", "--judge-url", "--judge-key", "--concurrency", "--max-tokens"),
+    *("--request-fields", "--judge-mode", "--answers"),
+}
 
 
 def options(*names: str) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Server:
             def send(self, status: int, body: Any, **headers: str) -> None:
                 data = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)
-                self.send_header("content-type", "application/json")
+                headers = {"content_type": "application/json", **headers}
                 self.send_header("content-length", str(len(data)))
                 for name, value in headers.items():
                     self.send_header(name.replace("_", "-"), value)

@@ -7,6 +7,7 @@ import pytest
 
 from negrefine.judges.base import Answer
 from negrefine.judges.chat_reply import read_reply
+from negrefine.judges.thoughts import without_thoughts
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,57 @@ from negrefine.judges.chat_reply import read_reply
 def test_reads_replies(text: str, yes: bool | None) -> None:
     answer = read_reply(text)
     assert (None if answer is None else answer.yes) is yes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[THINK]a city? No.[/THINK]Yes",
+        "<THINKING>no</THINKING>\nYes",
+        "<reasoning>No <think>no</think> no</reasoning> Yes",
+        "<Thought>no</Thought>\n<answer>Yes</answer>",
+        "No, wait.\n[/think]\nyes",
+        "<|START_THINKING|>no<|END_THINKING|><|START_RESPONSE|>Yes<|END_RESPONSE|>",
+        "<|begin_of_thought|>no<|end_of_thought|>\n\n<|begin_of_solution|>Yes",
+        "<seed:think>no</seed:think>Yes",
+        "\u25c1think\u25b7no\u25c1/think\u25b7Yes",
+        "Yes\n<think>No? Yes.</think>",
+        "<|channel|>analysis<|message|>No.<|end|><|start|>assistant<|channel|>final<|message|>Yes",
+        "<|channel|>Final <|constrain|>json<|message|>Yes<|return|>",
+        "analysis<|message|>No.<|end|><|start|>assistant<|channel|>final<|message|>Yes",
+        "analysisNo, a city.assistantfinalYes",
+        "<|channel>thought\nNo.<channel|>Yes",
+    ],
+)
+def test_thoughts_of_every_format_are_not_read(text: str) -> None:
+    answer = read_reply(text)
+    assert answer is not None
+    assert answer.yes is True
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>Yes",
+        "[THINK] yes, no",
+        "<reasoning>\nyes",
+        "Hm</think>",
+        "<|channel|>analysis<|message|>Yes.<|end|>",
+        "<|channel|>commentary<|message|>final Yes",
+        "analysisWe must say Yes",
+        "<thought>a</thought><thought>yes",
+    ],
+)
+def test_thoughts_without_an_answer_are_none(text: str) -> None:
+    assert read_reply(text) is None
+    assert without_thoughts(text) == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["Analysis: Yes", "I think yes", "It depends [1]", "Final thought: no", "a < b > c"]
+)
+def test_a_reply_without_thoughts_stays_as_it_is(text: str) -> None:
+    assert without_thoughts(text) == text
 
 
 def test_probabilities_change_the_confidence_but_not_the_answer() -> None:

@@ -178,6 +178,25 @@ def test_extra_fields_count_and_are_not_shown() -> None:
         identity(a={1, 2})
 
 
+def test_what_may_change_the_answers_counts_and_the_defaults_do_not() -> None:
+    def identity(**options: Any) -> str:
+        return OpenAIJudge("m", store=None, **options).identity
+
+    published = '{"judge": "openai", "model": "m", "prompts": "PROMPTS"}'
+    digest = identity().split('"')[-2]
+    assert (
+        identity() == identity(max_tokens=16, extra_body={}) == published.replace("PROMPTS", digest)
+    )
+    limits = {identity(max_tokens=limit) for limit in (16, 17, 512, None)}
+    assert len(limits | {identity(extra_body={"a": 1})}) == 5
+
+
+@pytest.mark.parametrize("extra", [{"messages": []}, {"stream": False}, {"a": float("nan")}, "ab"])
+def test_extra_fields_that_cannot_be_sent_are_refused(extra: Any) -> None:
+    with pytest.raises(InputError, match="extra"):
+        OpenAIJudge("m", extra_body=extra)
+
+
 def test_a_reader_that_stops_stops_the_questions_and_loses_no_answer(
     server: Server, tmp_path: Path
 ) -> None:
@@ -191,22 +210,6 @@ def test_a_reader_that_stops_stops_the_questions_and_loses_no_answer(
     assert seen <= first + 2 * 4
     stream.close()  # type: ignore[attr-defined]
     assert len(AnswerStore(tmp_path / "a.sqlite").get(judge.identity, QUERIES)) == seen
-
-
-def test_thoughts_that_were_cut_off_are_no_answer(server: Server, tmp_path: Path) -> None:
-    def think(question: str, body: dict[str, Any]) -> dict[str, Any]:
-        cut = message("<think>Hm" if "'word 1'" in question else None)
-        cut["choices"][0]["finish_reason"] = "length"
-        return cut if body["max_tokens"] < 100 else message(truth(question))
-
-    server.reply = think
-    path = tmp_path / "a.sqlite"
-    with pytest.raises(JudgeError, match="raise max_tokens"):
-        answer_all(judge_at(server.url, store=path), QUERIES)
-    assert server.asked.total() <= 16
-    longer = judge_at(server.url, store=path, max_tokens=1000)
-    assert decisions(answer_all(longer, QUERIES)) == expected()
-    assert longer.usage.cached == 0
 
 
 def test_does_without_options_that_the_server_refuses(server: Server) -> None:
@@ -291,7 +294,7 @@ def test_leaving_early_ends_the_requests_that_are_waiting_for_a_reply(
     stream = judge.iter_answers(QUERIES[:20])
     ((position, _),) = next(stream)
     assert position == 0
-    while server.open_now < 3:
+    while server.asked.total() < 4 or server.open_now != 3:
         time.sleep(0.01)
     (event_loop,) = (thread for thread in threading.enumerate() if "portal" in thread.name)
     with pytest.raises(end):

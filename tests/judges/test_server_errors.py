@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 
-from judges.chat_server import QUERIES, Server, expected, judge_at
+from judges.chat_server import QUERIES, Server, decisions, expected, judge_at, message, truth
 from negrefine import OpenAIJudge
 from negrefine.errors import JudgeError
 from negrefine.judges.base import Query, answer_all
+from negrefine.judges.prompts import PUBLISHED_PROMPTS
 from negrefine.judges.store import AnswerStore
 
 pytest.importorskip("openai", reason="the extra 'openai' is not installed")
+
+SYSTEM = PUBLISHED_PROMPTS.system
 
 
 def test_waits_as_long_as_the_server_wants(server: Server) -> None:
@@ -116,6 +119,105 @@ def test_a_server_that_repeats_the_key_leaks_none_of_it(
         answer_all(judge_at(server.url, api_key_env="SOME_KEY"), QUERIES)
     assert server.authorization == {f"Bearer {secret}"}
     assert secret[:8] not in "".join(traceback.format_exception(caught.value))
+
+
+def in_choice(error: dict[str, Any]) -> dict[str, Any]:
+    """Return a completion that failed on the way."""
+    body = message("No")
+    body["choices"][0]["error"] = error
+    return body
+
+
+@pytest.mark.parametrize(
+    ("body", "requests"),
+    [
+        ({"error": {"message": "WORDS", "code": 404}}, 1),
+        ({"error": {"message": "WORDS", "code": "401"}}, 1),
+        ({"error": {"message": "WORDS", "code": None, "type": "invalid_request_error"}}, 2),
+        ({"error": {"message": "WORDS", "code": "model_not_found"}}, 1),
+        ({"error": {"message": "WORDS", "code": "insufficient_quota"}}, 1),
+        ({"object": "error", "message": "WORDS", "type": "NotFoundError", "code": 404}, 1),
+        (b'{"error": {"message": "WORDS", "code": 403}}', 1),
+        ({"error": {"message": "WORDS", "code": 429}}, 4),
+        ({"error": {"message": "WORDS", "code": 503}, "choices": []}, 4),
+        ({"error": {"message": "WORDS", "status": "RESOURCE_EXHAUSTED"}, "choices": None}, 4),
+        ({"error": "WORDS"}, 4),
+        ({"error": {"reason": "WORDS"}}, 4),
+        (in_choice({"message": "WORDS", "code": 502}), 4),
+    ],
+)
+def test_an_error_with_status_200_is_shown_and_its_code_is_the_status(
+    server: Server, body: Any, requests: int
+) -> None:
+    server.reply = lambda *_: body
+    with pytest.raises(JudgeError, match="WORDS"):
+        answer_all(judge_at(server.url, max_retries=3), [Query("a")])
+    assert server.asked.total() == requests
+
+
+def test_an_error_with_status_200_that_passes_costs_a_request(server: Server) -> None:
+    def reply(question: str, _: Any) -> dict[str, Any]:
+        busy = {"error": {"message": "busy", "code": 429}}
+        return busy if server.asked[question] == 1 else {**message(truth(question)), "error": None}
+
+    server.reply = reply
+    assert decisions(answer_all(judge_at(server.url), QUERIES)) == expected()
+    assert server.asked.total() == 2 * len(QUERIES)
+
+
+def test_what_is_not_a_completion_is_shown(server: Server) -> None:
+    def page(handler: Any, *_: Any) -> bool:
+        handler.send(200, b"<html>Log in</html>", content_type="text/html")
+        return True
+
+    server.behave = page
+    with pytest.raises(JudgeError, match="not a chat completion: '<html>Log in"):
+        answer_all(judge_at(server.url, max_retries=0), [Query("a")])
+
+
+@pytest.mark.parametrize("status", [200, 400, 422, 500])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "System role not supported",
+        "Only user and assistant roles are supported!",
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        "Developer instruction is not enabled for models/gemma-3-27b-it",
+        "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+        "Template error: system messages are not supported",
+        "This model does not support the system prompt",
+    ],
+)
+def test_without_a_system_role_its_text_heads_the_question(
+    server: Server, status: int, words: str
+) -> None:
+    def refuse(handler: Any, _: str, body: dict[str, Any]) -> bool:
+        if [each["role"] for each in body["messages"]] == ["user"]:
+            return False
+        handler.send(status, {"error": {"message": words, "code": status}})
+        return True
+
+    server.behave = refuse
+    server.reply = lambda question, _: message(truth(question.removeprefix(f"{SYSTEM}\n\n")))
+    judge = judge_at(server.url, concurrency=3)
+    assert decisions(answer_all(judge, QUERIES)) == expected()
+    assert server.asked.total() <= len(QUERIES) + 3
+    # Another call of the same judge knows it.
+    answer_all(judge, QUERIES)
+    assert server.asked.total() <= 2 * len(QUERIES) + 3
+
+
+def test_a_role_that_was_accepted_is_kept(server: Server) -> None:
+    def refuse(handler: Any, question: str, body: dict[str, Any]) -> bool:
+        assert len(body["messages"]) == 2
+        if "'word 50'" in question:
+            handler.send(400, {"error": {"message": "a role I do not play"}})
+            return True
+        return False
+
+    server.behave = refuse
+    with pytest.raises(JudgeError, match=r"1 of 120 questions .* a role I do not play"):
+        answer_all(judge_at(server.url, concurrency=2), QUERIES)
 
 
 def test_a_question_that_is_filtered_is_undecided(server: Server) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from negrefine.cli.bundles import option
 from negrefine.cli.method_options import Given
@@ -22,6 +23,16 @@ ANSWERS = option(
 )
 
 JudgeMode = Enum("JudgeMode", {"PROBABILITY": "probability", "OFFICIAL": "official"}, type=str)
+
+
+# The kinds of judges that take an option.
+_TAKERS = {
+    **dict.fromkeys(
+        ("judge_url", "judge_key", "concurrency", "max_tokens", "request_fields"), ("openai",)
+    ),
+    "judge_mode": ("hf",),
+    "answers": ("hf", "openai"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +53,28 @@ class JudgeOptions:
         "environment variable named by --judge-key.",
         "URL",
     )
-    judge_key: str = option(
-        "OPENAI_API_KEY", "Environment variable with the server's key.", "VARIABLE"
+    judge_key: str | None = option(
+        None, "Environment variable with the server's key; default: OPENAI_API_KEY.", "VARIABLE"
     )
-    concurrency: int = option(16, "Largest number of open requests to a server.", min=1)
-    judge_mode: JudgeMode = option(
-        JudgeMode.PROBABILITY,
-        "'probability' compares P(yes) with P(no); 'official' generates text as published.",
+    concurrency: int | None = option(
+        None, "Largest number of open requests to a server; default: 16.", min=1
+    )
+    max_tokens: int | None = option(
+        None,
+        "Largest number of tokens of a server's reply, thoughts included; default: 16, 0: no "
+        "limit. Raise it for a model that thinks.",
+        min=0,
+    )
+    request_fields: str | None = option(
+        None,
+        "More fields of a request to a server, such as "
+        '\'{"chat_template_kwargs": {"enable_thinking": false}}\'.',
+        "JSON",
+    )
+    judge_mode: JudgeMode | None = option(
+        None,
+        "Of 'hf:MODEL': 'probability' (the default) compares P(yes) with P(no); 'official' "
+        "generates text as published.",
     )
     answers: Path | None = ANSWERS
 
@@ -60,15 +86,13 @@ class JudgeOptions:
     def load(self, device: str) -> Judge | str | None:
         """Return what `NegRefine` takes as judge; a model in this process runs on `device`."""
         text = self.judge
-        if self.judge_url is not None and (text is None or "openai:" not in text):
-            raise InputError(
-                "--judge-url has no effect without --judge openai:MODEL: leave it out."
-            )
+        parts = [] if text is None else _parts(text)
+        self._check_effects({part.partition(":")[0] for part in parts})
         if text is None or text in {"wordnet", "none"}:
             return text
         from negrefine.judges.cascade import CascadeJudge
 
-        judges = [self._load_one(part, device) for part in _parts(text)]
+        judges = [self._load_one(part, device) for part in parts]
         return judges[0] if len(judges) == 1 else CascadeJudge(judges)
 
     def _load_one(self, text: str, device: str) -> Judge:
@@ -84,19 +108,49 @@ class JudgeOptions:
         if kind == "replay" and argument:
             return ReplayJudge(*argument.split(","))
         if kind == "hf" and argument:
-            return HFJudge(argument, device=device, mode=self.judge_mode.value, store=store)
+            mode = self.judge_mode or JudgeMode.PROBABILITY
+            return HFJudge(argument, device=device, mode=mode.value, store=store)
         if kind == "openai" and argument:
-            return OpenAIJudge(
-                argument,
-                self.judge_url,
-                api_key_env=self.judge_key,
-                concurrency=self.concurrency,
-                store=store,
-            )
+            return OpenAIJudge(argument, self.judge_url, store=store, **self._server_options())
         raise InputError(
             "--judge must be 'wordnet', 'none', 'hf:MODEL', 'openai:MODEL', 'replay:FILE' or "
             f"several of them joined by '+', not {self.judge!r}."
         )
+
+    def _check_effects(self, kinds: set[str]) -> None:
+        """Raise InputError for an option that none of the judges, given by kind, takes."""
+        for name, takers in _TAKERS.items():
+            if getattr(self, name) is not None and kinds.isdisjoint(takers):
+                judges = " or ".join(f"{kind}:MODEL" for kind in takers)
+                raise InputError(
+                    f"--{name.replace('_', '-')} has no effect without --judge {judges}: leave it "
+                    "out."
+                )
+
+    def _server_options(self) -> dict[str, Any]:
+        """Return the options that were given, as `OpenAIJudge` takes them."""
+        options = {"api_key_env": self.judge_key, "concurrency": self.concurrency}
+        given: dict[str, Any] = {name: v for name, v in options.items() if v is not None}
+        if self.max_tokens is not None:
+            given["max_tokens"] = self.max_tokens or None
+        if self.request_fields is not None:
+            given["extra_body"] = _json_object("--request-fields", self.request_fields)
+        return given
+
+
+def _json_object(option_name: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        problem = f"not JSON ({error})"
+    else:
+        if isinstance(value, dict):
+            return value
+        problem = "not a JSON object"
+    raise InputError(
+        f"{option_name} is {text!r}, which is {problem}: give one such as "
+        '\'{"chat_template_kwargs": {"enable_thinking": false}}\'.'
+    )
 
 
 def _parts(text: str) -> list[str]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from negrefine.judges.base import Answer
+from negrefine.judges.thoughts import without_thoughts
 
-# Some chat templates write the opening tag themselves, so that a reply only closes it.
-_THOUGHTS = re.compile(r"\A.*</think>|<think>.*", re.DOTALL)
 _FIRST_WORD = re.compile(r"[\W_]*(yes|no)(?![^\W_])", re.IGNORECASE)
 _BOTH = re.compile(
     r"[\W_]*(yes[\W_]+(and|or)?[\W_]*no|no[\W_]+(and|or)?[\W_]*yes)(?![^\W_])", re.IGNORECASE
@@ -20,18 +19,24 @@ _BOTH = re.compile(
 # A smaller probability of yes and no together means that the model was about to say something else.
 _LEAST_MASS = 0.5
 _SHOWN_CHARACTERS = 40
+# Where servers put thoughts that they separate from the content.
+_THOUGHT_FIELDS = ("reasoning", "reasoning_content", "thinking")
+_TEXT_PARTS = frozenset({"text", "output_text", "refusal"})
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What the first choice of a chat completion says; numbers of tokens are 0 if unknown."""
 
+    # Without thoughts.
     text: str
     # (token, log-probability) of what the first word could have been, each token once; none where
     # the server does not give them or the reply begins with thoughts.
     alternatives: list[tuple[str, float]]
-    # The reply ends within the model's thoughts, before the answer.
-    cut_off: bool
+    # Why this is no answer, neither yes nor no nor an undecided one; empty if it is one.
+    problem: str
+    # A content filter stopped the reply.
+    filtered: bool
     prompt_tokens: int
     completion_tokens: int
 
@@ -40,22 +45,45 @@ def read_completion(completion: Any) -> Reply:
     """Return the first choice of a completion of the openai package; ValueError if it is none."""
     try:
         (choice, *_) = completion.choices
-        text = choice.message.content or ""
+        message = choice.message
+        content = message.content or getattr(message, "refusal", None) or ""
         usage = completion.usage
-        if not isinstance(text, str):
-            raise TypeError("the reply is not text")
+        said, thought = _text(content)
     except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError("the body is not a chat completion") from error
-    finished = "</think>" in text
-    thinks = finished or "<think>" in text
-    truncated = getattr(choice, "finish_reason", None) == "length"
+        words = f": {completion!r}" if isinstance(completion, str) else ""
+        raise ValueError(f"the body is not a chat completion{words}") from error
+    text = without_thoughts(said)
+    thought |= any(getattr(message, name, None) for name in _THOUGHT_FIELDS)
+    thought |= bool(said.strip()) and not (text and said.strip().startswith(text))
+    end = getattr(choice, "finish_reason", None)
+    problem = ""
+    if end == "length" and read_reply(text) is None:
+        problem = "the reply was cut off before an answer"
+    elif not text:
+        problem = "the reply ended within the model's thoughts" if thought else "the reply is empty"
     return Reply(
         text,
-        [] if thinks else _first_word(choice),
-        cut_off=truncated and not finished and (thinks or not text),
+        [] if thought else _first_word(choice),
+        problem=problem,
+        filtered=end == "content_filter",
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
     )
+
+
+def _text(content: Any) -> tuple[str, bool]:
+    """Return the text of a message, and whether it has other parts, such as thoughts."""
+    if isinstance(content, str):
+        return content, False
+    texts: list[str] = []
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            texts.append(part)
+        elif part.get("type", "text") in _TEXT_PARTS:
+            texts.append(part.get("text", part.get("refusal")))
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("the reply is not text")
+    return "".join(texts), isinstance(content, list) and len(texts) < len(content)
 
 
 def read_reply(text: str, alternatives: Iterable[tuple[str, float]] = ()) -> Answer | None:
@@ -65,14 +93,14 @@ def read_reply(text: str, alternatives: Iterable[tuple[str, float]] = ()) -> Ans
     depend on whether a server gives log-probabilities. Those give the confidence: the share of the
     word's spellings in the probability of all spellings of yes and no.
     """
-    reply = _THOUGHTS.sub("", text)
+    reply = without_thoughts(text)
     match = _FIRST_WORD.match(reply)
     if match is None or _BOTH.match(reply):
         return None
     yes = match[1].lower() == "yes"
     p = _share_of_yes(alternatives)
     if p is None:
-        return Answer(yes, f"replied {reply.strip()[:_SHOWN_CHARACTERS]!r}")
+        return Answer(yes, f"replied {reply[:_SHOWN_CHARACTERS]!r}")
     return Answer(yes, f"P(yes) = {p:.3f}", p if yes else 1 - p)
 
 

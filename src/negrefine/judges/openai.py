@@ -22,10 +22,17 @@ from negrefine.judges.language_model import LanguageModelJudge
 from negrefine.judges.prompts import judge_identity
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from openai import APIStatusError, AsyncOpenAI
 
 _N_ALTERNATIVES = 10
 _BAD_REQUEST = frozenset({400, 422})
+# Part of the identity only if it is another number: answers stored before it was part stay valid.
+_MAX_TOKENS = 16
+# Fields of a request that the judge sets, and those with which a reply could not be read.
+_OWN_FIELDS = frozenset(
+    {"model", "messages", "max_tokens", "max_completion_tokens", "temperature"}
+    | {"logprobs", "top_logprobs", "stream", "stream_options", "n"}
+)
 # Options that a server may refuse and that are not essential, by the word in its error message.
 _OPTIONAL = {"logprob": "logprobs", "max_tokens": "max_tokens", "temperature": "temperature"}
 # This many failures without an answer in between mean that the server is dead.
@@ -41,14 +48,15 @@ class OpenAIJudge(LanguageModelJudge):
 
     The reply's first word is the answer; log-probabilities, where the server gives them, are its
     confidence. A question whose reply is neither yes nor no is asked once more and then undecided,
-    as is a question that a content filter refuses. A reply that ends within the model's thoughts
-    is a failure and is not stored.
+    as is a question that a content filter refuses. An empty reply, and one that ends within the
+    model's thoughts or was cut off before the answer, is a failure and is not stored.
 
     A request that fails for a transient reason (time-out, broken connection, 408, 409, 425, 429,
     5xx, a body that is not a chat completion) is repeated after a random, growing pause, at least
     as long as the server's Retry-After. One question costs at most 2 * (1 + max_retries) requests,
     and one more for each of log-probabilities, max_tokens (sent as max_completion_tokens from then
-    on) and temperature that the server turns out to refuse.
+    on), temperature and the system role (its text heads the question from then on) that the server
+    turns out to refuse. An error in a body with status 200 counts as one with its code as status.
 
     At most `concurrency` requests are open, and at most twice as many answers wait for the reader.
 
@@ -62,7 +70,8 @@ class OpenAIJudge(LanguageModelJudge):
         longest_pause: Upper bound of the pauses in seconds, Retry-After included.
         max_tokens: Of a reply, thoughts included; models that think need None, no limit.
         revision: Distinguishes versions of a model with the same name in the store.
-        extra_body: More fields, such as {"chat_template_kwargs": {"enable_thinking": False}}.
+        extra_body: More fields of a request, other than those the judge sets, such as
+            {"chat_template_kwargs": {"enable_thinking": False}}.
         prompts: As for `LanguageModelJudge`, like `store`.
 
     Raises:
@@ -78,14 +87,14 @@ class OpenAIJudge(LanguageModelJudge):
     max_retries: int = 8
     first_pause: float = 0.5
     longest_pause: float = 60.0
-    max_tokens: int | None = 16
+    max_tokens: int | None = _MAX_TOKENS
     revision: str | None = None
     extra_body: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
         self._check_at_least(
-            concurrency=1, timeout=1e-9, max_retries=0, first_pause=0, longest_pause=0
+            concurrency=1, timeout=1e-9, max_retries=0, first_pause=0, longest_pause=0, max_tokens=1
         )
         url = self.base_url
         if url is not None and not url.startswith(("http://", "https://")):
@@ -95,14 +104,7 @@ class OpenAIJudge(LanguageModelJudge):
                 "base_url contains a user or password, which logs and messages would show: put a "
                 f"key into the environment variable {self.api_key_env!r} instead."
             )
-        self.extra_body = dict(self.extra_body or {})
-        try:
-            self._extra = json.dumps(self.extra_body, sort_keys=True)
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"extra_body cannot be sent as JSON ({error}): give numbers, strings, lists and "
-                "dictionaries."
-            ) from error
+        self.extra_body, self._extra = _checked(self.extra_body or {})
         self.name = f"openai:{self.model}"
         # Asks the fewest questions.
         self.ranks_per_round = 1
@@ -119,7 +121,9 @@ class OpenAIJudge(LanguageModelJudge):
         """
         digest = hashlib.sha256(self._extra.encode()).hexdigest()[:16]
         extra = digest if self.extra_body else None
+        limit = None if self.max_tokens == _MAX_TOKENS else json.dumps(self.max_tokens)
         facts = {"model": self.model, "revision": self.revision, "extra": extra}
+        facts["max_tokens"] = limit
         return judge_identity(self.prompts, judge="openai", **facts)
 
     def _ask(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
@@ -204,11 +208,31 @@ class OpenAIJudge(LanguageModelJudge):
             raise InputError(f"The server {self.base_url!r} cannot be used: {error}.") from None
 
 
+def _checked(fields: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return extra fields of a request, also as JSON; InputError if they cannot be sent."""
+    try:
+        if not isinstance(fields, Mapping):
+            raise TypeError("not a dictionary")
+        copy = dict(fields)
+        text = json.dumps(copy, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"extra_body cannot be sent as JSON ({error}): give a dictionary of numbers, strings, "
+            "lists and dictionaries."
+        ) from error
+    if own := sorted(_OWN_FIELDS & copy.keys()):
+        raise InputError(
+            f"The extra fields of a request contain {', '.join(map(repr, own))}, which the judge "
+            "sets itself: leave it out."
+        )
+    return copy, text
+
+
 class _UnansweredError(Exception):
     """A question failed permanently; the others continue."""
 
 
-class _CutOffError(Exception):
+class _NoAnswerError(Exception):
     """A reply ended before the answer."""
 
 
@@ -216,7 +240,7 @@ class _Asker:
     """Asks single questions, within the event loop."""
 
     def __init__(self, judge: OpenAIJudge, client: AsyncOpenAI) -> None:
-        self.where = f"The server {str(client.base_url)!r}"
+        self.where = f"the server {str(client.base_url)!r}"
         self._judge = judge
         self._client = client
         self._open_requests = asyncio.Semaphore(judge.concurrency)
@@ -267,21 +291,23 @@ class _Asker:
         key = self._client.api_key
         text = server_errors.error_text(error, "" if key == _NO_KEY else key)
         judge = self._judge
+        no_answer = isinstance(error, _NoAnswerError)
         # Before the first answer, an error of one question is assumed to be one of all.
-        if transient or (judge._understood and not server_errors.is_fatal(error)):
+        known = judge._understood and not server_errors.is_fatal(error)
+        if transient or no_answer or known:
             self._failures_in_a_row += 1
             if self._failures_in_a_row < max(_LEAST_FAILURES, judge.concurrency):
                 return _UnansweredError(text)
             problem = (
-                f"has stopped answering ({text}): what it answered is stored; run it again when "
-                "the server is back"
+                f"gave replies without an answer only: {text}"
+                if no_answer
+                else f"has stopped answering ({text}): what it answered is stored; run it again "
+                "when the server is back"
             )
-        elif isinstance(error, _CutOffError):
-            problem = f"gave no answer: {text}"
         else:
             advice = server_errors.advice(error, judge.model, judge.api_key_env)
             problem = f"refused: {text}; {advice}"
-        self._fatal = JudgeError(f"{self.where} {problem}.")
+        self._fatal = JudgeError(f"T{self.where[1:]} {problem}.")
         return self._fatal
 
     async def _request(self, query: Query) -> Reply | None:
@@ -295,39 +321,58 @@ class _Asker:
             options[name] = judge.max_tokens
         if "logprobs" not in refused:
             options |= {"logprobs": True, "top_logprobs": _N_ALTERNATIVES}
+        system_role = "system role" not in refused
         judge.usage.asked += 1
         try:
-            completion = await asyncio.wait_for(
-                self._client.chat.completions.create(
+            response = await asyncio.wait_for(
+                self._client.chat.completions.with_raw_response.create(
                     model=judge.model,
-                    messages=judge.prompts.messages(query),  # type: ignore[arg-type]
+                    messages=judge.prompts.messages(query, system_role=system_role),  # type: ignore[arg-type]
                     extra_body=judge.extra_body or None,
                     **options,
                 ),
                 judge.timeout,
             )
+            completion = response.parse()
+            server_errors.raise_error_in(completion, response.http_response)
         except asyncio.TimeoutError:
             raise ValueError(f"no whole reply within {judge.timeout:g} seconds") from None
         except APIStatusError as error:
             judge._reached = True
-            if error.status_code not in _BAD_REQUEST:
-                raise
-            named = [option for word, option in _OPTIONAL.items() if word in str(error)]
-            # Some servers do not name the option; after the first answer it is the question.
-            for option in named if judge._understood else [*named, "logprobs"]:
-                if option in options:
-                    refused.add(option)
-                    return await self._request(query)
-            if server_errors.is_filtered(error):
+            refusal = self._refusal(error, {*options, "system role"} if system_role else {*options})
+            if refusal is not None:
+                refused.add(refusal)
+                return await self._request(query)
+            if error.status_code in _BAD_REQUEST and server_errors.is_filtered(error):
                 return None
             raise
         reply = read_completion(completion)
+        judge._reached = True
         judge.usage.prompt_tokens += reply.prompt_tokens
         judge.usage.completion_tokens += reply.completion_tokens
-        if reply.cut_off:
-            raise _CutOffError(
-                "the reply ended within the model's thoughts; raise max_tokens, or turn thinking "
-                "off with extra_body"
+        if reply.filtered:
+            return None
+        if reply.problem:
+            raise _NoAnswerError(
+                f"{reply.problem}; raise max_tokens (--max-tokens), or turn thinking off with "
+                "extra_body (--request-fields)"
             )
-        judge._reached = judge._understood = True
+        judge._understood = True
         return reply
+
+    def _refusal(self, error: APIStatusError, sent: set[str]) -> str | None:
+        """Return which of the sent options the server refuses, None if it refuses something else.
+
+        The option is one to do without from now on.
+        """
+        judge = self._judge
+        # A server that has answered, perhaps not yet when this question was sent, takes the role.
+        open_question = not judge._understood or "system role" in judge._refused_options
+        if "system role" in sent and open_question and server_errors.refuses_system_role(error):
+            return "system role"
+        if error.status_code not in _BAD_REQUEST:
+            return None
+        named = [option for word, option in _OPTIONAL.items() if word in str(error)]
+        # Some servers do not name the option; after the first answer it is the question.
+        candidates = named if judge._understood else [*named, "logprobs"]
+        return next((option for option in candidates if option in sent), None)

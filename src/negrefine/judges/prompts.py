@@ -57,8 +57,10 @@ class JudgePrompts:
         names = ", ".join(f"'{name}'" for name in query.class_names)
         return self.subcategory_of_any.format(word=query.word, class_names=names)
 
-    def messages(self, query: Query) -> list[dict[str, str]]:
-        """Return the question as the messages of a chat."""
+    def messages(self, query: Query, *, system_role: bool = True) -> list[dict[str, str]]:
+        """Return the question as the messages of a chat, as one message without a system role."""
+        if self.system and not system_role:
+            return [{"role": "user", "content": f"{self.system}\n\n{self.question(query)}"}]
         system = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": self.question(query)}]
 

@@ -2,15 +2,85 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 # Statuses after which the same request may succeed.
 _TRANSIENT = frozenset({408, 409, 425, 429})
 # Statuses that every question would get.
 _FATAL = frozenset({401, 402, 403, 404})
+# Statuses of an error that arrives with status 200, by words in its code or type.
+_STATUS_BY_WORD = {
+    "auth": 401,
+    "api_key": 401,
+    "permission": 403,
+    "not_found": 404,
+    "notfound": 404,
+    "rate_limit": 429,
+    "exhausted": 429,
+    "invalid": 400,
+    "badrequest": 400,
+    "bad_request": 400,
+}
+# What servers and chat templates say to a system message ("System role not supported", "Only user
+# and assistant roles are supported", "Developer instruction is not enabled").
+_NO_SYSTEM_ROLE = re.compile(
+    r"\broles?\b|\b(system|developer)\W{0,2}\s*(message|prompt|instruction)"
+    r"|\bsystem\b.{0,40}support|support.{0,40}\bsystem\b",
+    re.IGNORECASE,
+)
 _SHOWN_CHARACTERS = 300
+
+
+def raise_error_in(completion: Any, response: Any) -> None:
+    """Raise the error that the body of a response with status 200 holds, with its code as status.
+
+    Without a code that is a status or says which one, it is one of the server, status 500.
+    """
+    from openai import APIStatusError
+
+    body = completion
+    if isinstance(completion, str):
+        with suppress(ValueError):
+            body = json.loads(completion)
+    error = _field(body, "error")
+    if not error and _field(body, "object") == "error":
+        error = body
+    choices = _field(body, "choices")
+    if not error and isinstance(choices, list) and choices:
+        error = _field(choices[0], "error")
+    if not error:
+        return
+    message = _field(error, "message") or (error if isinstance(error, str) else json.dumps(error))
+    code, kind = (_field(error, name) for name in ("code", "type"))
+    status = next(
+        (int(value) for value in (code, _field(error, "status")) if _is_error_status(value)), None
+    )
+    if status is None:
+        words = f"{code} {kind}".lower()
+        status = next((status for word, status in _STATUS_BY_WORD.items() if word in words), 500)
+    raised = APIStatusError(str(message), response=response, body={"code": code, "type": kind})
+    raised.status_code = status
+    raise raised
+
+
+def _field(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+
+
+def _is_error_status(value: Any) -> bool:
+    return str(value).isdecimal() and 400 <= int(value) < 600
+
+
+def refuses_system_role(error: Exception) -> bool:
+    """Return whether an error may be about the role of the system message."""
+    status = getattr(error, "status_code", 0)
+    # Chat templates raise an exception, which is an error of the server for some servers.
+    return status in {400, 422, 500, 501} and _NO_SYSTEM_ROLE.search(str(error)) is not None
 
 
 def is_transient(error: Exception, *, reached: bool) -> bool:
