@@ -96,7 +96,7 @@ def golden(golden_dir: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def tiny_encoder(golden_dir: Path) -> CLIPEncoder:
     """A random CLIP with OpenAI's vocabulary and context of 77 tokens."""
-    return load_encoder(golden_dir / "model", device="cpu")
+    return load_encoder(golden_dir / "model", device="cpu", background=None)
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from negrefine.errors import InputError
+
 VARIABLE = "NEGREFINE_CACHE"
 
 
 def cache_directory() -> Path:
-    """Return $NEGREFINE_CACHE, or the user's cache directory on this operating system."""
-    if chosen := os.environ.get(VARIABLE):
-        return Path(chosen).expanduser()
-    import platformdirs
+    """Return $NEGREFINE_CACHE, or the user's cache directory on this operating system.
 
-    return Path(platformdirs.user_cache_dir("negrefine", appauthor=False))
+    Raises:
+        InputError: There is no home directory, as in a container without an entry for its user.
+    """
+    try:
+        if chosen := os.environ.get(VARIABLE):
+            return Path(chosen).expanduser()
+        import platformdirs
+
+        return Path(platformdirs.user_cache_dir("negrefine", appauthor=False))
+    except RuntimeError as error:
+        raise InputError(
+            f"There is no home directory for the cache ({error}): set {VARIABLE} to a folder that "
+            "can be written."
+        ) from error

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +19,12 @@ if TYPE_CHECKING:
 
 WEIGHTS = "*.safetensors"
 _DTYPES = ("bfloat16", "float16", "float32")
+
+
+# Read by the HTTP clients of the hub and of openai, in upper and lower case.
+_CONNECTION_VARIABLES = frozenset(
+    {"ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,8 @@ def find_directory(
     Raises:
         kind.error: There is no such model, or the hub cannot be reached.
     """
-    path = Path(name).expanduser()
+    # Path.expanduser raises for unknown users.
+    path = Path(os.path.expanduser(name))  # noqa: PTH111
     if path.is_dir():
         return path.resolve()
     if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
@@ -106,12 +116,45 @@ def _download_error(error: Exception, kind: ModelKind, name: str, revision: str 
     missing = (errors.RevisionNotFoundError, errors.EntryNotFoundError)
     if isinstance(error, missing) and not isinstance(error, errors.LocalEntryNotFoundError):
         return f"The hub has no revision {revision!r} of {name!r}: check the spelling."
+    causes = _causes(error)
+    # An ImportError is a SOCKS proxy without socksio, a ValueError a proxy that is no URL.
+    bad = next((c for c in causes if isinstance(c, (ImportError, ValueError, ssl.SSLError))), None)
+    no_file = next((c for c in causes if isinstance(c, FileNotFoundError)), None)
+    settings = connection_settings()
+    if settings and (bad or no_file):
+        why = str(bad or no_file).rstrip(".")
+        return f"The model hub cannot be reached with these settings: {why}.{settings}"
     # What is left is a failed connection, whose classes change between releases of huggingface_hub.
     builtin = f", or use {kind.builtin!r}, which needs no network" if kind.builtin else ""
     return (
         f"The model hub cannot be reached and {name!r} is not in its local cache: give a local "
         f"{kind.noun} directory, or point HF_HOME at a cache that holds the model{builtin}."
     )
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    causes: list[BaseException] = []
+    step: BaseException | None = error
+    while step is not None and step not in causes:
+        causes.append(step)
+        step = step.__cause__ or step.__context__
+    return causes
+
+
+def connection_settings() -> str:
+    """Return a sentence that names the environment's proxies and certificates, "" without any."""
+    names = [name for name in os.environ if name.upper() in _CONNECTION_VARIABLES]
+    given = ", ".join(f"{name}={_without_password(os.environ[name])}" for name in sorted(names))
+    if not given:
+        return ""
+    advice = "correct or unset them, or name the server in NO_PROXY"
+    if any(os.environ[name].startswith("socks") for name in names):
+        advice += "; a SOCKS proxy needs 'pip install socksio'"
+    return f" The environment has {given}: {advice}."
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def load_weights(

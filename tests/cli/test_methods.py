@@ -113,7 +113,7 @@ def test_unknown_methods_are_named_before_anything_is_loaded(
 
 def test_evaluate_takes_patterns_and_files(quick: Any, work: Workspace) -> None:
     folder = work.root / "calibration"
-    one = sorted(folder.iterdir())[0]
+    one = work.pictures / "7.png"
     done = quick(
         *("evaluate", "--id", folder / "*.png", "--ood", f"one={one}", "--methods", "mcm"),
         *("--classes", work.classes, "--encoder", "builtin", "--out", work.root / "patterns"),

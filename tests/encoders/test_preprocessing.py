@@ -37,7 +37,7 @@ def test_pixels_of_the_published_code(resample: str) -> None:
     images = json.loads((GOLDEN / "golden.json").read_text())["images"]
     assert len(images) == 40
     for image in images:
-        result = preprocess(read_image(GOLDEN / "images" / image["file"]))
+        result = preprocess(read_image(GOLDEN / "images" / image["file"], background=None))
         flat = result.reshape(3, -1).astype(np.float64)
         expected = image[resample]
         np.testing.assert_allclose(flat.mean(1), expected["mean"], atol=1e-6, rtol=0)

@@ -198,8 +198,10 @@ def test_a_detector_of_ones_own_that_cannot_be_loaded(
         method = "own"
 
     own = {"mine": Own(builtin_encoder).fit(demo_class_names())}
-    plants = ImageSet("plants", [Path(path) for path in evaluation.ood_sets[1].paths])
-    found = evaluate(own, plants, [plants], out=tmp_path / "out", n_bootstrap=0)
+    food, plants = (
+        ImageSet(each.name, [Path(path) for path in each.paths]) for each in evaluation.ood_sets[:2]
+    )
+    found = evaluate(own, food, [plants], out=tmp_path / "out", n_bootstrap=0)
     text = Page(write_report(found, tmp_path / "a.html", encoder=builtin_encoder)).text
     assert "The mistakes are not explained: " in text
     assert "Most confident mistakes of mine" in text

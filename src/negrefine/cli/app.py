@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import warnings
 from importlib.metadata import version
@@ -85,6 +86,13 @@ def _run() -> int:
         return end.code if isinstance(end.code, int) else 0
     except NegrefineError as error:
         _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted.")
+        return 130
+    except MemoryError:
+        _fail("the memory is full: give a smaller --batch-size, or a smaller model.")
+    except sqlite3.Error as error:
+        _fail(f"a store of answers or embeddings cannot be used ({error}): move or remove it.")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}.")

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import typer
 
 from negrefine.cli.bundles import option
-from negrefine.cli.options import AS_JSON, BATCH_SIZE, SavedDetector
+from negrefine.cli.options import AS_JSON, BATCH_SIZE, DELTA, SavedDetector
 from negrefine.cli.output import describe_calibration, print_json, warn_builtin, warn_unreadable
 
 
@@ -22,11 +22,7 @@ def calibrate(
         name="--id",
     ),
     fpr: float = option(0.05, "Guaranteed false-alarm rate on in-distribution images."),
-    delta: float | None = option(
-        None,
-        "Guarantee the rate of this very threshold with probability 1 - DELTA instead of the mean "
-        "rate over calibrations; needs more images.",
-    ),
+    delta: float | None = DELTA,
     ood: list[str] = option(
         [],
         "Out-of-distribution images to measure the detection rate on; may be given several times.",

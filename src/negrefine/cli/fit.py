@@ -12,6 +12,7 @@ from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import Given, MethodOptions, method_options, parameters_for
 from negrefine.cli.options import (
     BATCH_SIZE,
+    DELTA,
     ClassOptions,
     EncoderOptions,
     LexiconOptions,
@@ -56,7 +57,10 @@ def fit(
         "several times.",
         "IMAGES",
     ),
-    fpr: float = option(0.05, "False-alarm rate at which --calibrate sets the threshold."),
+    fpr: float | None = option(
+        None, "False-alarm rate at which --calibrate sets the threshold; default: 0.05."
+    ),
+    delta: float | None = DELTA,
     prompts: Path | None = option(
         None,
         "Prompt templates instead of the published ones: JSON lists by name (class_name, noun, "
@@ -70,6 +74,12 @@ def fit(
     batch_size: int = BATCH_SIZE,
 ) -> None:
     """Fit a detector on class names, optionally set its threshold, and save it."""
+    if not calibrate and (fpr is not None or delta is not None):
+        given_option = "--fpr" if fpr is not None else "--delta"
+        raise InputError(
+            f"{given_option} has no effect without --calibrate: leave it out, or give images."
+        )
+    fpr = 0.05 if fpr is None else fpr
     if not 0 < fpr < 1:
         raise InputError(f"--fpr must lie strictly between 0 and 1, not {fpr}.")
     class_names = classes.read()
@@ -81,7 +91,7 @@ def fit(
     check_target(out)
     images = find_images(calibrate) if calibrate else []
     if images:
-        check_enough(len(images), fpr, None)
+        check_enough(len(images), fpr, delta)
     given = {**words.given(), **judge.given(new.device), **lists.given(), **options.given()}
     if prompts is not None:
         given["prompts"] = Given("--prompts", Prompts.from_json(prompts))
@@ -92,7 +102,9 @@ def fit(
     summary = describe_detector(detector)
     if images:
         try:
-            report = calibrate_files(detector, images, fpr, batch_size=batch_size, progress=True)
+            report = calibrate_files(
+                detector, images, fpr, delta=delta, batch_size=batch_size, progress=True
+            )
         except InputError as error:
             # Mining may have taken minutes.
             detector.save(out)

@@ -36,6 +36,11 @@ ENCODER_HELP = (
 )
 DEVICE = option("auto", "'auto' (a GPU if there is one), 'cpu', 'cuda', 'cuda:1', ...")
 DTYPE = option("auto", "'auto' (float32), 'float32', 'float16' or 'bfloat16'.")
+DELTA = option(
+    None,
+    "Guarantee the rate of this very threshold with probability 1 - DELTA instead of the mean "
+    "rate over calibrations; needs more images.",
+)
 BATCH_SIZE = option(64, "Images to encode at a time.", min=1)
 ALLOW_INCOMPLETE = option(
     False,

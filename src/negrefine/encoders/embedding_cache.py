@@ -16,6 +16,7 @@ import numpy as np
 
 from negrefine.cache_directory import cache_directory
 from negrefine.encoders.base import FloatArray
+from negrefine.errors import InputError
 
 # Below the number of parameters that any SQLite allows in one statement.
 _TEXTS_PER_QUERY = 500
@@ -167,7 +168,11 @@ class EmbeddingCache:
 def open_cache(setting: EmbeddingCache | str | os.PathLike[str] | bool) -> EmbeddingCache | None:
     """Return what `load_encoder`'s `cache` means: True for the default file, False for none."""
     if isinstance(setting, bool):
-        return EmbeddingCache() if setting else None
+        try:
+            return EmbeddingCache() if setting else None
+        except InputError as error:
+            warnings.warn(f"{error} No text embedding is kept.", stacklevel=3)
+            return None
     return setting if isinstance(setting, EmbeddingCache) else EmbeddingCache(setting)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -41,7 +42,8 @@ def model_version(name: str, revision: str | None) -> tuple[str, str]:
     A directory is identified by the SHA-256 of its weights, configuration and tokenizer, wherever
     it is; a model on the hub by its commit.
     """
-    path = Path(name).expanduser()
+    # Path.expanduser raises for unknown users.
+    path = Path(os.path.expanduser(name))  # noqa: PTH111
     if not path.is_dir():
         if revision is not None and _COMMIT.fullmatch(revision):
             return name, revision

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from negrefine import hub
 from negrefine.errors import InputError, JudgeError
 from negrefine.judges import server_errors
 from negrefine.judges.base import Answer, AnswerBatch, Query
@@ -205,7 +206,15 @@ class OpenAIJudge(LanguageModelJudge):
                 max_retries=0,
             )
         except (OpenAIError, ValueError) as error:
-            raise InputError(f"The server {self.base_url!r} cannot be used: {error}.") from None
+            raise InputError(
+                f"The server {self.base_url!r} cannot be used: {error}.{hub.connection_settings()}"
+            ) from None
+        except (ImportError, OSError) as error:
+            # A SOCKS proxy without socksio, or a file of certificates that is missing.
+            raise InputError(
+                f"The server {self.base_url!r} cannot be reached with these settings: "
+                f"{str(error).rstrip('.')}.{hub.connection_settings()}"
+            ) from error
 
 
 def _checked(fields: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
