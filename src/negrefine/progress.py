@@ -1,8 +1,9 @@
-"""Progress bars on a terminal; elsewhere nothing is drawn."""
+"""Progress bars on a terminal, and elsewhere one line for each stage that took long."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, Task
     from rich.text import Text
+
+
+LONG_SECONDS = 10.0
 
 
 class Advance:
@@ -36,16 +40,24 @@ def progress_bar(
 ) -> Iterator[Advance]:
     """Yield a function that advances a bar on standard error.
 
-    Nothing is drawn when `enabled` is false or when standard error is not a terminal.
+    Where standard error is not a terminal, a stage that took `LONG_SECONDS` or more leaves one line
+    with its number of items when it is done. Nothing is written when `enabled` is false.
 
     Args:
         description: Caption.
         total: Number of items.
-        enabled: Draw on a terminal.
+        enabled: Show progress.
         unit: Also show the speed, in these per second.
     """
-    if not enabled or not sys.stderr.isatty():
+    if not enabled:
         yield Advance()
+        return
+    if not sys.stderr.isatty():
+        started = time.monotonic()
+        yield Advance()
+        seconds = time.monotonic() - started
+        if seconds >= LONG_SECONDS:
+            print(f"{description}: {total:,} in {seconds:,.0f} s", file=sys.stderr, flush=True)  # noqa: T201
         return
     from rich.console import Console
     from rich.progress import (

@@ -214,7 +214,7 @@ def test_one_component_alone(detectors: dict[str, Detector]) -> None:
 
 @pytest.mark.parametrize("encoder", ["builtin", None, object()])
 def test_what_is_no_encoder_is_refused(encoder: Any) -> None:
-    with pytest.raises(InputError, match="encoder must be (what load_encoder returns|a loaded)"):
+    with pytest.raises(InputError, match=r"encoder must be (what load_encoder returns|a loaded)"):
         MCM(encoder).fit(NAMES)
 
 

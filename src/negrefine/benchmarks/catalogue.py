@@ -216,7 +216,10 @@ def _find(file: str, name: str, kind: str) -> tuple[str, dict[str, Any]]:
     plain = plain_name(name)
     if plain in keys:
         return keys[plain], entries[keys[plain]]
-    similar = [keys[key] for key in difflib.get_close_matches(plain, keys, n=5, cutoff=0.5)]
+    # Names that begin alike come first, in the order of the file: "imagenet" means "imagenet-1k".
+    longer = [key for key in keys if plain and key.startswith(plain)]
+    close = difflib.get_close_matches(plain, keys, n=5, cutoff=0.5)
+    similar = [keys[key] for key in dict.fromkeys([*longer, *close])][:5]
     hint = (
         f"did you mean {' or '.join(similar)}?" if similar else f"choose from {', '.join(entries)}."
     )

@@ -6,11 +6,14 @@ import os
 import sqlite3
 import sys
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from io import TextIOWrapper
-from typing import NoReturn
+from itertools import chain
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from negrefine.cli.benchmark import benchmark
 from negrefine.cli.bundles import option, takes_bundles
@@ -29,8 +32,34 @@ from negrefine.cli.score import score
 from negrefine.cli.sweep import sweep
 from negrefine.errors import NegrefineError
 
+_GROUPS = {
+    "Detect": (fit, calibrate, refine, score, explain, labels),
+    "Compare": (evaluate, sweep, benchmark, reproduce),
+    "More": (demo, judge_cache, convert_clipn),
+}
+
+
+class _Grouped(TyperGroup):
+    """Lists the commands in groups, with whole summaries."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for title, members in _GROUPS.items():
+            with formatter.section(title):
+                names = [_name(member) for member in members]
+                found = [(name, self.get_command(ctx, name)) for name in names]
+                formatter.write_dl(
+                    [(name, each.get_short_help_str(limit=200)) for name, each in found if each]
+                )
+
+
+def _name(member: Callable[..., None] | typer.Typer) -> str:
+    name = member.info.name if isinstance(member, typer.Typer) else member.__name__
+    return str(name).replace("_", "-")
+
+
 app = typer.Typer(
     name="negrefine",
+    cls=_Grouped,
     help=(
         "Find the images that belong to none of your classes, from class names alone "
         "(zero-shot out-of-distribution detection)."
@@ -40,11 +69,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS = (fit, calibrate, refine, score, explain, labels, evaluate, sweep, demo, reproduce)
-for command in (*_COMMANDS, convert_clipn):
-    app.command()(takes_bundles(command))
-app.add_typer(benchmark)
-app.add_typer(judge_cache)
+for each in chain.from_iterable(_GROUPS.values()):
+    if isinstance(each, typer.Typer):
+        app.add_typer(each)
+    else:
+        app.command()(takes_bundles(each))
 
 
 def _show_version(asked: bool) -> None:
