@@ -223,7 +223,7 @@ def test_learned_variant(
     official_dir: Path, official_images: list[Path], golden: dict[str, Any]
 ) -> None:
     expected = golden["clipn"]["learned"]
-    encoder = load_encoder(official_dir, exif_orientation=False)
+    encoder = load_encoder(official_dir, exif_orientation=False, background=None)
     detector = CLIPN(encoder).fit(golden["classes"])
     features = encoder.encode_images(official_images)
     assert_official(detector, features, expected, {"atd": "ATD", "ctw": "CTW", "msp": "MSP"})
@@ -251,7 +251,7 @@ def test_handcrafted_variant(
     no_tower = load_file(directory / NO_TOWER)
     del no_tower["prompt_no"]
     save_file(no_tower, directory / NO_TOWER)
-    encoder = load_encoder(directory, exif_orientation=False)
+    encoder = load_encoder(directory, exif_orientation=False, background=None)
     prompts = Prompts(class_name=CLIPN_PROMPTS.class_name, no=tuple(expected["prompts_no"]))
     detector = CLIPN(encoder, prompts=prompts).fit(golden["classes"])
     features = encoder.encode_images(official_images)
@@ -266,7 +266,7 @@ def test_converted_checkpoint(
     assert state["visual.transformer.resblocks.2.attn.in_proj_weight"].shape == (192, 64)
     checkpoint = save_checkpoint(tmp_path / "epoch_10.pt", state)
     convert_clipn(checkpoint, golden_dir / "model", tmp_path / "encoder", quick_gelu=True)
-    encoder = load_encoder(tmp_path / "encoder", exif_orientation=False)
+    encoder = load_encoder(tmp_path / "encoder", exif_orientation=False, background=None)
     detector = CLIPN(encoder).fit(golden["classes"])
     features = encoder.encode_images(official_images)
     assert_official(detector, features, golden["clipn"]["learned"], {"atd": "ATD", "ctw": "CTW"})

@@ -29,7 +29,9 @@ def resample(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def official(golden_dir: Path, golden: dict[str, Any], resample: str) -> dict[str, Any]:
-    encoder = load_encoder(golden_dir / "model", resample=resample, exif_orientation=False)
+    encoder = load_encoder(
+        golden_dir / "model", resample=resample, exif_orientation=False, background=None
+    )
     images = [golden_dir / "images" / image["file"] for image in golden["images"]]
     features, patches = encoder.encode_images_and_patches(images, batch_size=16)
     return {"encoder": encoder, "images": images, "features": features, "patches": patches}
@@ -48,7 +50,9 @@ def encoded(
 
 
 def test_official_patch_features(golden_dir: Path, golden: dict[str, Any]) -> None:
-    encoder = load_encoder(golden_dir / "model", resample="bilinear", exif_orientation=False)
+    encoder = load_encoder(
+        golden_dir / "model", resample="bilinear", exif_orientation=False, background=None
+    )
     images = [golden_dir / "images" / image["file"] for image in golden["images"][:3]]
     expected = np.array(golden["glmcm"]["local_features_unnormalised_first3_images"])
     assert expected.shape == (3, 4, 4, 64)

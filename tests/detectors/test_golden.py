@@ -53,7 +53,9 @@ class World:
         self.lexicon = Lexicon.from_tsv(root / "lexicon.tsv")
         self.images = [root / "images" / image["file"] for image in golden["images"]]
         self.encoders = {
-            name: load_encoder(root / "model", resample=name, exif_orientation=False)
+            name: load_encoder(
+                root / "model", resample=name, exif_orientation=False, background=None
+            )
             for name in ("bicubic", "bilinear")
         }
         self.features = {
