@@ -119,7 +119,16 @@ def _download_error(error: Exception, kind: ModelKind, name: str, revision: str 
     causes = _causes(error)
     # An ImportError is a SOCKS proxy without socksio, a ValueError a proxy that is no URL.
     bad = next((c for c in causes if isinstance(c, (ImportError, ValueError, ssl.SSLError))), None)
-    no_file = next((c for c in causes if isinstance(c, FileNotFoundError)), None)
+    # A file of certificates; that the hub's own cache lacks the model says nothing about it.
+    no_file = next(
+        (
+            cause
+            for cause in causes
+            if isinstance(cause, FileNotFoundError)
+            and not isinstance(cause, errors.LocalEntryNotFoundError)
+        ),
+        None,
+    )
     settings = connection_settings()
     if settings and (bad or no_file):
         why = str(bad or no_file).rstrip(".")

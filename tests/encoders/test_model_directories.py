@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from negrefine import MCM, NegRefine, load_encoder
 from negrefine.encoders import CLIPEncoder
@@ -132,3 +133,14 @@ def test_features_as_tensors(builtin_encoder: CLIPEncoder, demo_pictures: list[P
         detector.score_features(array.astype(np.complex64))
     with pytest.raises(InputError, match="masked in places"):
         detector.score_features(np.ma.masked_greater(array, 0))
+
+
+def test_weights_that_are_no_numbers(builtin_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(builtin_dir, folder)
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights["visual_projection.weight"][0, 0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(EncoderError, match="hold NaN or infinity"):
+        load_encoder(folder, cache=False)

@@ -48,6 +48,8 @@ def test_what_is_unambiguous_is_read(tmp_path: Path, name: str) -> None:
 
 
 SAID = {
+    "bullets.txt": ("- cat\n- dog\n", "cat|dog", "the bullets before the names"),
+    "semicolons.csv": ("id;name\n0;cat\n1;dog\n", "cat|dog", "the column 'name' was read"),
     "comments.txt": ("# animals\ncat\n#end\ndog\n", "cat|dog", "2 lines that begin with '#'"),
     "table.csv": ("id,name\n0,cat\n1,dog\n", "cat|dog", "the column 'name' was read"),
     "table.tsv": ("label\tname\n0\tcat\n", "cat", "the column 'name' was read"),
@@ -67,6 +69,9 @@ def test_what_was_interpreted_is_said(tmp_path: Path, name: str) -> None:
 
 
 REFUSED = {
+    "table.txt": ("id,name\n0,cat\n1,dog\n", "looks like a table"),
+    "quotes.txt": ('"cat",\n"dog"\n', "quotes around its lines"),
+    "wide.txt": ("c\0a\0t\0", "is not text, or UTF-16 without a mark"),
     "broken.json": ('["cat", ', "is not JSON"),
     "broken.yaml": ("names: [cat", "is not YAML"),
     "broken.jsonl": ('"cat"\ndog\n', "is not JSON lines"),

@@ -134,6 +134,10 @@ def load_encoder(
         config=architecture,
         attn_implementation="sdpa",
     ).to(placement)
+    if not all(bool(weights.isfinite().all()) for weights in model.parameters()):
+        raise EncoderError(
+            f"The weights of {name!r} hold NaN or infinity: the file is damaged, download it again."
+        )
     context_length = int(model.config.text_config.max_position_embeddings)
     cut = context_length < _OPENAI_CONTEXT if truncate is None else truncate
     side = int(model.config.vision_config.image_size)

@@ -40,7 +40,7 @@ def parse_class_list(text: str, suffix: str, shown: str) -> Read:
     """
     suffix = suffix.lower()
     if suffix in {".csv", ".tsv"}:
-        return _of_table(text, "\t" if suffix == ".tsv" else ",", shown)
+        return _of_table(text, _delimiter(text, suffix), shown)
     data = _data(text, suffix, shown)
     return _of_lines(text, shown) if data is None else (_of_data(data, shown), [])
 
@@ -111,6 +111,14 @@ def _texts(values: list[Any], shown: str) -> list[str]:
     return names
 
 
+def _delimiter(text: str, suffix: str) -> str:
+    """Return what separates columns; spreadsheets of many countries write ";" into .csv files."""
+    if suffix == ".tsv":
+        return "\t"
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return next((mark for mark in (",", ";", "\t") if mark in first), ",")
+
+
 def _of_table(text: str, delimiter: str, shown: str) -> Read:
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     try:
@@ -148,6 +156,18 @@ def _of_lines(text: str, shown: str) -> Read:
         notes.append(f"{n_comments} lines that begin with '#' were skipped")
     if names and names[0].rstrip() in {f"{key}:" for key in _KEYS}:
         raise InputError(f"{shown} looks like YAML: end its name in .yaml, or {_PLAIN}.")
+    cells = [cell.strip().casefold() for cell in re.split("[,;]", names[0])] if names else []
+    if len(cells) > 1 and set(cells) & set(_COLUMNS):
+        raise InputError(f"{shown} looks like a table: end its name in .csv, or {_PLAIN}.")
+    ends = [line for line in names if line.endswith(",") or line[0] == line[-1] == '"']
+    if len(ends) > 1 and len(ends) >= len(names) - 1:
+        raise InputError(
+            f"{shown} has quotes around its lines or commas at their ends: remove them, so that "
+            "one plain name is on each line."
+        )
+    if len(names) > 1 and all(line.startswith(("- ", "* ")) for line in names):
+        names = [line[2:].strip() for line in names]
+        notes.append("the bullets before the names were left out")
     if len(names) == 1 and names[0].count(",") > 1:
         raise InputError(f"{shown} holds one line with commas: {_PLAIN}.")
     if len(names) > 1 and all("\t" in line for line in names):

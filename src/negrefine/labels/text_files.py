@@ -27,7 +27,7 @@ def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
         content = gzip.decompress(raw) if file.suffix == ".gz" else raw
         # Windows programs write UTF-16, always with a byte-order mark.
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         problem = f"cannot be read: {getattr(error, 'strerror', error)}"
         if isinstance(error, FileNotFoundError):
@@ -37,3 +37,8 @@ def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
         elif isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
             problem = "is not a complete gzip file: compress it again"
         raise InputError(f"The {kind} {str(file)!r} {problem}.") from error
+    if "\0" in text:
+        raise InputError(
+            f"The {kind} {str(file)!r} is not text, or UTF-16 without a mark: save it as UTF-8."
+        )
+    return text
