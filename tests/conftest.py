@@ -213,13 +213,13 @@ def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Qwen2ForCausalLM(config)
-    spoken = [f"{space}{word}" for word in ("Yes", "No") for space in ("", " ")]
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    tokens = [tokenizer.encode(text, add_special_tokens=False)[0] for text in spoken]
+    yes, no = (tokenizer.encode(word, add_special_tokens=False)[0] for word in ("Yes", "No"))
     with torch.no_grad():
-        weights = 10 * model.lm_head.weight[tokens]
+        direction = 10_000 * model.lm_head.weight[yes]
         model.lm_head.weight.zero_()
-        model.lm_head.weight[tokens] = weights
+        # Whatever was read, one of them is far above zero, where all other words are.
+        model.lm_head.weight[yes], model.lm_head.weight[no] = direction, -direction
     model.save_pretrained(directory)
     return directory
 
