@@ -20,7 +20,12 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from negrefine import (
     CSP,
@@ -189,7 +194,7 @@ def write_tokenizer(directory: Path, *, chat_template: str | None = CHAT_TEMPLAT
 
 @pytest.fixture(scope="session")
 def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A causal language model of Qwen2's architecture with random weights and a chat template."""
+    """A causal language model of Qwen2's architecture that says yes or no at random."""
     directory = tmp_path_factory.mktemp("models") / "tiny-qwen2"
     n_tokens = write_tokenizer(directory)
     config = Qwen2Config(
@@ -208,6 +213,13 @@ def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Qwen2ForCausalLM(config)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    yes, no = (tokenizer.encode(word, add_special_tokens=False)[0] for word in ("Yes", "No"))
+    with torch.no_grad():
+        direction = 10_000 * model.lm_head.weight[yes]
+        model.lm_head.weight.zero_()
+        # Whatever was read, one of them is far above zero, where all other words are.
+        model.lm_head.weight[yes], model.lm_head.weight[no] = direction, -direction
     model.save_pretrained(directory)
     return directory
 

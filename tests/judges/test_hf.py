@@ -17,16 +17,19 @@ from transformers import (
 )
 
 from judges.tiny_models import (
+    CHATML,
     QUERIES,
     WORDS,
     Plain,
     chat,
     judge_for,
+    make_tokenizer,
     p_yes,
 )
 from negrefine import HFJudge
 from negrefine.errors import InputError
 from negrefine.judges.base import Query, answer_all
+from negrefine.judges.causal_lm import ends_in_thoughts
 from negrefine.judges.prompts import JudgePrompts
 
 
@@ -115,12 +118,12 @@ def test_a_second_run_asks_nothing_and_loads_no_model(
     qwen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "answers.sqlite"
-    judge = HFJudge(qwen, device="cpu", store=store)
+    judge = HFJudge(qwen, device="cpu", store=store, least_mass=0)
     assert not judge.loaded
     first = answer_all(judge, QUERIES)
     assert judge.loaded
 
-    again = HFJudge(qwen, device="cpu", store=store, token_budget=7)
+    again = HFJudge(qwen, device="cpu", store=store, token_budget=7, least_mass=0)
     assert answer_all(again, QUERIES) == first
     assert not again.loaded
     assert again.usage.asked == again.usage.prompt_tokens == 0
@@ -129,6 +132,82 @@ def test_a_second_run_asks_nothing_and_loads_no_model(
     answer_all(again, [Query("anvil")])
     assert again.loaded
     assert again.usage.asked == 1
+
+
+THINKING = f"{CHATML.removesuffix('{% endif %}')}<think>\n{{% endif %}}"
+
+
+def with_template(model: Path, directory: Path, template: str) -> Path:
+    shutil.copytree(model, directory, ignore=shutil.ignore_patterns("chat_template*"))
+    make_tokenizer(template).save_pretrained(directory)
+    return directory
+
+
+@pytest.mark.parametrize("template", [THINKING, THINKING.replace("<think>", "[THINK]"), CHATML])
+def test_a_model_that_is_about_to_write_something_else_decides_nothing(
+    qwen: Path, tmp_path: Path, template: str
+) -> None:
+    directory = with_template(qwen, tmp_path / "else", template)
+    store = tmp_path / "answers.sqlite"
+    reasons = []
+    # A second run, with stored answers, warns as well.
+    for _ in range(2):
+        judge = HFJudge(directory, device="cpu", store=store)
+        with pytest.warns(UserWarning, match="^3 of 3 questions to .* are undecided") as caught:
+            answers = judge.is_proper_noun(["paris", "dog", "cat"])
+        assert [(a.yes, a.confidence) for a in answers] == [(None, None)] * 3
+        assert "\n" not in str(caught[0].message)
+        reasons.append([a.reason for a in answers])
+    assert reasons[0] == reasons[1]
+    thinks = template != CHATML
+    assert reasons[0][0].startswith("the chat template opens a thought, P(yes) + P(no) =") is thinks
+    # With another template, it is another judge.
+    mended = with_template(qwen, tmp_path / "mended" / "else", f"{CHATML} ")
+    judge = HFJudge(mended, device="cpu", store=store, least_mass=0)
+    assert all(a.yes is not None for a in judge.is_proper_noun(["paris", "dog", "cat"]))
+    assert judge.usage.cached == 0
+
+
+def test_answers_with_enough_probability_do_not_warn(tiny_llm: Path) -> None:
+    answers = HFJudge(tiny_llm, device="cpu", store=None).is_proper_noun(["paris", "dog", "cat"])
+    assert all(a.yes is not None and a.confidence is not None for a in answers)
+
+
+@pytest.mark.parametrize(
+    ("template", "yes"),
+    [(THINKING, None), (f"{CHATML} <think>\n\n</think>\n\n", False), (CHATML, False)],
+)
+def test_official_replies_that_end_within_thoughts_decide_nothing(
+    qwen: Path, tmp_path: Path, template: str, yes: bool | None
+) -> None:
+    directory = with_template(qwen, tmp_path / "thinks", template)
+    judge = judge_for(directory, mode="official", max_new_tokens=3)
+    queries = [Query("paris"), Query("dog")]
+    if yes is None:
+        with pytest.warns(UserWarning, match="the reply ends within thoughts after 3 tokens"):
+            answers = answer_all(judge, queries)
+    else:
+        answers = answer_all(judge, queries)
+    assert [a.yes for a in answers] == [yes, yes]
+
+
+@pytest.mark.parametrize(
+    ("reply", "within"),
+    [
+        ("<think>\nHm, yes", True),
+        ("< think >", True),
+        ("<|begin_of_thought|>No", True),
+        ("[THINK]Hm[/THINK]Yes", False),
+        ("<think></think>Yes", False),
+        ("<think>a</think><THINK>b", True),
+        ("<|channel|>analysis<|message|>Hm", True),
+        ("<|channel|>analysis<|message|>Hm<|channel|>final<|message|>Yes", False),
+        ("I think <so>", False),
+        ("", False),
+    ],
+)
+def test_where_thoughts_end(reply: str, within: bool) -> None:
+    assert ends_in_thoughts(reply) is within
 
 
 def test_identity_tells_apart_what_decides_answers(
@@ -142,6 +221,7 @@ def test_identity_tells_apart_what_decides_answers(
     others = [
         judge_for(model_dirs["llama"]),
         judge_for(qwen, dtype="bfloat16"),
+        judge_for(qwen, least_mass=0.5),
         judge_for(qwen, mode="official"),
         judge_for(qwen, mode="official", seed=1),
         judge_for(qwen, mode="official", greedy=True),
@@ -166,6 +246,8 @@ def test_identity_tells_apart_what_decides_answers(
         {"batch_size": 0},
         {"ranks_per_round": 0},
         {"max_new_tokens": 0},
+        {"least_mass": 1.5},
+        {"least_mass": float("nan")},
     ],
 )
 def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:

@@ -105,6 +105,29 @@ def test_neither_order_nor_batches_change_answers(
     np.testing.assert_allclose([p_yes(a) for a in answers], plain_qwen.answers(queries), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("share_prefixes", [True, False])
+def test_an_answer_with_little_probability_is_undecided(
+    model_dirs: dict[str, Path], kind: str, share_prefixes: bool
+) -> None:
+    plain = Plain(model_dirs[kind])
+    masses = [plain.mass(chat(query)) for query in QUERIES]
+    # Both sides are there; no question is so near that rounding decides.
+    least = float(np.mean(sorted(masses)[len(masses) // 2 - 1 :][:2]))
+    judge = judge_for(model_dirs[kind], least_mass=least, share_prefixes=share_prefixes)
+    n_undecided = sum(mass < least for mass in masses)
+    with pytest.warns(UserWarning, match=rf"^{n_undecided} of {len(QUERIES)} questions to 'hf:"):
+        answers = answer_all(judge, QUERIES)
+    expected = plain.answers(QUERIES)
+    for answer, mass, p in zip(answers, masses, expected, strict=True):
+        if mass < least:
+            assert answer.yes is None
+            assert answer.confidence is None
+            assert answer.reason == f"about to write something else, P(yes) + P(no) = {mass:.2g}"
+        else:
+            assert p_yes(answer) == pytest.approx(p, abs=1e-5)
+
+
 def test_half_precision_stays_near(qwen: Path, plain_qwen: Plain) -> None:
     answers = answer_all(judge_for(qwen, dtype="bfloat16"), QUERIES)
     np.testing.assert_allclose([p_yes(a) for a in answers], plain_qwen.answers(QUERIES), atol=0.15)

@@ -157,11 +157,17 @@ class Plain:
         return int(self.tokenizer(text, add_special_tokens=False)["input_ids"][0])
 
     @torch.inference_mode()
-    def p_yes(self, text: str) -> float:
+    def _probabilities(self, text: str) -> torch.Tensor:
         ids = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
-        weights = self.model(ids).logits[0, -1].double().exp()
-        yes, no = weights[self.yes].sum(), weights[self.no].sum()
-        return float(yes / (yes + no))
+        found: torch.Tensor = self.model(ids).logits[0, -1].double().softmax(-1)
+        return found
+
+    def p_yes(self, text: str) -> float:
+        p = self._probabilities(text)
+        return float(p[self.yes].sum() / (p[self.yes].sum() + p[self.no].sum()))
+
+    def mass(self, text: str) -> float:
+        return float(self._probabilities(text)[self.yes + self.no].sum())
 
     def answers(self, queries: Sequence[Query], text: Callable[[Query], str] = chat) -> list[float]:
         return [self.p_yes(text(query)) for query in queries]
@@ -174,4 +180,5 @@ def p_yes(answer: Answer) -> float:
 
 
 def judge_for(directory: str | Path, **options: Any) -> HFJudge:
-    return HFJudge(directory, **{"device": "cpu", "store": None, **options})
+    """Return a judge for a random model, for which yes and no are as likely as any other word."""
+    return HFJudge(directory, **{"device": "cpu", "store": None, "least_mass": 0, **options})

@@ -25,6 +25,13 @@ _CAUSAL_LM = hub.ModelKind(
     error=InputError,
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+# Where a model's thoughts begin or end, in tags and in the channels of the harmony format.
+_THOUGHT_MARK = re.compile(
+    r"[<\[◁]\s*\|?(?P<end>/|end_of_|end_)?\s*(?:\w+:|begin_of_|start_)?"
+    r"(?:think|thinking|thoughts?|reason|reasoning|reflection|analysis|scratchpad)\s*\|?[>\]▷]"
+    r"|<\|channel\|>\s*(?:(?P<answer>final)|analysis|commentary)",
+    re.IGNORECASE,
+)
 
 
 def pick_dtype(dtype: str, device: torch.device) -> str:
@@ -75,7 +82,19 @@ def load_causal_lm(
 
 
 def chat_renderer(tokenizer: Any) -> Callable[[Sequence[dict[str, str]]], list[int]]:
-    """Return the function from the messages of a chat to token ids.
+    """Return the function from the messages of a chat to token ids, written by `chat_writer`."""
+    write = chat_writer(tokenizer)
+    # A template writes the special tokens itself, such as the one at the beginning.
+    special = not tokenizer.chat_template
+
+    def render(messages: Sequence[dict[str, str]]) -> list[int]:
+        return list(tokenizer(write(messages), add_special_tokens=special)["input_ids"])
+
+    return render
+
+
+def chat_writer(tokenizer: Any) -> Callable[[Sequence[dict[str, str]]], str]:
+    """Return the function from the messages of a chat to the text that the model reads.
 
     The tokenizer's chat template writes the chat, ending with the beginning of the reply and, where
     the template has such a switch, without thoughts. If it rejects or ignores system messages, the
@@ -96,15 +115,22 @@ def chat_renderer(tokenizer: Any) -> Callable[[Sequence[dict[str, str]]], list[i
     with suppress(TemplateError):
         has_system = has_template and "system-PROBE" in apply(probe)
 
-    def render(messages: Sequence[dict[str, str]]) -> list[int]:
+    def write(messages: Sequence[dict[str, str]]) -> str:
         joined = "\n\n".join(message["content"] for message in messages)
         if not has_template:
-            text = f"{joined}\n\nAnswer:"
-        elif has_system:
-            text = apply(messages)
-        else:
-            text = apply([{"role": "user", "content": joined}])
-        # A template writes the special tokens itself, such as the one at the beginning.
-        return list(tokenizer(text, add_special_tokens=not has_template)["input_ids"])
+            return f"{joined}\n\nAnswer:"
+        return apply(messages if has_system else [{"role": "user", "content": joined}])
 
-    return render
+    return write
+
+
+def reply_opening(tokenizer: Any) -> str:
+    """Return the text after the user's message, with which the reply begins."""
+    text = chat_writer(tokenizer)([{"role": "user", "content": "user-PROBE"}])
+    return text.rpartition("user-PROBE")[2]
+
+
+def ends_in_thoughts(text: str) -> bool:
+    """Return whether a model's reply ends within its thoughts, before an answer."""
+    marks = list(_THOUGHT_MARK.finditer(text))
+    return bool(marks) and not (marks[-1]["end"] or marks[-1]["answer"])

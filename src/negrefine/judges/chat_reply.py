@@ -17,7 +17,7 @@ _BOTH = re.compile(
     r"[\W_]*(yes[\W_]+(and|or)?[\W_]*no|no[\W_]+(and|or)?[\W_]*yes)(?![^\W_])", re.IGNORECASE
 )
 # A smaller probability of yes and no together means that the model was about to say something else.
-_LEAST_MASS = 0.5
+LEAST_MASS = 0.5
 _SHOWN_CHARACTERS = 40
 # Where servers put thoughts that they separate from the content.
 _THOUGHT_FIELDS = ("reasoning", "reasoning_content", "thinking")
@@ -115,7 +115,7 @@ def _share_of_yes(alternatives: Iterable[tuple[str, float]]) -> float | None:
         if word in mass:
             mass[word] += math.exp(log_probability)
     total = sum(mass.values())
-    return mass["yes"] / total if total >= _LEAST_MASS else None
+    return mass["yes"] / total if total >= LEAST_MASS else None
 
 
 def _first_word(choice: Any) -> list[tuple[str, float]]:

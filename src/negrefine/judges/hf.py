@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
@@ -13,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 from negrefine.errors import InputError
 from negrefine.hub import pick_device
 from negrefine.judges.base import Answer, AnswerBatch, Query
-from negrefine.judges.causal_lm import chat_renderer, load_causal_lm, model_version, pick_dtype
+from negrefine.judges.causal_lm import (
+    chat_renderer,
+    ends_in_thoughts,
+    load_causal_lm,
+    model_version,
+    pick_dtype,
+    reply_opening,
+)
+from negrefine.judges.chat_reply import LEAST_MASS
 from negrefine.judges.language_model import LanguageModelJudge
 from negrefine.judges.prompts import judge_identity
 
@@ -31,6 +40,11 @@ class HFJudge(LanguageModelJudge):
     summed over their spellings and normalised, and the answer is yes if P(yes) > 0.5. In mode
     "official" the reply is generated from one prompt at a time with the model's own generation
     settings, and is a yes if it begins with "yes" in any case; anything else is a no.
+
+    A question is undecided if the model was about to write something else (P(yes) and P(no)
+    together are below `least_mass`) or, in mode "official", if its reply ends within its thoughts.
+    Each call with undecided questions warns, also if they were stored: another chat template or
+    model has other answers.
 
     The model is loaded for the first question that is not stored.
 
@@ -52,6 +66,8 @@ class HFJudge(LanguageModelJudge):
         seed: In mode "official", the seed of sampling. Every question has its own generator, so
             that answers do not depend on the order; torch's global generator is not changed.
         max_new_tokens: In mode "official", the largest number of tokens of a reply.
+        least_mass: In mode "probability", the smallest P(yes) + P(no) of an answer, 0 to 1. The
+            default is also that below which `OpenAIJudge` uses no probabilities.
         prompts: As for `LanguageModelJudge`, like `store`.
 
     Attributes:
@@ -75,12 +91,15 @@ class HFJudge(LanguageModelJudge):
     greedy: bool = False
     seed: int = 0
     max_new_tokens: int = 512
+    least_mass: float = LEAST_MASS
 
     def __post_init__(self) -> None:
         """Check the settings; the model is loaded later."""
         if self.mode not in ("probability", "official"):
             raise InputError(f"mode must be 'probability' or 'official', not {self.mode!r}.")
         self._check_at_least(token_budget=1, batch_size=1, ranks_per_round=1, max_new_tokens=1)
+        if not 0 <= self.least_mass <= 1:
+            raise InputError(f"least_mass must be between 0 and 1, not {self.least_mass!r}.")
         if self.ranks_per_round is None:
             self.ranks_per_round = 10 if self.mode == "probability" else 1
         self.model = self._model = os.fspath(self.model)
@@ -105,6 +124,9 @@ class HFJudge(LanguageModelJudge):
             dtype=pick_dtype(self.dtype, pick_device(self.device)),
             decoding=decoding if official else None,
             max_new_tokens=str(self.max_new_tokens) if official else None,
+            # Answers of before there were undecided ones may be noise: they have neither fact.
+            least_mass=None if official else f"{self.least_mass:g}",
+            unfinished_thoughts="undecided" if official else None,
         )
 
     @property
@@ -128,6 +150,32 @@ class HFJudge(LanguageModelJudge):
         limits = (self.token_budget, self.batch_size)
         return YesNoModel(model, tokenizer, self._model, *limits, self.share_prefixes)
 
+    def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
+        """Yield lists of (position in `queries`, answer), as `LanguageModelJudge` does.
+
+        Warns at the end about questions for which the model had no answer.
+
+        Raises:
+            InputError: The model or the store cannot be found, loaded or used.
+        """
+        undecided: list[str] = []
+        for batch in super().iter_answers(queries):
+            undecided += [answer.reason for _, answer in batch if answer.yes is None]
+            yield batch
+        if undecided:
+            warnings.warn(
+                f"{len(undecided)} of {len(queries)} questions to {self.name!r} are undecided and "
+                f"remove no label; the first: {undecided[0]}. Use an instruct model, with a chat "
+                "template that does not open a thought, or serve a model that thinks and use "
+                "OpenAIJudge (--judge openai:MODEL), which reads the answer after the thoughts.",
+                stacklevel=2,
+            )
+
+    @cached_property
+    def _opening(self) -> str:
+        """What the chat template writes at the beginning of a reply."""
+        return reply_opening(self._lm[1])
+
     def _ask(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         return self._compare(queries) if self.mode == "probability" else self._generate(queries)
 
@@ -140,9 +188,14 @@ class HFJudge(LanguageModelJudge):
         for batch in model.score(prompts, families):
             self.usage.asked += len(batch)
             self.usage.prompt_tokens = model.tokens
-            yield [
-                (i, Answer(p > 0.5, f"P(yes) = {p:.2f}", p if p > 0.5 else 1 - p)) for i, p in batch
-            ]
+            yield [(i, self._answer(p, mass)) for i, p, mass in batch]
+
+    def _answer(self, p: float, mass: float) -> Answer:
+        if mass < self.least_mass:
+            thinks = ends_in_thoughts(self._opening)
+            why = "the chat template opens a thought" if thinks else "about to write something else"
+            return Answer(None, f"{why}, P(yes) + P(no) = {mass:.2g}")
+        return Answer(p > 0.5, f"P(yes) = {p:.2f}", p if p > 0.5 else 1 - p)
 
     def _generate(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         import torch
@@ -175,6 +228,10 @@ class HFJudge(LanguageModelJudge):
             self.usage.asked += 1
             self.usage.prompt_tokens += ids.shape[1]
             self.usage.completion_tokens += len(reply_ids)
+            if ends_in_thoughts(self._opening + tokenizer.decode(reply_ids)):
+                why = f"the reply ends within thoughts after {len(reply_ids)} tokens"
+                yield [(i, Answer(None, f"{why}: {reply[:_SHOWN_CHARACTERS]!r}"))]
+                continue
             # As published: nothing is stripped, so a reply that begins with a space is a no.
             yes = reply.lower().startswith("yes")
             yield [(i, Answer(yes, f"replied {reply[:_SHOWN_CHARACTERS]!r}"))]

@@ -1,4 +1,4 @@
-"""P(yes) of prompts under a causal language model, in one forward pass per batch.
+"""P(yes) and P(yes or no) of prompts under a causal language model, in one pass per batch.
 
 The common prefix of all prompts is read once per call, that of a family (the questions about one
 word) once per family; their keys and values are kept in a `DynamicCache`.
@@ -28,9 +28,12 @@ _GPU_TOKEN_BUDGET = 8192
 # Families whose prefixes are read together have this many batches of rests: enough to sort them by
 # length, so that hardly any padding is needed.
 _BATCHES_PER_BLOCK = 4
+# Logits of the whole vocabulary that are in memory at a time.
+_LOGITS_PER_CHUNK = 1 << 24
 
 Ids: TypeAlias = list[int]
-Scored: TypeAlias = list[tuple[int, float]]
+# (position of the prompt, P(yes) / P(yes or no), P(yes or no))
+Scored: TypeAlias = list[tuple[int, float, float]]
 # The arguments of a forward pass. Afterwards their cache holds what the model has read.
 _Inputs: TypeAlias = dict[str, Any]
 
@@ -70,7 +73,7 @@ def yes_no_tokens(tokenizer: Any, name: str) -> tuple[Ids, Ids]:
 
 @dataclass(eq=False)
 class YesNoModel:
-    """Computes P(yes) / (P(yes) + P(no)) for prompts given as token ids.
+    """Computes P(yes) / P(yes or no), and P(yes or no), for prompts given as token ids.
 
     `tokens` counts the tokens read so far, without padding.
     """
@@ -101,7 +104,10 @@ class YesNoModel:
         self._use_head(rtol=1e-4 if exact else 0.05)
 
     def score(self, prompts: Sequence[Ids], families: Sequence[Hashable]) -> Iterator[Scored]:
-        """Yield lists of (position in `prompts`, P(yes)), every position once.
+        """Yield lists of (position in `prompts`, P(yes) / P(yes or no), P(yes or no)).
+
+        Every position comes once. A small P(yes or no) means that the model was about to write
+        something else, and that the share of yes is noise.
 
         Equal keys in `families`, one per prompt, suggest a long common prefix, which is then found
         by comparing the ids. InputError if one prompt alone does not fit into memory, or for NaN.
@@ -111,7 +117,7 @@ class YesNoModel:
         shared = self._shares_prefixes and len(prompts) > 1
         whole = self._score_whole(prompts)
         for batch in self._score_sharing(prompts, families) if shared else whole:
-            if any(math.isnan(p) for _, p in batch):
+            if any(math.isnan(p) for _, p, _ in batch):
                 raise InputError(
                     f"The model {self.name!r} returns NaN in {self.model.dtype}: use "
                     "dtype='float32' or 'bfloat16'."
@@ -146,8 +152,8 @@ class YesNoModel:
             yield from self._score_texts(block, rests)
 
     def _score_texts(self, before: _Inputs | None, texts: Sequence[_Text]) -> Iterator[Scored]:
-        for part, p_yes in self._in_batches(before, texts, self._p_yes):
-            yield [(text.position, p) for text, p in zip(part, p_yes, strict=True)]
+        for part, found in self._in_batches(before, texts, self._p_yes):
+            yield [(text.position, *both) for text, both in zip(part, found, strict=True)]
 
     def _in_batches(
         self,
@@ -187,13 +193,17 @@ class YesNoModel:
     @torch.inference_mode()
     def _read(self, before: _Inputs | None, texts: Sequence[_Text]) -> _Inputs:
         inputs, last = self._inputs(before, texts)
-        self._logits(inputs, last)
+        # For what the pass leaves in the cache; the logits of one text are computed for nothing.
+        self._logits(inputs, last[:1])
         return inputs
 
     @torch.inference_mode()
-    def _p_yes(self, before: _Inputs | None, texts: Sequence[_Text]) -> list[float]:
-        p = torch.softmax(self._logits(*self._inputs(before, texts)).double(), dim=-1)
-        return p[:, : self._n_yes].sum(dim=-1).tolist()
+    def _p_yes(self, before: _Inputs | None, texts: Sequence[_Text]) -> list[tuple[float, float]]:
+        logits = self._logits(*self._inputs(before, texts)).double()
+        chosen, total = logits[:, :-1], logits[:, -1]
+        p_yes = torch.softmax(chosen, dim=-1)[:, : self._n_yes].sum(dim=-1)
+        mass = (chosen.logsumexp(dim=-1) - total).exp()
+        return list(zip(p_yes.tolist(), mass.tolist(), strict=True))
 
     def _inputs(
         self, before: _Inputs | None, texts: Sequence[_Text]
@@ -221,20 +231,31 @@ class YesNoModel:
         return inputs | {"past_key_values": cache, "use_cache": True}, last
 
     def _logits(self, inputs: _Inputs, last: torch.Tensor) -> torch.Tensor:
-        """Return the logits of the tokens of yes and no after the tokens at `last`: float32."""
+        """Return the logits of the tokens of yes and no after the tokens at `last`: float32.
+
+        The last column is the logarithm of the sum of the exponentials of all logits.
+        """
         row = torch.arange(len(last), device=self._device)
         if self._head is not None:
             hidden = self.model.base_model(**inputs).last_hidden_state[row, last]
-            return functional.linear(hidden.float(), *self._head)
+            chosen = functional.linear(hidden.float(), *self._head)
+            return torch.column_stack([chosen, self._log_total(hidden)])
         options = {}
         if self._keeps:
             options["logits_to_keep"], last = torch.unique(last, return_inverse=True)
-        logits: torch.Tensor = self.model(**inputs, **options).logits[row, last][:, self._ids]
-        return logits.float()
+        logits = self.model(**inputs, **options).logits[row, last].float()
+        return torch.column_stack([logits[:, self._ids], logits.logsumexp(dim=-1)])
+
+    def _log_total(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logarithm of the sum of the exponentials of all logits, by parts."""
+        head = self.model.get_output_embeddings()
+        rows = max(1, _LOGITS_PER_CHUNK // len(head.weight))
+        parts = torch.split(hidden, rows)
+        return torch.cat([head(part).float().logsumexp(dim=-1) for part in parts])
 
     @torch.inference_mode()
     def _use_head(self, *, rtol: float) -> None:
-        """Keep the output weights (and biases) of yes and no alone, if they are enough.
+        """Keep the output weights (and biases) of yes and no, if the output is no more than them.
 
         Some models scale, cap or project in between, which a comparison with the model's own output
         shows.
@@ -260,10 +281,11 @@ class YesNoModel:
         chosen = sorted({0, twin, by_length[0], by_length[-1]})
         sample = [prompts[i] for i in chosen]
         self._shares_prefixes = False
-        whole = dict(chain(*self._score_whole(sample)))
+        whole = {i: p for i, p, _ in chain(*self._score_whole(sample))}
         self._shares_prefixes = True
         try:
-            parts = dict(chain(*self._score_sharing(sample, [families[i] for i in chosen])))
+            shared = self._score_sharing(sample, [families[i] for i in chosen])
+            parts = {i: p for i, p, _ in chain(*shared)}
         except InputError:
             raise
         except (AttributeError, TypeError, ValueError, IndexError, RuntimeError):
