@@ -128,3 +128,9 @@ def test_negative_numbers_of_16_bits_are_refused(tmp_path: Path) -> None:
     for source in (values.astype(np.int16), fits(tmp_path / "n.fits", 16, values.astype(">i2"))):
         with pytest.raises(ImageError, match="go from -3 to 100"):
             read_image(source)
+
+
+def test_a_palette_with_alpha_shows_the_background() -> None:
+    clear = Image.new("RGBA", (8, 8), (200, 0, 0, 0)).quantize()
+    assert read_image(clear).getpixel((0, 0)) == (255, 255, 255)
+    assert read_image(clear, background=None).getpixel((0, 0)) == (200, 0, 0)

@@ -74,14 +74,14 @@ def fit(
     batch_size: int = BATCH_SIZE,
 ) -> None:
     """Fit a detector on class names, optionally set its threshold, and save it."""
+    if fpr is not None and not 0 < fpr < 1:
+        raise InputError(f"--fpr must lie strictly between 0 and 1, not {fpr}.")
     if not calibrate and (fpr is not None or delta is not None):
         given_option = "--fpr" if fpr is not None else "--delta"
         raise InputError(
             f"{given_option} has no effect without --calibrate: leave it out, or give images."
         )
     fpr = 0.05 if fpr is None else fpr
-    if not 0 < fpr < 1:
-        raise InputError(f"--fpr must lie strictly between 0 and 1, not {fpr}.")
     class_names = classes.read()
 
     from negrefine.detectors.bundle import check_target

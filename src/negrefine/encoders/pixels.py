@@ -97,7 +97,7 @@ def to_rgb(
 ) -> Image.Image:
     """Return a loaded image as a new one in mode RGB; ImageError for values of no known range."""
     grey = _grey(image, name)
-    transparent = image.mode in _ALPHA_MODES or "transparency" in image.info
+    transparent = image.mode in _ALPHA_MODES or image.has_transparency_data
     if background is None or not transparent:
         return _opaque(image if grey is None else Image.fromarray(grey))
     ground = Image.new("RGBA", image.size, (*background, 255))
