@@ -156,7 +156,7 @@ def connection_settings() -> str:
     given = ", ".join(f"{name}={_without_password(os.environ[name])}" for name in sorted(names))
     if not given:
         return ""
-    advice = "correct or unset them, or name the server in NO_PROXY"
+    advice = "correct or unset them"
     if any(os.environ[name].startswith("socks") for name in names):
         advice += "; a SOCKS proxy needs 'pip install socksio'"
     return f" The environment has {given}: {advice}."
