@@ -12,18 +12,20 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, Task
     from rich.text import Text
 
-
 LONG_SECONDS = 10.0
+"""Shorter stages leave no line."""
 
 
 class Advance:
-    """Advances the one task of a progress bar, if there is a bar."""
+    """Counts items as `done`, and advances the one task of a progress bar, if there is a bar."""
 
     def __init__(self, bar: Progress | None = None) -> None:
         self._bar = bar
+        self.done = 0
 
     def __call__(self, n: int = 1) -> None:
         """Count `n` more items as done."""
+        self.done += n
         if self._bar is not None:
             self._bar.advance(self._bar.task_ids[0], n)
 
@@ -41,7 +43,7 @@ def progress_bar(
     """Yield a function that advances a bar on standard error.
 
     Where standard error is not a terminal, a stage that took `LONG_SECONDS` or more leaves one line
-    with its number of items when it is done. Nothing is written when `enabled` is false.
+    with the number of items that were done. Nothing is written when `enabled` is false.
 
     Args:
         description: Caption.
@@ -52,14 +54,17 @@ def progress_bar(
     if not enabled:
         yield Advance()
         return
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
     if not sys.stderr.isatty():
-        started = time.monotonic()
-        yield Advance()
+        started, advance = time.monotonic(), Advance()
+        yield advance
         seconds = time.monotonic() - started
         if seconds >= LONG_SECONDS:
-            print(f"{description}: {total:,} in {seconds:,.0f} s", file=sys.stderr, flush=True)  # noqa: T201
+            line = f"{description}: {advance.done:,} in {seconds:,.0f} s"
+            console.print(line, markup=False, soft_wrap=True)
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -76,7 +81,7 @@ def progress_bar(
     ]
     if unit is not None:
         columns.insert(3, _speed_column(unit))
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console) as bar:
         bar.add_task(description, total=total)
         yield Advance(bar)
 

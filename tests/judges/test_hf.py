@@ -29,8 +29,8 @@ from judges.tiny_models import (
 from negrefine import HFJudge
 from negrefine.errors import InputError
 from negrefine.judges.base import Query, answer_all
-from negrefine.judges.causal_lm import ends_in_thoughts
 from negrefine.judges.prompts import JudgePrompts
+from negrefine.judges.thoughts import ends_in_thoughts
 
 
 def test_both_questions_through_the_judge_protocol(qwen: Path, plain_qwen: Plain) -> None:

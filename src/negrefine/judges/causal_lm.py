@@ -25,13 +25,6 @@ _CAUSAL_LM = hub.ModelKind(
     error=InputError,
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# Where a model's thoughts begin or end, in tags and in the channels of the harmony format.
-_THOUGHT_MARK = re.compile(
-    r"[<\[◁]\s*\|?(?P<end>/|end_of_|end_)?\s*(?:\w+:|begin_of_|start_)?"
-    r"(?:think|thinking|thoughts?|reason|reasoning|reflection|analysis|scratchpad)\s*\|?[>\]▷]"
-    r"|<\|channel\|>\s*(?:(?P<answer>final)|analysis|commentary)",
-    re.IGNORECASE,
-)
 
 
 def pick_dtype(dtype: str, device: torch.device) -> str:
@@ -128,9 +121,3 @@ def reply_opening(tokenizer: Any) -> str:
     """Return the text after the user's message, with which the reply begins."""
     text = chat_writer(tokenizer)([{"role": "user", "content": "user-PROBE"}])
     return text.rpartition("user-PROBE")[2]
-
-
-def ends_in_thoughts(text: str) -> bool:
-    """Return whether a model's reply ends within its thoughts, before an answer."""
-    marks = list(_THOUGHT_MARK.finditer(text))
-    return bool(marks) and not (marks[-1]["end"] or marks[-1]["answer"])

@@ -16,7 +16,6 @@ from negrefine.hub import pick_device
 from negrefine.judges.base import Answer, AnswerBatch, Query
 from negrefine.judges.causal_lm import (
     chat_renderer,
-    ends_in_thoughts,
     load_causal_lm,
     model_version,
     pick_dtype,
@@ -25,6 +24,7 @@ from negrefine.judges.causal_lm import (
 from negrefine.judges.chat_reply import LEAST_MASS
 from negrefine.judges.language_model import LanguageModelJudge
 from negrefine.judges.prompts import judge_identity
+from negrefine.judges.thoughts import ends_in_thoughts
 
 if TYPE_CHECKING:
     from negrefine.judges.yes_no_model import YesNoModel

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 _NAME = r"(?:\w+:)?(?:think|thinking|thoughts?|reason|reasoning|reflection|analysis|scratchpad)"
-_BEGIN = rf"[<\[◁]\|?(?:begin_of_|start_)?{_NAME}\b[^<>\[\]◁▷]*(?<!/)[>\]▷]|<\|channel>thought\b"
-_END = rf"[<\[◁]\|?(?:/|end_of_|end_)\s*{_NAME}\b[^<>\[\]◁▷]*[>\]▷]|<channel\|>"
+_BEGIN = rf"[<\[◁]\s*\|?(?:begin_of_|start_)?{_NAME}\b[^<>\[\]◁▷]*(?<!/)[>\]▷]|<\|channel>thought\b"
+_END = rf"[<\[◁]\s*\|?(?:/|end_of_|end_)\s*{_NAME}\b[^<>\[\]◁▷]*[>\]▷]|<channel\|>"
 _FLAGS = re.IGNORECASE | re.DOTALL
 _WHOLE = re.compile(rf"(?:{_BEGIN}).*?(?:{_END})", _FLAGS)
 # Some chat templates write the opening tag themselves, so that a reply only closes it.
@@ -40,3 +40,12 @@ def without_thoughts(reply: str) -> str:
     for thoughts in (_BARE_CHANNELS, _WHOLE, _UNOPENED, _UNFINISHED, _MARKUP):
         reply = thoughts.sub("", reply)
     return reply.strip()
+
+
+def ends_in_thoughts(text: str) -> bool:
+    """Return whether a reply ends within the model's thoughts, before an answer."""
+    if _HARMONY.search(text):
+        return _FINAL.match(text) is None
+    for thoughts in (_WHOLE, _UNOPENED):
+        text = thoughts.sub("", text)
+    return _UNFINISHED.search(text) is not None
