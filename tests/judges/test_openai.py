@@ -299,8 +299,9 @@ def test_leaving_early_ends_the_requests_that_are_waiting_for_a_reply(
     (event_loop,) = (thread for thread in threading.enumerate() if "portal" in thread.name)
     with pytest.raises(end):
         stream.throw(end)  # type: ignore[attr-defined]
-    # The server is still working on them.
+    # The server is still working on them, and was not asked what was waiting behind them.
     assert server.open_now == 3
+    assert server.asked.total() == 4
     assert not event_loop.is_alive()
     left.set()
     assert len(AnswerStore(tmp_path / "a.sqlite").get(judge.identity, QUERIES)) == 1

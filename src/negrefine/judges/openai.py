@@ -162,6 +162,8 @@ class OpenAIJudge(LanguageModelJudge):
                     if fatal is not None:
                         raise fatal
             finally:
+                # Else each request that is cancelled would let a waiting question be asked.
+                asker.stopped = True
                 # The reader stopped, perhaps by Ctrl-C, but what has arrived is paid for.
                 arrived = [
                     (queries[i], future.result())
@@ -256,10 +258,13 @@ class _Asker:
         # Failures since the last answer: a dead server must not be asked 70,000 times.
         self._failures_in_a_row = 0
         self._fatal: JudgeError | None = None
+        self.stopped = False
 
     async def ask(self, query: Query) -> Answer:
         """Return the answer. After a JudgeError, all further questions raise it at once."""
         async with self._open_requests:
+            if self.stopped:
+                raise asyncio.CancelledError
             if self._fatal is not None:
                 raise self._fatal
             answer = await self._answer(query)
