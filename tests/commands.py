@@ -48,8 +48,8 @@ SERVER = """
 import json, os, sys
 import negrefine.cli
 # What commands import when they need it takes seconds.
-import negrefine.encoders.loading, negrefine.evaluation.experiment, negrefine.report.page
-from transformers import AutoTokenizer, CLIPModel
+import negrefine.encoders.clip_model, negrefine.encoders.clipn, negrefine.encoders.loading
+import negrefine.evaluation.experiment, negrefine.report.page
 for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()

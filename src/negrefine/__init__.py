@@ -6,8 +6,8 @@
     detector = negrefine.NegRefine(encoder).fit(["tabby cat", "daisy", "fire truck"])
     scores = detector.score_samples(["a.jpg"])  # larger = more in-distribution
 
-Names are imported when they are first used, because torch and transformers take seconds to import
-and `negrefine --help` needs neither.
+Names are imported when they are first used, because torch takes more than a second to import and
+`negrefine --help` does without.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from negrefine.detectors.parameters import decode_parameters
 from negrefine.detectors.registry import DETECTORS
 from negrefine.encoders.base import Encoder
 from negrefine.errors import BundleError, EncoderError
+from negrefine.hub import check_dtype
 from negrefine.labels.negatives import NegativeLabel
 
 
@@ -86,6 +87,7 @@ def _load_saved_encoder(
 ) -> Encoder:
     from negrefine.encoders.loading import load_encoder
 
+    check_dtype(dtype, EncoderError)
     # Options that are None are not stored, and white is the default of a background.
     options = {"background": None, **saved["options"]}
     try:

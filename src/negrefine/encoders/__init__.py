@@ -27,7 +27,7 @@ __all__ = [
     "read_image",
 ]
 
-# Imported when first used, because torch and transformers take seconds to import.
+# Imported when first used, because torch takes more than a second to import.
 _MODULES = {"CLIPEncoder": "clip", "CLIPNEncoder": "clipn", "load_encoder": "loading"}
 
 

@@ -1,4 +1,4 @@
-"""A CLIP model from `transformers` as an encoder of images and texts."""
+"""A CLIP model as an encoder of images and texts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CLIPModel
 from typing_extensions import Self
 
 from negrefine.constraints import Whole
@@ -23,8 +22,14 @@ from negrefine.encoders.images import Images, ImageSource, check_is_list, check_
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.text_tower import encode_tokens
 from negrefine.encoders.tokens import TextTokenizer
+from negrefine.encoders.vision_tower import image_and_patch_features, image_features
 from negrefine.errors import ImageError, InputError
 from negrefine.progress import progress_bar
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel
+
+    from negrefine.encoders.clip_model import PlainCLIPModel
 
 _Pixels: TypeAlias = "FloatArray | ImageError"
 
@@ -40,14 +45,14 @@ _OPTIONS = ("revision", "resample", "exif_orientation", "background", "truncate"
 
 
 class CLIPEncoder:
-    """Image and text features of a `transformers.CLIPModel`. Made by `load_encoder`.
+    """Image and text features of a CLIP model. Made by `load_encoder`.
 
     Features are the projected embeddings, not normalised: prompt ensembles of the published methods
     average them before normalising. Copies and scikit-learn clones are the encoder itself, so that
     a model is in memory once; a pickle holds the arguments of `load_encoder`, no weights.
 
     Args:
-        model: In evaluation mode, on its device.
+        model: A `PlainCLIPModel` or `transformers.CLIPModel`, in evaluation mode, on its device.
         tokenizer: Of the model, like `preprocessing`.
         name: "builtin", a hub id or an absolute directory.
         settings: All keyword arguments of `load_encoder`.
@@ -67,7 +72,7 @@ class CLIPEncoder:
 
     def __init__(
         self,
-        model: CLIPModel,
+        model: PlainCLIPModel | CLIPModel,
         tokenizer: TextTokenizer,
         preprocessing: Preprocessing,
         *,
@@ -77,10 +82,10 @@ class CLIPEncoder:
         reload: Callable[..., CLIPEncoder] | None = None,
     ) -> None:
         self._model = model
-        self._vision: Callable[..., Any] = model.vision_model
+        self._image_features: Callable[[Any, Tensor], Tensor] = image_features
         if settings["compile_images"]:
             # The last batch is often shorter: without dynamic shapes it would be compiled again.
-            self._vision = torch.compile(model.vision_model, dynamic=True)
+            self._image_features = torch.compile(image_features, dynamic=True)
         self._tokenizer = tokenizer
         self._settings = settings
         self._fingerprint = fingerprint
@@ -92,7 +97,7 @@ class CLIPEncoder:
         self.options = {key: settings[key] for key in _OPTIONS if settings[key] is not None}
         if self.background is not None:
             self.options["background"] = list(self.background)
-        vision = model.config.vision_config
+        vision: Any = model.config.vision_config
         self.logit_scale = float(model.logit_scale.detach().cpu().double().exp())
         self.dim = int(model.config.projection_dim)
         self.n_patches = int(vision.image_size // vision.patch_size) ** 2
@@ -143,7 +148,7 @@ class CLIPEncoder:
         return self._encode_texts(self._model, texts, batch_size, show_progress_bar)
 
     def _encode_texts(
-        self, model: CLIPModel, texts: Sequence[str], batch_size: int, show_progress_bar: bool
+        self, model: Any, texts: Sequence[str], batch_size: int, show_progress_bar: bool
     ) -> FloatArray:
         if isinstance(texts, str):
             raise InputError("encode_texts takes a list of strings, not one string: wrap it in [].")
@@ -246,33 +251,12 @@ class CLIPEncoder:
                 batch = batch.pin_memory()
             batch = batch.to(self.device, non_blocking=True).to(self.dtype)
             if patches:
-                features, local = _image_and_patch_features(self._model, batch)
+                features, local = image_and_patch_features(self._model, batch)
             else:
-                pooled = self._vision(pixel_values=batch).pooler_output
-                features = self._model.visual_projection(pooled)
+                features = self._image_features(self._model, batch)
         return lambda: EncodedImages(
             _to_numpy(features), errors, _to_numpy(local) if patches else None
         )
-
-
-def _image_and_patch_features(model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return image features (n, d) and patch features (n, p, d) of pixels (n, 3, h, w)."""
-    tower = model.vision_model
-    hidden = tower.pre_layrnorm(tower.embeddings(pixels))
-    *earlier, last = tower.encoder.layers
-    for layer in earlier:
-        hidden = layer(hidden, None)
-    image = tower.post_layernorm(last(hidden, None)[:, 0])
-    patches = tower.post_layernorm(_value_path(last, hidden[:, 1:]))
-    return model.visual_projection(image), model.visual_projection(patches)
-
-
-def _value_path(layer: Any, hidden: Tensor) -> Tensor:
-    """Return the output of a layer with attention replaced by its own values."""
-    attention = layer.self_attn
-    values = attention.out_proj(attention.v_proj(layer.layer_norm1(hidden))) + hidden
-    result: Tensor = values + layer.mlp(layer.layer_norm2(values))
-    return result
 
 
 def _to_numpy(features: Tensor) -> FloatArray:

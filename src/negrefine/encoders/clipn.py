@@ -16,7 +16,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import CLIPModel
 
 from negrefine.encoders.base import FloatArray
 from negrefine.encoders.clip import CLIPEncoder
@@ -29,8 +28,8 @@ PROMPT_NO = "prompt_no"
 class CLIPNEncoder(CLIPEncoder):
     """A `CLIPEncoder` that also encodes texts with the "no" tower. Made by `load_encoder`."""
 
-    def __init__(self, *model_files: Any, no_model: CLIPModel, **settings: Any) -> None:
-        """Take what `CLIPEncoder` takes, and a CLIPModel whose text tower is the "no" tower."""
+    def __init__(self, *model_files: Any, no_model: Any, **settings: Any) -> None:
+        """Take what `CLIPEncoder` takes, and a model whose text tower is the "no" tower."""
         super().__init__(*model_files, **settings)
         self._no_model = no_model
 
@@ -41,7 +40,7 @@ class CLIPNEncoder(CLIPEncoder):
         return self._encode_texts(self._no_model, texts, batch_size, show_progress_bar)
 
 
-def load_no_tower(directory: Path, model: CLIPModel, name: str) -> CLIPModel | None:
+def load_no_tower(directory: Path, model: Any, name: str) -> Any:
     """Return a model with the "no" text tower that shares all else with `model`, None without one.
 
     Raises EncoderError if the file is damaged or belongs to another model than `name`.

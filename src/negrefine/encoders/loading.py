@@ -10,19 +10,22 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-from transformers import AutoTokenizer, CLIPConfig, CLIPModel
+from typing import TYPE_CHECKING, Any
 
 from negrefine import hub
-from negrefine.encoders.clip import CLIPEncoder
-from negrefine.encoders.clipn import CLIPNEncoder, load_no_tower
+from negrefine.encoders.clip_config import plain_architecture
+from negrefine.encoders.clip_tokenizer import read_plain_tokenizer
 from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError
 from negrefine.files import file_stamp
+
+# torch is imported once the arguments and the small files of a model are known to be right, and
+# transformers for models alone that are unusual: each takes seconds.
+if TYPE_CHECKING:
+    from negrefine.encoders.clip import CLIPEncoder
 
 BUILTIN = "builtin"
 _CLIP = hub.ModelKind(
@@ -99,6 +102,7 @@ def load_encoder(
     # The keyword arguments: no other name is bound yet.
     settings = {key: value for key, value in locals().items() if key != "name_or_path"}
     settings["background"] = background = check_background(background)
+    hub.check_dtype(dtype, EncoderError)
     name = os.fspath(name_or_path)
     directory = find_model_directory(name, revision)
     if name != BUILTIN and Path(name).is_dir():
@@ -118,22 +122,25 @@ def load_encoder(
         "background": None if background is None else list(background),
     }
     fingerprint = _fingerprint(directory, identity, name)
-    hub.check_dtype(dtype, EncoderError)
-    placement = hub.pick_device(device, EncoderError)
-    weights_dtype = "float32" if dtype == "auto" else dtype
-    with hub.loading(f"config.json of {name!r} is unusable", _CLIP.advice, EncoderError):
-        architecture = CLIPConfig.from_dict(_without(config, _OUTPUT_CONFIG))
+    plain = plain_architecture(config)
+    architecture = plain or _any_architecture(config, name)
     n_channels = architecture.vision_config.num_channels
     if n_channels != 3:
         raise EncoderError(
             f"The model {name!r} takes images of {n_channels} channels, and only models for three, "
             "red, green and blue, can be loaded."
         )
-    model = hub.load_weights(
-        *(CLIPModel, _CLIP, directory, name, weights_dtype),
-        config=architecture,
-        attn_implementation="sdpa",
-    ).to(placement)
+    placement = hub.pick_device(device, EncoderError)
+
+    from negrefine.encoders.clip import CLIPEncoder
+    from negrefine.encoders.clip_model import read_plain_model
+    from negrefine.encoders.clipn import CLIPNEncoder, load_no_tower
+
+    weights_dtype = "float32" if dtype == "auto" else dtype
+    model: Any = plain and read_plain_model(directory, plain, weights_dtype)
+    if model is None:
+        model = _load_any_model(directory, config, name, weights_dtype)
+    model = model.to(placement)
     if not all(bool(weights.isfinite().all()) for weights in model.parameters()):
         raise EncoderError(
             f"The weights of {name!r} hold NaN or infinity: the file is damaged, download it again."
@@ -163,6 +170,25 @@ def load_encoder(
         settings=settings,
         fingerprint=fingerprint,
         reload=reload_encoder,
+    )
+
+
+def _any_architecture(config: dict[str, Any], name: str) -> Any:
+    """Return the `CLIPConfig` of a model."""
+    from transformers import CLIPConfig
+
+    with hub.loading(f"config.json of {name!r} is unusable", _CLIP.advice, EncoderError):
+        return CLIPConfig.from_dict(_without(config, _OUTPUT_CONFIG))
+
+
+def _load_any_model(directory: Path, config: dict[str, Any], name: str, dtype: str) -> Any:
+    """Return a `CLIPModel`, or raise EncoderError that says what is wrong with it."""
+    from transformers import CLIPModel
+
+    return hub.load_weights(
+        *(CLIPModel, _CLIP, directory, name, dtype),
+        config=_any_architecture(config, name),
+        attn_implementation="sdpa",
     )
 
 
@@ -220,6 +246,11 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
 
 def load_tokenizer(directory: Path, name: str) -> Any:
     """Return the `tokenizers.Tokenizer` of a model directory; EncoderError if it has none."""
+    plain = read_plain_tokenizer(directory)
+    if plain is not None:
+        return plain
+    from transformers import AutoTokenizer
+
     advice = "tokenizer.json, or vocab.json with merges.txt, is needed"
     with hub.loading(f"The tokenizer of {name!r} cannot be loaded", advice, EncoderError):
         # Without these files transformers would make up a tokenizer that knows no words.

@@ -25,7 +25,7 @@ _KeysValues: TypeAlias = tuple[Tensor, Tensor]
 def encode_tokens(
     model: Any, ids: Sequence[Sequence[int]], batch_size: int, token_budget: int
 ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
-    """Encode token sequences with the text tower and projection of a `transformers.CLIPModel`.
+    """Encode token sequences with the text tower and projection of a CLIP model.
 
     `ids` have start and end tokens and no padding. At most `batch_size` sequences are encoded at a
     time, of at most `token_budget` tokens without shared prefixes. Yields indices into `ids`, and
