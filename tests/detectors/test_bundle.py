@@ -390,6 +390,17 @@ def test_replacing_a_detector(
     assert load_detector(saved, encoder=builtin_encoder).method == "csp"
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"dtype": "float8"}, "dtype must be"), ({"device": "toaster"}, "The device 'toaster'")],
+)
+def test_wrong_options_for_the_saved_encoder(
+    saved: Path, options: dict[str, str], said: str
+) -> None:
+    with pytest.raises(EncoderError, match=f"^{said}"):
+        load_detector(saved, **options)
+
+
 SAVE_AND_DIE = """
 import os, random, signal, sys, time
 from negrefine import CSP, Lexicon, load_detector, load_encoder

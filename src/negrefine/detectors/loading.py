@@ -12,7 +12,7 @@ from negrefine.detectors.parameters import decode_parameters
 from negrefine.detectors.registry import DETECTORS
 from negrefine.encoders.base import Encoder
 from negrefine.errors import BundleError, EncoderError
-from negrefine.hub import check_dtype
+from negrefine.hub import check_dtype, pick_device
 from negrefine.labels.negatives import NegativeLabel
 
 
@@ -87,7 +87,10 @@ def _load_saved_encoder(
 ) -> Encoder:
     from negrefine.encoders.loading import load_encoder
 
+    # What is wrong about these says nothing about the encoder.
     check_dtype(dtype, EncoderError)
+    if device != "auto":
+        pick_device(device, EncoderError)
     # Options that are None are not stored, and white is the default of a background.
     options = {"background": None, **saved["options"]}
     try:
