@@ -215,15 +215,22 @@ class Detector(Parametrised, Calibrated):
         """Return `Explanation.unfiltered` of each image."""
         return [None] * len(images)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, replacing: str | None = None) -> None:
         """Write the fitted detector to a directory of JSON and safetensors files, atomically.
 
-        Raises BundleError if the path holds something that is not a saved detector.
+        Several processes may save to and load from one directory: each load gives one of the
+        detectors as a whole. `replacing`, from `negrefine.detectors.bundle.version_of`, is the
+        only version that may be replaced, for a detector that was made from the saved one.
+
+        Raises BundleError if the path holds something that is not a saved detector, or another
+        version than `replacing`.
         """
         from negrefine.detectors.bundle import write_bundle
 
         self._check_fitted()
-        write_bundle(path, self._facts(), self._saved_arrays(), self._saved_tables())
+        write_bundle(
+            path, self._facts(), self._saved_arrays(), self._saved_tables(), replacing=replacing
+        )
 
     def identity(self) -> str:
         """Return a SHA-256 (hex) over everything that decides scores and verdicts."""
