@@ -114,6 +114,36 @@ class Strings:
             raise InputError(f"{name} must be a list of strings, not {value!r}.")
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string that is not empty."""
+
+    def __call__(self, name: str, value: Any) -> None:
+        """Raise `InputError` for anything else."""
+        if not isinstance(value, str) or not value:
+            raise InputError(f"{name} must be a text, not {value!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A mapping that has these fields, and perhaps others.
+
+    Attributes:
+        constraints: What each of them may be.
+    """
+
+    constraints: Mapping[str, Constraint]
+
+    def __call__(self, name: str, value: Any) -> None:
+        """Raise `InputError` for anything else."""
+        if not isinstance(value, Mapping):
+            raise InputError(f"{name} must be an object, not {value!r}.")
+        for field, constraint in self.constraints.items():
+            if field not in value:
+                raise InputError(f"{name} must have the field {field!r}.")
+            constraint(f"{name}.{field}", value[field])
+
+
 POSITIVE = Number("be positive", low=0)
 POSITIVE_OR_NONE = Number("be a positive number", low=0, optional=True)
 FINITE = Number("be a finite number")
