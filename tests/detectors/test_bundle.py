@@ -413,12 +413,12 @@ for kill in range(300):
             for detector in fitted:
                 detector.save(path)
     # The first ones die while the directory comes into being.
-    time.sleep(rng.random() * (0.004 if kill < 8 else 0.05))
+    time.sleep(rng.random() * (0.004 if kill < 8 else 0.05 * (1 + kill // 30)))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     if kill >= 8 or os.path.exists(os.path.join(path, "detector.json")):
         seen.add(load_detector(path, encoder=encoder).identity())
-    # A busy machine may need more of them to come to the second detector.
+    # On a busy machine it takes more of them, and longer ones, until the second is saved.
     if kill >= 30 and seen == identities:
         break
 assert seen == identities, (seen, identities)
