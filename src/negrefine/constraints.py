@@ -116,11 +116,17 @@ class Strings:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string that is not empty."""
+    """A string.
+
+    Attributes:
+        empty: It may be empty.
+    """
+
+    empty: bool = False
 
     def __call__(self, name: str, value: Any) -> None:
         """Raise `InputError` for anything else."""
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not (value or self.empty):
             raise InputError(f"{name} must be a text, not {value!r}.")
 
 
