@@ -147,6 +147,9 @@ def test_arrays(
         ("encoder.logit_scale", True, "encoder.logit_scale must be a positive number, not True"),
         ("parameters.n_groups", -1, "n_groups must be a whole number of at least 1, not -1"),
         ("parameters.n_groups", 2.5, "n_groups must be a whole number"),
+        ("parameters.n_groups", 10**19, "n_groups must be at most 9223372036854775807"),
+        ("parameters.group_seed", 2**64, "group_seed must be at most 18446744073709551615"),
+        ("parameters.alpha", 10**30, "alpha must be at most 9223372036854775807 in size as a wh"),
         ("parameters.k", True, "k must be a whole number of at least 1, not True"),
         ("parameters.max_pairs", -5, "max_pairs must be a whole number of at least 0, not -5"),
         ("parameters.alpha", "2", "alpha must be a finite number, not '2'"),
@@ -238,6 +241,17 @@ def test_lines(saved: Path, builtin_encoder: CLIPEncoder, line: bytes, said: str
     refused(saved, builtin_encoder, said)
     with pytest.raises(BundleError, match=said):
         load_labels(saved)
+
+
+def test_more_groups_than_labels(detectors: dict[str, Detector]) -> None:
+    """The published rule then leaves all labels out; no memory is taken for the groups."""
+    images = np.eye(3, 256, dtype=np.float32)
+    for detector in (detectors["neglabel"], detectors["csp"]):
+        scores = detector.with_params(n_groups=10**18).score_features(images)
+        assert scores.tolist() == [1, 1, 1]
+        assert (
+            scores.tobytes() == detector.with_params(n_groups=900).score_features(images).tobytes()
+        )
 
 
 @pytest.mark.parametrize("offset", [float("nan"), float("inf"), float("-inf")])

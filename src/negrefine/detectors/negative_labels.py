@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from negrefine.constraints import POSITIVE_OR_NONE, Boolean, Strings, Whole
+from negrefine.constraints import POSITIVE_OR_NONE, SEED, Boolean, Strings, Whole
 from negrefine.detectors.base import Detector, largest
 from negrefine.detectors.explanation import Match
 from negrefine.detectors.image_block import ImageBlock
@@ -86,7 +86,7 @@ class NegativeLabelDetector(Detector):
         Whole(1, optional=True),
         "Average only the first groups; the official code averages one fewer than this.",
     )
-    seed: int = parameter(0, Whole(0), "Seed of the method's random draws.")
+    seed: int = parameter(0, SEED, "Seed of the method's random draws.")
     logit_scale: float | None = parameter(
         None,
         POSITIVE_OR_NONE,
