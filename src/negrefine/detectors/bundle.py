@@ -220,6 +220,10 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         raise damaged(directory, f"{MANIFEST} does not describe a detector")
     if type(manifest.get("format_version")) is not int:
         raise damaged(directory, f"{MANIFEST} has no format version")
+    # The checksum is the same in all formats, so a flipped bit does not pass for another format.
+    checksum = manifest.pop("checksum", None)
+    if checksum != _checksum(manifest):
+        raise damaged(directory, f"{MANIFEST} was changed after it was written")
     if manifest["format_version"] > FORMAT_VERSION:
         raise BundleError(
             f"The detector in {str(directory)!r} was written by negrefine "
@@ -231,9 +235,6 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             f"The detector in {str(directory)!r} was written in format "
             f"{manifest['format_version']} by an older version of negrefine: fit it again."
         )
-    checksum = manifest.pop("checksum", None)
-    if checksum != _checksum(manifest):
-        raise damaged(directory, f"{MANIFEST} was changed after it was written")
     return manifest
 
 
