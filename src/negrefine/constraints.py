@@ -20,6 +20,8 @@ from negrefine.errors import InputError
 
 Constraint: TypeAlias = Callable[[str, Any], object]
 
+_LARGEST = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Whole:
@@ -28,11 +30,13 @@ class Whole:
     Attributes:
         minimum: The smallest value.
         optional: None is a value, too.
+        maximum: The largest value, by default what tensors can hold.
     """
 
     option_type: ClassVar[type] = int
     minimum: int
     optional: bool = False
+    maximum: int = _LARGEST
 
     def __call__(self, name: str, value: Any) -> None:
         """Raise `InputError` for anything else."""
@@ -43,6 +47,8 @@ class Whole:
             raise InputError(
                 f"{name} must be a whole number of at least {self.minimum}, not {value!r}."
             )
+        if value > self.maximum:
+            raise InputError(f"{name} must be at most {self.maximum}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,8 @@ class Number:
         )
         if not inside:
             raise InputError(f"{name} must {self.text}, not {value!r}.")
+        if isinstance(value, numbers.Integral) and abs(int(value)) > _LARGEST:
+            raise InputError(f"{name} must be at most {_LARGEST} in size as a whole number.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +122,46 @@ class Strings:
             raise InputError(f"{name} must be a list of strings, not {value!r}.")
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string.
+
+    Attributes:
+        empty: It may be empty.
+    """
+
+    empty: bool = False
+
+    def __call__(self, name: str, value: Any) -> None:
+        """Raise `InputError` for anything else."""
+        if not isinstance(value, str) or not (value or self.empty):
+            raise InputError(f"{name} must be a text, not {value!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A mapping that has these fields, and perhaps others.
+
+    Attributes:
+        constraints: What each of them may be.
+    """
+
+    constraints: Mapping[str, Constraint]
+
+    def __call__(self, name: str, value: Any) -> None:
+        """Raise `InputError` for anything else."""
+        if not isinstance(value, Mapping):
+            raise InputError(f"{name} must be an object, not {value!r}.")
+        for field, constraint in self.constraints.items():
+            if field not in value:
+                raise InputError(f"{name} must have the field {field!r}.")
+            constraint(f"{name}.{field}", value[field])
+
+
 POSITIVE = Number("be positive", low=0)
 POSITIVE_OR_NONE = Number("be a positive number", low=0, optional=True)
 FINITE = Number("be a finite number")
+SEED = Whole(0, maximum=2**64 - 1)
 
 
 def check_all(owner: object, constraints: Mapping[str, Constraint]) -> None:

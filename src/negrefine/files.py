@@ -16,6 +16,10 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from negrefine.errors import InputError
+from negrefine.reading import parse_json
+
+# A row of a table is shorter, and another file may have no line breaks.
+_LINE_CHARACTERS = 1 << 20
 
 
 def write_rows(
@@ -112,7 +116,7 @@ def _columns(target: Path) -> list[str] | None:
         with target.open(encoding="utf-8", newline="") as stream:
             if target.suffix.lower() == ".csv":
                 return next(csv.reader(stream), [])
-            row = json.loads(stream.readline())
+            row = parse_json(stream.readline(_LINE_CHARACTERS))
             return list(row) if isinstance(row, dict) else []
     except FileNotFoundError:
         return None

@@ -211,17 +211,26 @@ def test_damaged_files(saved: Path, builtin_encoder: CLIPEncoder, name: str, dam
 
 
 def test_every_byte_counts(saved: Path, builtin_encoder: CLIPEncoder) -> None:
-    """One flipped bit anywhere is noticed, unless JSON reads the same."""
+    """One flipped bit anywhere is noticed, unless JSON reads the same, as for 1e5 and 1E5."""
     rng = np.random.default_rng(0)
     for file in saved.iterdir():
         data = file.read_bytes()
-        for place in rng.integers(0, len(data), 15).tolist():
-            flipped = bytes([data[place] ^ 4])
+        for place in rng.integers(0, len(data), 30).tolist():
+            flipped = bytes([data[place] ^ 1 << rng.integers(8)])
             file.write_bytes(data[:place] + flipped + data[place + 1 :])
-            with pytest.raises(BundleError, match=r"damaged|upgrade negrefine"):
-                load_detector(saved, encoder=builtin_encoder)
+            refused(saved, builtin_encoder, r"is damaged \(.*\): fit and save it again\.$")
         file.write_bytes(data)
     load_detector(saved, encoder=builtin_encoder)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_a_flipped_bit_is_no_other_format(
+    saved: Path, builtin_encoder: CLIPEncoder, bit: int
+) -> None:
+    file = saved / "detector.json"
+    before, mark, after = file.read_bytes().partition(b'"format_version": ')
+    file.write_bytes(before + mark + bytes([after[0] ^ 1 << bit]) + after[1:])
+    refused(saved, builtin_encoder, r"is damaged \(.*\): fit and save it again\.$")
 
 
 def test_an_edited_manifest(saved: Path, builtin_encoder: CLIPEncoder) -> None:
@@ -415,7 +424,7 @@ fitted = [
 identities = {detector.identity() for detector in fitted}
 rng = random.Random(1)
 seen = set()
-for kill in range(30):
+for kill in range(300):
     if kill == 8:
         fitted[0].save(path)
     child = os.fork()
@@ -424,11 +433,14 @@ for kill in range(30):
             for detector in fitted:
                 detector.save(path)
     # The first ones die while the directory comes into being.
-    time.sleep(rng.random() * (0.004 if kill < 8 else 0.05))
+    time.sleep(rng.random() * (0.004 if kill < 8 else 0.05 * (1 + kill // 30)))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     if kill >= 8 or os.path.exists(os.path.join(path, "detector.json")):
         seen.add(load_detector(path, encoder=encoder).identity())
+    # On a busy machine it takes more of them, and longer ones, until the second is saved.
+    if kill >= 30 and seen == identities:
+        break
 assert seen == identities, (seen, identities)
 fitted[0].save(path)
 print(sorted(os.listdir(path)), len(os.listdir(os.path.dirname(path))))

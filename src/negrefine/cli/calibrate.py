@@ -36,6 +36,7 @@ def calibrate(
     The detector is saved again with the threshold and the calibration scores, from which 'score'
     computes p-values. Images that cannot be read are reported and left out.
     """
+    from negrefine.detectors.bundle import version_of
     from negrefine.encoders import find_images
     from negrefine.evaluation.image_scores import calibrate_files, check_enough, detect_files
     from negrefine.evaluation.overlap import check_apart
@@ -44,13 +45,15 @@ def calibrate(
     check_enough(len(paths), fpr, delta)
     others = {name: find_images([name]) for name in ood}
     check_apart(paths, others)
+    version = version_of(saved.detector_dir)
     detector = saved.load()
     warn_builtin(detector.encoder, [*paths, *itertools.chain(*others.values())])
     report = calibrate_files(
         detector, paths, fpr, delta=delta, batch_size=batch_size, progress=True
     )
     warn_unreadable(report.errors, len(paths))
-    detector.save(saved.detector_dir)
+    # Another process may have saved a detector there while the images were scored.
+    detector.save(saved.detector_dir, replacing=version)
     detections = {}
     for name, files in others.items():
         detections[name] = detect_files(detector, files, batch_size=batch_size, progress=True)

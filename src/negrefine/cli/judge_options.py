@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from negrefine.cli.bundles import option
 from negrefine.cli.method_options import Given
 from negrefine.errors import InputError
+from negrefine.reading import parse_json
 
 if TYPE_CHECKING:
     from negrefine.judges.base import Judge
@@ -140,7 +140,8 @@ class JudgeOptions:
 
 def _json_object(option_name: str, text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        # What cannot be sent is refused by the judge.
+        value = parse_json(text, allow_nan=True)
     except ValueError as error:
         problem = f"not JSON ({error})"
     else:

@@ -32,11 +32,12 @@ def refine(
     A run that was stopped continues where it was: answers of language models are stored as they
     arrive. The threshold is removed, because scores change.
     """
-    from negrefine.detectors.bundle import check_target
+    from negrefine.detectors.bundle import check_target, version_of
 
     given = {**judge.given(saved.device), **lists.given(), **options.given()}
     if out is not None:
         check_target(out)
+    version = version_of(saved.detector_dir)
     detector = saved.load()
     if not isinstance(detector, NegRefine):
         raise InputError(
@@ -46,7 +47,8 @@ def refine(
     parameters = {name: each.value for name, each in given.items()}
     refined = detector.with_filter(**parameters, progress=True)
     target = out or saved.detector_dir
-    refined.save(target)
+    # Another process may have saved a detector there while the judge was asked.
+    refined.save(target, replacing=version if out is None else None)
     print_filter_summary(refined)
     had = "" if detector.offset_ is None else " It has no threshold now: calibrate it again."
     typer.echo(f"Saved {refined.method} to {target}.{had}")

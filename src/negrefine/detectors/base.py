@@ -26,8 +26,9 @@ from negrefine.detectors.parameters import (
     fitted,
     parameter,
 )
+from negrefine.detectors.saved_form import FACTS, UnitRows, check_sorted_scores, checked
 from negrefine.encoders.base import Encoder, FloatArray
-from negrefine.errors import EncoderError, InputError
+from negrefine.errors import BundleError, EncoderError, InputError
 from negrefine.labels.class_names import check_class_names
 from negrefine.labels.embedding import embed
 from negrefine.labels.negatives import Negatives
@@ -215,15 +216,26 @@ class Detector(Parametrised, Calibrated):
         """Return `Explanation.unfiltered` of each image."""
         return [None] * len(images)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, replacing: str | None = None) -> None:
         """Write the fitted detector to a directory of JSON and safetensors files, atomically.
 
-        Raises BundleError if the path holds something that is not a saved detector.
+        Several processes may save to and load from one directory: each load gives one of the
+        detectors as a whole. `replacing`, from `negrefine.detectors.bundle.version_of`, is the
+        only version that may be replaced, for a detector that was made from the saved one.
+
+        Raises BundleError if the path holds something that is not a saved detector, or another
+        version than `replacing`, or for a threshold that is infinite.
         """
         from negrefine.detectors.bundle import write_bundle
 
         self._check_fitted()
-        write_bundle(path, self._facts(), self._saved_arrays(), self._saved_tables())
+        facts = self._facts()
+        # An attribute that was set by hand could not be loaded again.
+        try:
+            FACTS("The detector", facts)
+        except InputError as error:
+            raise BundleError(f"The detector cannot be saved: {error}") from error
+        write_bundle(path, facts, self._saved_arrays(), self._saved_tables(), replacing=replacing)
 
     def identity(self) -> str:
         """Return a SHA-256 (hex) over everything that decides scores and verdicts."""
@@ -265,14 +277,13 @@ class Detector(Parametrised, Calibrated):
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
         """Take up what `_saved_arrays` and `_saved_tables` gave; ValueError if it does not fit."""
         del tables
+        rows = UnitRows(len(class_names), "class names", getattr(self.encoder, "dim", None))
         self.class_names_ = class_names
-        self.class_features_ = arrays["class_features"]
-        if len(class_names) != len(self.class_features_):
-            raise ValueError("class names and their features differ in number")
-        scores = arrays.get("calibration_scores")
-        if scores is not None and (scores.ndim != 1 or (np.diff(scores) < 0).any()):
-            raise ValueError("the calibration scores are not sorted")
-        self.calibration_scores_ = scores
+        self.class_features_ = checked(arrays, "class_features", rows)
+        self.calibration_scores_ = None
+        if "calibration_scores" in arrays:
+            scores = checked(arrays, "calibration_scores", check_sorted_scores)
+            self.calibration_scores_ = scores
 
     def _check_encoder(self) -> None:
         methods = (getattr(self.encoder, name, None) for name in ("encode_images", "encode_texts"))

@@ -3,6 +3,9 @@
 The names of data files carry a digest of their content, so a new version is written beside the old
 one, and replacing detector.json, which says what belongs to the detector, is the one step that
 changes it. A process killed at any moment leaves the old detector or the new one.
+
+Writers lock the directory, so that none removes what another is about to name. Readers do not:
+one whose files were replaced while it read takes the lock and reads again.
 """
 
 from __future__ import annotations
@@ -11,6 +14,9 @@ import hashlib
 import json
 import os
 import re
+import secrets
+import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,15 +25,23 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from negrefine.directory_lock import lock_directory
 from negrefine.errors import BundleError
+from negrefine.reading import NotRegularError, parse_json, read_bytes, read_json, reason
 
 FORMAT = "negrefine-detector"
 FORMAT_VERSION = 2
 MANIFEST = "detector.json"
 _ARRAYS = "features.safetensors"
 _WRITTEN_HERE = re.compile(
-    r"(detector\.json|[a-z_]+-[0-9a-f]{12}\.(jsonl|safetensors))(\.[0-9]+\.tmp)?"
+    r"(detector\.json|[a-z_]+-[0-9a-f]{12}\.(jsonl|safetensors))(\.[0-9a-f]+\.tmp)?"
 )
+_DATA_NAME = re.compile(r"[a-z_]+\.(jsonl|safetensors)")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_MANIFEST_BYTES = 16 << 20
+_DATA_BYTES = 4 << 30
+# Where directories cannot be locked, files this old belong to no writer or reader at work.
+_LEFT_OVER_SECONDS = 3600
 
 # float32 features, and float64 scores if the detector is calibrated.
 Arrays = dict[str, NDArray[Any]]
@@ -35,12 +49,20 @@ Tables = dict[str, list[dict[str, Any]]]
 
 
 def write_bundle(
-    path: str | os.PathLike[str], facts: dict[str, Any], arrays: Arrays, tables: Tables
+    path: str | os.PathLike[str],
+    facts: dict[str, Any],
+    arrays: Arrays,
+    tables: Tables,
+    *,
+    replacing: str | None = None,
 ) -> None:
     """Write a directory atomically; a saved detector in it is replaced, other files stay.
 
     The facts go into detector.json, the arrays into features-DIGEST.safetensors, and each table
-    into NAME-DIGEST.jsonl. Raises BundleError if the path holds something else or is unwritable.
+    into NAME-DIGEST.jsonl. `replacing` is the `version_of` the detector that may be replaced.
+
+    Raises BundleError if the path holds something else or is unwritable, if the detector is too
+    large to be read again, or if another process has replaced the one that may be replaced.
     """
     check_target(path)
     target = Path(path)
@@ -57,18 +79,47 @@ def write_bundle(
         "files": digests,
     }
     manifest["checksum"] = _checksum(manifest)
-    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    text = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+    if len(text) > _MANIFEST_BYTES or max(map(len, contents.values())) > _DATA_BYTES:
+        raise BundleError(
+            f"The detector cannot be saved in {str(target)!r}: detector.json may have "
+            f"{_MANIFEST_BYTES >> 20} MiB and each other file {_DATA_BYTES >> 30} GiB; fit fewer "
+            "class names or negative labels."
+        )
     files = {_stored_name(name, digests[name]): data for name, data in contents.items()}
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            _replace(target / name, data)
-        _replace(target / MANIFEST, text.encode("utf-8"))
-        for file in target.iterdir():
-            if _WRITTEN_HERE.fullmatch(file.name) and file.name not in {MANIFEST, *files}:
-                file.unlink()
+        with lock_directory(target) as locked:
+            if replacing is not None and version_of(target) != replacing:
+                raise BundleError(
+                    f"The detector in {str(target)!r} was replaced by another process meanwhile, "
+                    "so it was not saved there again: run the command again."
+                )
+            for name, data in files.items():
+                _replace(target / name, data)
+            _replace(target / MANIFEST, text)
+            _remove_others(target, {MANIFEST, *files}, every=locked)
     except OSError as error:
         raise _unwritable(target, error) from error
+
+
+def _remove_others(target: Path, ours: set[str], *, every: bool) -> None:
+    """Remove what earlier and killed writers left, unless somebody may be about to use it."""
+    for file in target.iterdir():
+        if not _WRITTEN_HERE.fullmatch(file.name) or file.name in ours:
+            continue
+        # A file that cannot be removed does no harm, and the detector is saved.
+        with suppress(OSError):
+            if every or time.time() - file.lstat().st_mtime > _LEFT_OVER_SECONDS:
+                file.unlink()
+
+
+def version_of(path: str | os.PathLike[str]) -> str:
+    """Return a text that changes whenever the saved detector is replaced by a different one.
+
+    Raises BundleError as `read_bundle`.
+    """
+    return _checksum(_read_manifest(Path(path)))
 
 
 def check_target(path: str | os.PathLike[str]) -> None:
@@ -76,7 +127,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
     target = Path(path)
     try:
         names = {file.name for file in target.iterdir()}
-        ours = MANIFEST in names and FORMAT.encode() in (target / MANIFEST).read_bytes()
+        ours = MANIFEST in names and FORMAT.encode() in _content(target / MANIFEST)
     except FileNotFoundError:
         return
     except NotADirectoryError as error:
@@ -97,22 +148,54 @@ def read_bundle(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays, T
     Raises BundleError if nothing is there, files are damaged or changed, or the format is newer.
     """
     directory = Path(path)
+    try:
+        return _read_once(directory)
+    except BundleError as error:
+        # Another process may have replaced the detector between the files.
+        try:
+            with lock_directory(directory, shared=True):
+                return _read_once(directory)
+        except TimeoutError as busy:
+            raise BundleError(
+                f"The detector in {str(directory)!r} cannot be read: {busy.strerror}; try again."
+            ) from busy
+        except OSError:
+            raise error from None
+
+
+def _read_once(directory: Path) -> tuple[dict[str, Any], Arrays, Tables]:
     manifest = _read_manifest(directory)
-    digests = manifest.get("files")
-    if not isinstance(digests, dict):
-        raise damaged(directory, f"{MANIFEST} names no files")
-    files = {name: _read_checked(directory, name, str(digests[name])) for name in digests}
-    tables = {
-        name.removesuffix(".jsonl"): [
-            json.loads(line) for line in data.decode("utf-8").split("\n") if line
-        ]
-        for name, data in files.items()
-        if name.endswith(".jsonl")
+    files = {
+        name: _read_checked(directory, name, digest)
+        for name, digest in _named_files(directory, manifest).items()
     }
+    try:
+        tables = {
+            name.removesuffix(".jsonl"): [parse_json(line) for line in data.split(b"\n") if line]
+            for name, data in files.items()
+            if name.endswith(".jsonl")
+        }
+    except ValueError as error:
+        raise damaged(directory, f"a table cannot be read: {error}") from error
     try:
         return manifest, load(files[_ARRAYS]), tables
     except (KeyError, SafetensorError) as error:
         raise damaged(directory, f"{_ARRAYS} cannot be read") from error
+
+
+def _named_files(directory: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    """Return the digests of data files by name."""
+    digests = manifest.get("files")
+    if not isinstance(digests, dict):
+        raise damaged(directory, f"{MANIFEST} names no files")
+    for name, digest in digests.items():
+        if Path(name).name != name:
+            raise damaged(directory, f"{MANIFEST} names a file outside the directory")
+        if not (
+            _DATA_NAME.fullmatch(name) and isinstance(digest, str) and _DIGEST.fullmatch(digest)
+        ):
+            raise damaged(directory, f"{MANIFEST} names a file that no detector has")
+    return digests
 
 
 def damaged(directory: Path, what: str) -> BundleError:
@@ -125,18 +208,22 @@ def damaged(directory: Path, what: str) -> BundleError:
 def _read_manifest(directory: Path) -> dict[str, Any]:
     file = directory / MANIFEST
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = read_json(file, _MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(
             f"{str(directory)!r} holds no saved detector ({MANIFEST} is missing): "
             "give the directory that save() or 'negrefine fit --out' wrote."
         ) from error
     except (OSError, ValueError) as error:
-        raise damaged(directory, f"{MANIFEST} cannot be read") from error
+        raise damaged(directory, f"{MANIFEST} cannot be read: {reason(error)}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise damaged(directory, f"{MANIFEST} does not describe a detector")
-    if not isinstance(manifest.get("format_version"), int):
+    if type(manifest.get("format_version")) is not int:
         raise damaged(directory, f"{MANIFEST} has no format version")
+    # The checksum is the same in all formats, so a flipped bit does not pass for another format.
+    checksum = manifest.pop("checksum", None)
+    if checksum != _checksum(manifest):
+        raise damaged(directory, f"{MANIFEST} was changed after it was written")
     if manifest["format_version"] > FORMAT_VERSION:
         raise BundleError(
             f"The detector in {str(directory)!r} was written by negrefine "
@@ -148,23 +235,28 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             f"The detector in {str(directory)!r} was written in format "
             f"{manifest['format_version']} by an older version of negrefine: fit it again."
         )
-    checksum = manifest.pop("checksum", None)
-    if checksum != _checksum(manifest):
-        raise damaged(directory, f"{MANIFEST} was changed after it was written")
     return manifest
 
 
 def _read_checked(directory: Path, name: str, digest: str) -> bytes:
     stored = _stored_name(name, digest)
-    if Path(stored).name != stored:
-        raise damaged(directory, f"{MANIFEST} names a file outside the directory")
     try:
-        data = (directory / stored).read_bytes()
+        data = read_bytes(directory / stored, _DATA_BYTES)
+    except FileNotFoundError as error:
+        raise damaged(directory, f"{stored} is missing") from error
     except (OSError, ValueError) as error:
-        raise damaged(directory, f"{stored} is missing or unreadable") from error
+        raise damaged(directory, f"{stored} cannot be read: {reason(error)}") from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise damaged(directory, f"{stored} is truncated or was changed after it was written")
     return data
+
+
+def _content(manifest: Path) -> bytes:
+    """Return the content of a file called detector.json, nothing if it cannot be ours."""
+    try:
+        return read_bytes(manifest, _MANIFEST_BYTES)
+    except (NotRegularError, ValueError):
+        return b""
 
 
 def _checksum(manifest: dict[str, Any]) -> str:
@@ -184,9 +276,10 @@ def _stored_name(name: str, digest: str) -> str:
 
 
 def _replace(file: Path, data: bytes) -> None:
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    # A name of its own, for where directories cannot be locked.
+    temporary = file.with_name(f"{file.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("wb") as stream:
+        with temporary.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())

@@ -12,6 +12,7 @@ from negrefine.constraints import POSITIVE_OR_NONE, OneOf
 from negrefine.detectors.base import Detector
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.parameters import detector, fitted, parameter
+from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import (
     agreeing_to_differ_score,
     competing_to_win_score,
@@ -106,6 +107,5 @@ class CLIPN(Detector):
 
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
         super()._restore(class_names, arrays, tables)
-        self.no_class_features_ = arrays["no_class_features"]
-        if self.no_class_features_.shape != self.class_features_.shape:
-            raise ValueError("the features of the 'yes' and the 'no' encoder differ in shape")
+        rows = UnitRows(len(class_names), "class names", self.class_features_.shape[1])
+        self.no_class_features_ = checked(arrays, "no_class_features", rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from negrefine.constraints import Whole
+from negrefine.constraints import SEED
 from negrefine.detectors.negative_labels import NegativeLabelDetector
 from negrefine.detectors.parameters import detector, parameter, redeclared
 from negrefine.labels.mining import CONSTRAINTS
@@ -31,5 +31,5 @@ class CSP(NegativeLabelDetector):
     )
     similarity_cap: float | None = redeclared(NegativeLabelDetector, "similarity_cap", 0.95)
     group_seed: int = parameter(
-        0, Whole(0), "Seed of the assignment to groups; the official code always uses 0."
+        0, SEED, "Seed of the assignment to groups; the official code always uses 0."
     )

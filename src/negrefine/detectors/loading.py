@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from negrefine.detectors.base import Detector
-from negrefine.detectors.bundle import damaged, read_bundle
-from negrefine.detectors.parameters import decode_parameters
+from negrefine.detectors.bundle import MANIFEST, damaged, read_bundle
+from negrefine.detectors.parameters import check_decoded, decode_parameters
 from negrefine.detectors.registry import DETECTORS
+from negrefine.detectors.saved_form import FACTS
 from negrefine.encoders.base import Encoder
 from negrefine.errors import BundleError, EncoderError
 from negrefine.hub import check_dtype, pick_device
 from negrefine.labels.negatives import NegativeLabel
+from negrefine.labels.prompts import Prompts
 
 
 def load_detector(
@@ -36,6 +38,7 @@ def load_detector(
     directory = Path(path)
     manifest, arrays, tables = read_bundle(directory)
     try:
+        FACTS(MANIFEST, manifest)
         saved = manifest["encoder"]
         method = manifest["method"]
         if method not in DETECTORS:
@@ -45,7 +48,6 @@ def load_detector(
                 "with negrefine.detectors.register, or upgrade negrefine."
             )
         parameters = decode_parameters(manifest["parameters"])
-        class_names = list(manifest["class_names"])
         if encoder is None or isinstance(encoder, (str, os.PathLike)):
             encoder = _load_saved_encoder(saved, encoder, directory, device, dtype)
         if encoder.fingerprint != saved["fingerprint"]:
@@ -56,10 +58,13 @@ def load_detector(
                 f"{_other_options(saved['options'], encoder)}, or fit again."
             )
         detector = DETECTORS[method](encoder, **parameters)
-        detector._restore(class_names, arrays, tables)
+        check_decoded(detector, parameters)
+        if detector.prompts_ != Prompts(**manifest["prompts"]):
+            raise ValueError("the prompts are not those of its parameters")
+        detector._restore(manifest["class_names"], arrays, tables)
         detector.offset_ = manifest["offset"]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise damaged(directory, f"its parts do not fit together: {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise damaged(directory, f"its parts do not fit together: {_short(error)}") from error
     return detector
 
 
@@ -74,8 +79,14 @@ def load_labels(path: str | os.PathLike[str]) -> list[NegativeLabel] | None:
         return None
     try:
         return [NegativeLabel.from_row(row) for row in tables["negative_labels"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise damaged(directory, f"its labels cannot be read: {error}") from error
+    except ValueError as error:
+        raise damaged(directory, f"its labels cannot be read: {_short(error)}") from error
+
+
+def _short(error: Exception) -> str:
+    """Return what an error says; what it shows of a file may be long."""
+    text = str(error).rstrip(".")
+    return text if len(text) <= 300 else f"{text[:297]}..."
 
 
 def _load_saved_encoder(

@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from negrefine.constraints import POSITIVE_OR_NONE, Boolean, Strings, Whole
+from negrefine.constraints import POSITIVE_OR_NONE, SEED, Boolean, Strings, Whole
 from negrefine.detectors.base import Detector, largest
 from negrefine.detectors.explanation import Match
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.parameters import Unsaved, detector, fitted, parameter
+from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import group_negatives, neglabel_score
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
@@ -85,7 +86,7 @@ class NegativeLabelDetector(Detector):
         Whole(1, optional=True),
         "Average only the first groups; the official code averages one fewer than this.",
     )
-    seed: int = parameter(0, Whole(0), "Seed of the method's random draws.")
+    seed: int = parameter(0, SEED, "Seed of the method's random draws.")
     logit_scale: float | None = parameter(
         None,
         POSITIVE_OR_NONE,
@@ -203,7 +204,8 @@ class NegativeLabelDetector(Detector):
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
         super()._restore(class_names, arrays, tables)
         labels = tuple(NegativeLabel.from_row(row) for row in tables["negative_labels"])
-        self._hold(Negatives(labels, arrays["negative_features"]), class_names)
+        rows = UnitRows(len(labels), "negative labels", self.class_features_.shape[1])
+        self._hold(Negatives(labels, checked(arrays, "negative_features", rows)), class_names)
 
 
 def label_matches(labels: Sequence[NegativeLabel], similarity: Tensor, top: int) -> list[Match]:

@@ -22,6 +22,7 @@ from negrefine.labels.embedding import embed
 from negrefine.labels.negatives import Cause, NegativeLabel, Negatives, Removal
 from negrefine.labels.prompts import Prompts
 from negrefine.progress import Advance, progress_bar
+from negrefine.records import from_row
 
 PROPER_NOUN = "proper_noun"
 SUBCATEGORY = "subcategory"
@@ -90,6 +91,14 @@ class Question:
     yes: bool | None
     reason: str
     confidence: float | None = None
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Question:
+        """Rebuild a question from `asdict`; ValueError if the row is something else."""
+        question = from_row(cls, row)
+        if question.kind not in FILTERS:
+            raise ValueError(f"the kind of a question is {question.kind!r}")
+        return question
 
 
 def clean_word(text: str) -> str | None:

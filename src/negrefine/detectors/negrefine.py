@@ -29,6 +29,7 @@ from negrefine.detectors.negfilter import (
     resolve_judge,
 )
 from negrefine.detectors.parameters import Unsaved, detector, fitted, parameter, redeclared
+from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import negrefine_score
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
@@ -332,9 +333,11 @@ class NegRefine(NegativeLabelDetector):
 
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
         super()._restore(class_names, arrays, tables)
-        self.audit_ = [Question(**row) for row in tables["audit"]]
+        self.audit_ = [Question.from_row(row) for row in tables["audit"]]
+        changed = changed_texts(self.negatives_.labels)
+        rows = UnitRows(len(changed), "cleaned labels", self.class_features_.shape[1])
         features = self.negatives_.features.copy()
-        features[changed_texts(self.negatives_.labels)] = arrays["mined_features"]
+        features[changed] = checked(arrays, "mined_features", rows)
         labels = tuple(
             replace(label, text=label.mined_text, removed_by=None, pinned=False)
             for label in self.negatives_.labels

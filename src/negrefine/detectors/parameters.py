@@ -20,7 +20,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from typing_extensions import Self, dataclass_transform
 
-from negrefine.constraints import Constraint, check_all
+from negrefine.constraints import Constraint, Fields, Text, check_all
 from negrefine.errors import InputError
 from negrefine.labels.prompts import Prompts
 
@@ -202,13 +202,29 @@ def encode_parameter(value: Any) -> Any:
 
 
 def decode_parameters(encoded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of `encode_parameter`; what was not saved becomes `Unsaved`."""
+    """Return the parameters of `encode_parameter`; what was not saved becomes `Unsaved`.
+
+    Raises InputError for what `encode_parameter` does not make.
+    """
     decoded: dict[str, Any] = {}
     for name, value in encoded.items():
         if name == "prompts" and value is not None:
+            Fields({})(name, value)
             decoded[name] = Prompts(**value)
-        elif isinstance(value, dict):
+        elif isinstance(value, Mapping):
+            Fields({"unsaved": Text()})(name, value)
             decoded[name] = Unsaved(name, value["unsaved"])
         else:
             decoded[name] = value
     return decoded
+
+
+def check_decoded(owner: Parametrised, decoded: Mapping[str, Any]) -> None:
+    """Check the parameters of a loaded detector; only objects may be `Unsaved`.
+
+    Raises InputError for a value that its constraint refuses.
+    """
+    declared = declared_parameters(type(owner))
+    objects = {n for n, p in declared.items() if p.default is None and not p.on_command_line}
+    unsaved = {name for name, value in decoded.items() if isinstance(value, Unsaved)}
+    owner.check_parameters(name for name in declared if name not in objects & unsaved)

@@ -157,6 +157,9 @@ def neglabel_score(
     s = _as_tensor(class_similarities) * logit_scale
     n = _as_tensor(negative_similarities) * logit_scale
     positive = s.logsumexp(dim=-1, keepdim=True)
+    if groups.shape[-1] == 0:
+        # The sigmoid of infinity, without G columns of it.
+        return positive.new_ones(positive.shape[:-1])
     flat = n.index_select(-1, groups.clamp_min(0).flatten())
     grouped = flat.reshape(*flat.shape[:-1], *groups.shape)
     if (groups < 0).any():

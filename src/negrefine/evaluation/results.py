@@ -15,8 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from negrefine.constraints import Fields, Strings, Text
 from negrefine.errors import InputError
 from negrefine.files import write_atomically, write_text
+from negrefine.reading import read_json, reason
+from negrefine.records import from_row
 
 Scores = NDArray[np.float64]
 
@@ -178,43 +181,51 @@ def load_evaluation(directory: Path) -> Evaluation:
             "'negrefine evaluate' again, which continues where it stopped."
         )
     try:
+        _CONTENT(MANIFEST, content)
         sets = [
             _read_set(_scores_file(directory, number, name), name)
             for number, name in enumerate(content["sets"])
         ]
+        accuracy = content["accuracy"]
         return Evaluation(
             directory=directory,
             id_set=sets[0],
             ood_sets=sets[1:],
             detectors={name: directory / path for name, path in content["detectors"].items()},
             **{name: content[name] for name in _PLAIN if name in content},
-            **{name: _measured(content[name]) for name in _MEASURED},
+            results=[from_row(Result, row) for row in content["results"]],
+            ablation=[from_row(Result, row) for row in content["ablation"]],
+            accuracy=accuracy and from_row(Measured, accuracy),
         )
     except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
+        what = reason(error).rstrip(".")[:300]
         raise InputError(
-            f"The evaluation in {str(directory)!r} is damaged ({error}): run it again."
+            f"The evaluation in {str(directory)!r} is damaged ({what}): run it again."
         ) from error
 
 
-def _measured(content: Any) -> Any:
-    """Return the `Measured` or `Result` of a mapping, those of a list, or the value itself."""
-    if isinstance(content, list):
-        return [_measured(each) for each in content]
-    if isinstance(content, dict):
-        kind = Result if "method" in content else Measured
-        return kind(**{name: _measured(value) for name, value in content.items()})
-    return content
+_CONTENT = Fields(
+    {
+        "title": Text(empty=True),
+        "class_names": Strings(),
+        "methods": Strings(),
+        "settings": Fields({}),
+        "sets": Strings(),
+        "detectors": Fields({}),
+    }
+)
+"""What evaluation.json must hold beside the metrics, whose types are checked one by one."""
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:
     """Return the content of evaluation.json, None where there is none; InputError if damaged."""
     path = directory / MANIFEST
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} cannot be read ({error}): remove it.") from error
+        raise InputError(f"{str(path)!r} cannot be read ({reason(error)}): remove it.") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise InputError(f"{str(path)!r} is of another version: give an empty folder.")
     return content

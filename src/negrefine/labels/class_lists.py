@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import reprlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -15,6 +17,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from negrefine.errors import InputError
+from negrefine.reading import parse_json
 
 Read: TypeAlias = tuple[list[str], list[str]]
 """Names, and notes on how they were read."""
@@ -48,27 +51,54 @@ def parse_class_list(text: str, suffix: str, shown: str) -> Read:
 def _data(text: str, suffix: str, shown: str) -> Any:
     """Return what JSON, JSON lines or YAML hold, None for other text."""
     if suffix in {".yaml", ".yml"}:
-        data = _parsed(yaml.safe_load, text, "YAML", shown)
+        data = _parsed(_load_yaml, text, "YAML", shown)
         return [] if data is None else data
     if suffix == ".json":
-        data = _parsed(json.loads, text, "JSON", shown)
+        data = _parsed(parse_json, text, "JSON", shown)
         return [] if data is None else data
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     objects = len(lines) > 1 and all(line.startswith("{") and line.endswith("}") for line in lines)
     if suffix in {".jsonl", ".ndjson"} or objects:
-        return [_parsed(json.loads, line, "JSON lines", shown) for line in lines]
+        return [_parsed(parse_json, line, "JSON lines", shown) for line in lines]
     if text.lstrip().startswith(("[", "{")):
-        with suppress(ValueError):
-            return json.loads(text)
+        # A list of names may begin so, but not if it is JSON that is refused.
+        with suppress(json.JSONDecodeError):
+            return _parsed(parse_json, text, "JSON", shown, passing=json.JSONDecodeError)
     return None
 
 
-def _parsed(parse: Callable[[str], Any], text: str, kind: str, shown: str) -> Any:
+def _parsed(
+    parse: Callable[[str], Any],
+    text: str,
+    kind: str,
+    shown: str,
+    passing: type[Exception] | tuple[()] = (),
+) -> Any:
+    """Return what `parse` makes of a text; errors are InputError, but for those to be passed on."""
     try:
         return parse(text)
+    except passing:
+        raise
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         why = " ".join(str(error).split())[:200]
+        if isinstance(error, RecursionError):
+            why = "it is nested too deeply"
         raise InputError(f"{shown} is not {kind} ({why}): correct it, or {_PLAIN}.") from error
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML in which no key is in a mapping twice: one of its values would be lost."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, count in counts.items():
+            if count > 1 and key != "<<":
+                raise ValueError(f"it holds the key {key[:80]!r} twice")
+        return super().construct_mapping(node, deep)
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
 
 
 def _of_data(data: Any, shown: str) -> list[str]:
@@ -209,5 +239,8 @@ def _is_wordnet_id(value: object) -> bool:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    # What refers to itself many times over in YAML may have no end in words.
+    shortening = reprlib.Repr()
+    shortening.maxlevel, shortening.maxstring, shortening.maxother = 3, 100, 100
+    text = shortening.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

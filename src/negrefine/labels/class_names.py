@@ -52,6 +52,18 @@ def check_class_names(class_names: Iterable[str]) -> list[str]:
     every sum over classes.
 
     Raises:
+        InputError: As `usable_class_names`.
+    """
+    names = usable_class_names(class_names)
+    for warning in _doubts(names):
+        warnings.warn(warning, stacklevel=3)
+    return names
+
+
+def usable_class_names(class_names: Iterable[str]) -> list[str]:
+    """Do what `check_class_names` does, without warnings.
+
+    Raises:
         InputError: No names, one string instead of a list, or a name that is not a string or blank.
     """
     if isinstance(class_names, (str, bytes)):
@@ -69,8 +81,6 @@ def check_class_names(class_names: Iterable[str]) -> list[str]:
             problem = f"is {name!r}, which UTF-8 cannot hold: correct it"
         if problem:
             raise InputError(f"Class name {position} {problem}.")
-    for warning in _doubts(names):
-        warnings.warn(warning, stacklevel=3)
     return names
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from negrefine.encoders.base import FloatArray
+from negrefine.records import from_row
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,11 +105,11 @@ class NegativeLabel:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> NegativeLabel:
-        """Rebuild a label from `as_row`; ValueError or TypeError if the row is something else."""
-        removal = row["removed_by"]
-        if removal is not None:
-            removal = Removal(**{**removal, "cause": Cause(removal["cause"])})
-        return cls(**{**row, "removed_by": removal})
+        """Rebuild a label from `as_row`; ValueError if the row is something else."""
+        label = from_row(cls, row)
+        if label.pos not in {"noun", "adj"}:
+            raise ValueError(f"the part of speech of a label is {label.pos!r}")
+        return label
 
 
 @dataclass(frozen=True, eq=False)

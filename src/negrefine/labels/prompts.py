@@ -9,6 +9,7 @@ from pathlib import Path
 
 from negrefine.constraints import Strings
 from negrefine.errors import InputError
+from negrefine.reading import read_json, reason
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Prompts:
             InputError: The file cannot be read or does not hold lists of templates.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = read_json(path)
         except (OSError, ValueError) as error:
-            problem = f"cannot be read as JSON: {error}"
+            problem = f"cannot be read as JSON: {reason(error)}"
             raise InputError(f"The prompts {str(path)!r} {problem}.") from error
         known = [field.name for field in fields(cls)]
         lists = isinstance(data, dict) and all(isinstance(t, list) for t in data.values())

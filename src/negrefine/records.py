@@ -1,0 +1,78 @@
+"""Dataclasses from rows that were read from a file: every field has the type it declares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import Enum
+from functools import cache
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+_T = TypeVar("_T")
+
+
+def from_row(cls: type[_T], row: object) -> _T:
+    """Return a dataclass from JSON data, the inverse of `dataclasses.asdict`.
+
+    Fields may be str, bool, int, finite floats, None, enumerations, dataclasses of these, and
+    unions of them.
+
+    Raises:
+        ValueError: The row is no mapping, or a field is unknown, missing or of another type.
+    """
+    if not isinstance(row, Mapping):
+        raise ValueError(f"a row is {_short(row)}, not an object")
+    known = _fields(cls)  # type: ignore[arg-type]
+    for name in row:
+        if name not in known:
+            raise ValueError(f"a row has the unknown field {_short(name)}")
+    values = {}
+    for name, each in known.items():
+        if name in row:
+            values[name] = _value(name, each.types, row[name])
+        elif each.required:
+            raise ValueError(f"a row has no {name!r}")
+    return cls(**values)
+
+
+@dataclass(frozen=True)
+class _Field:
+    types: tuple[type, ...]
+    required: bool
+
+
+@cache
+def _fields(cls: Any) -> dict[str, _Field]:
+    hints = get_type_hints(cls)
+    return {
+        each.name: _Field(
+            _members(hints[each.name]),
+            each.default is MISSING and each.default_factory is MISSING,
+        )
+        for each in fields(cls)
+    }
+
+
+def _members(hint: Any) -> tuple[type, ...]:
+    return get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
+
+
+def _value(name: str, types: tuple[type, ...], value: Any) -> Any:
+    kind = type(value)
+    if kind in types and (kind is not float or math.isfinite(value)):
+        return value
+    if kind is int and float in types:
+        return value
+    for each in types:
+        if is_dataclass(each) and isinstance(value, Mapping):
+            return from_row(each, value)
+        if issubclass(each, Enum) and isinstance(value, str):
+            return each(value)
+    raise ValueError(f"{name!r} of a row is {_short(value)}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
