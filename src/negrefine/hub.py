@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negrefine.errors import InputError, NegrefineError
+from negrefine.model_files import WEIGHTS, read_object, weight_files
 
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS = "*.safetensors"
 _DTYPES = ("bfloat16", "float16", "float32")
 
 
@@ -176,13 +176,11 @@ def load_weights(
     ones of `from_pretrained`.
 
     Raises:
-        kind.error: There are no safetensors weights, or they are damaged or of another model.
+        kind.error: There are no safetensors weights in the directory, or they are damaged or of
+            another model.
     """
-    if not any(directory.glob(WEIGHTS)):
-        raise kind.error(
-            f"{name!r} holds no safetensors weights ({WEIGHTS}), and pickled weights are never "
-            "loaded: convert them once with save_pretrained, or pick another revision."
-        )
+    config = read_object(directory / "config.json", name, kind.error)
+    weight_files(directory, config, name, kind.error)
     failure = f"The weights of {name!r} cannot be loaded as a {kind.noun}"
     with loading(failure, kind.advice, kind.error):
         model, report = model_class.from_pretrained(

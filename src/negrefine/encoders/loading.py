@@ -16,13 +16,14 @@ from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
 from negrefine import hub
 from negrefine.encoders.clip import CLIPEncoder
-from negrefine.encoders.clipn import CLIPNEncoder, load_no_tower
+from negrefine.encoders.clipn import NO_TOWER, CLIPNEncoder, load_no_tower
 from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError
 from negrefine.files import file_stamp
+from negrefine.model_files import read_object, weight_files
 
 BUILTIN = "builtin"
 _CLIP = hub.ModelKind(
@@ -104,7 +105,7 @@ def load_encoder(
     if name != BUILTIN and Path(name).is_dir():
         name = str(directory)
     _check_is_model(directory, name)
-    config = _read_json(directory / "config.json", name)
+    config = read_object(directory / "config.json", name, EncoderError)
     if config.get("model_type") != "clip":
         raise EncoderError(
             f"{name!r} holds a {config.get('model_type', 'nameless')!r} model, "
@@ -117,7 +118,8 @@ def load_encoder(
         "exif_orientation": exif_orientation,
         "background": None if background is None else list(background),
     }
-    fingerprint = _fingerprint(directory, identity, name)
+    weights = weight_files(directory, config, name, EncoderError)
+    fingerprint = _fingerprint(directory, weights, identity, name)
     hub.check_dtype(dtype, EncoderError)
     placement = hub.pick_device(device, EncoderError)
     weights_dtype = "float32" if dtype == "auto" else dtype
@@ -204,20 +206,6 @@ def _meant(name: str) -> str | None:
     return None if found == name else found
 
 
-def _read_json(path: Path, name: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise EncoderError(
-            f"{name!r} holds no {path.name}: a Hugging Face CLIPModel directory is needed."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{path.name} of {name!r} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise EncoderError(f"{path.name} of {name!r} must hold a JSON object.")
-    return content
-
-
 def load_tokenizer(directory: Path, name: str) -> Any:
     """Return the `tokenizers.Tokenizer` of a model directory; EncoderError if it has none."""
     advice = "tokenizer.json, or vocab.json with merges.txt, is needed"
@@ -233,7 +221,8 @@ def load_preprocessing(directory: Path, name: str, resample: str | None) -> Prep
     """Return the image preprocessing of a model directory; EncoderError if it has none."""
     path = directory / "preprocessor_config.json"
     newer = directory / "processor_config.json"
-    config = _read_json(newer if newer.exists() and not path.exists() else path, name)
+    file = newer if newer.exists() and not path.exists() else path
+    config = read_object(file, name, EncoderError)
     try:
         return Preprocessing.from_config(config, resample=resample)
     except ValueError as error:
@@ -260,17 +249,21 @@ def _without(config: Any, names: Collection[str]) -> Any:
     return config
 
 
-def _fingerprint(directory: Path, identity: dict[str, Any], name: str) -> Callable[[], str]:
-    """Return a function that hashes `identity` and the model's files, which must not change."""
+def _fingerprint(
+    directory: Path, weights: list[Path], identity: dict[str, Any], name: str
+) -> Callable[[], str]:
+    """Return a function that hashes `identity` and the loaded files, which must not change."""
     files = [file for part in TOKENIZER_FILES if (file := directory / part).exists()]
-    files += sorted(directory.glob(hub.WEIGHTS))
+    no_tower = directory / NO_TOWER
+    files += sorted([*weights, no_tower] if no_tower.exists() else weights)
     stamps = [file_stamp(file) for file in files]
 
     def fingerprint() -> str:
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
         try:
             for file, stamp in zip(files, stamps, strict=True):
-                digest.update(file.name.encode() + hub.file_digest(file))
+                place = file.relative_to(directory).as_posix()
+                digest.update(place.encode() + hub.file_digest(file))
                 if file_stamp(file) != stamp:
                     raise FileNotFoundError(file)
         except OSError as error:

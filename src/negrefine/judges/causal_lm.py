@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from negrefine import hub
 from negrefine.errors import InputError
+from negrefine.model_files import read_object, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -48,11 +49,13 @@ def model_version(name: str, revision: str | None) -> tuple[str, str]:
         if revision is not None and _COMMIT.fullmatch(revision):
             return name, revision
         return name, hub.find_directory(_CAUSAL_LM, name, revision, weights=False).name
-    files = {file for pattern in (*_CAUSAL_LM.files, hub.WEIGHTS) for file in path.glob(pattern)}
+    files = {file for pattern in _CAUSAL_LM.files for file in path.glob(pattern)}
+    config = read_object(path / "config.json", name, InputError)
+    files.update(weight_files(path, config, name, InputError))
     digest = hashlib.sha256()
     try:
-        for file in sorted(files, key=lambda file: file.name):
-            digest.update(file.name.encode() + b"\0" + hub.file_digest(file))
+        for each in sorted(file.relative_to(path).as_posix() for file in files):
+            digest.update(each.encode() + b"\0" + hub.file_digest(path / each))
     except OSError as error:
         raise InputError(f"The files of {name!r} cannot be read: {error}.") from error
     return path.resolve().name, digest.hexdigest()

@@ -1,0 +1,148 @@
+"""The files of a model directory: which of them are loaded, and whether they can be."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from negrefine.errors import NegrefineError
+
+WEIGHTS = "*.safetensors"
+_WHOLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+# No configuration or index is nearly as large or deep.
+_MAX_JSON_BYTES = 64 << 20
+_MAX_JSON_DEPTH = 100
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def check_files(files: Iterable[Path], name: str, error: type[NegrefineError]) -> None:
+    """Raise `error` for the first of `files` that exists and could not be read to its end.
+
+    That is anything but a regular file or a link to one: opening a named pipe waits for its writer,
+    and a device may have no end.
+    """
+    for file in files:
+        try:
+            kind = stat.S_IFMT(file.stat().st_mode)
+        except FileNotFoundError:
+            continue
+        except OSError as failure:
+            why = failure.strerror or failure
+            raise error(f"{file.name} of {name!r} cannot be read: {why}.") from failure
+        if kind != stat.S_IFREG:
+            what = _KINDS.get(kind, "something else")
+            raise error(
+                f"{file.name} of {name!r} is {what} where a regular file is needed: put the file "
+                "there."
+            )
+
+
+def read_object(path: Path, name: str, error: type[NegrefineError]) -> dict[str, Any]:
+    """Return the JSON object in a file of the model `name`.
+
+    Raises:
+        error: The file is missing, no regular file, too large, nested too deeply, or not JSON.
+    """
+    check_files([path], name, error)
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise ValueError(f"it has more than {_MAX_JSON_BYTES >> 20} MB")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        _check_depth(content)
+    except FileNotFoundError as failure:
+        raise error(
+            f"{name!r} holds no {path.name}: give the directory of a model with all its files."
+        ) from failure
+    except RecursionError as failure:
+        raise error(
+            f"{path.name} of {name!r} cannot be used: it is nested too deeply."
+        ) from failure
+    except (OSError, ValueError) as failure:
+        raise error(f"{path.name} of {name!r} cannot be read as JSON: {failure}.") from failure
+    if not isinstance(content, dict):
+        raise error(f"{path.name} of {name!r} must hold a JSON object.")
+    return content
+
+
+def _check_depth(content: object) -> None:
+    """Raise RecursionError where recursive functions could not follow the content."""
+    level = [content]
+    for _ in range(_MAX_JSON_DEPTH):
+        values: list[object] = []
+        for item in level:
+            values += item.values() if isinstance(item, dict) else ()
+            values += item if isinstance(item, list) else ()
+        if not values:
+            return
+        level = values
+    raise RecursionError
+
+
+def weight_files(
+    directory: Path, config: Mapping[str, Any], name: str, error: type[NegrefineError]
+) -> list[Path]:
+    """Return the files from which `transformers` loads the weights of a model, in its order.
+
+    They are the file that config.json names as `transformers_weights`, else model.safetensors, else
+    all that model.safetensors.index.json names, which may be in folders inside.
+
+    Raises:
+        error: There are none, one is missing or no regular file, or one is outside the directory.
+    """
+    named = config.get("transformers_weights")
+    standard = [file for part in (_WHOLE, _INDEX) if os.path.lexists(file := directory / part)]
+    if named is not None:
+        first = _inside(directory, named, f"config.json of {name!r}", error)
+    elif standard:
+        first = standard[0]
+    else:
+        raise error(
+            f"{name!r} holds no safetensors weights ({WEIGHTS}), and pickled weights are never "
+            "loaded: convert them once with save_pretrained, or pick another revision."
+        )
+    files = [first]
+    if first.name.endswith(".index.json"):
+        source = f"{first.name} of {name!r}"
+        index = read_object(first, name, error)
+        shards = index.get("weight_map")
+        if (
+            not isinstance(index.get("metadata"), dict)
+            or not isinstance(shards, dict)
+            or not shards
+        ):
+            raise error(f"{source} must hold 'metadata' and 'weight_map': download it again.")
+        # As transformers does: one that comes later would replace tensors of one before.
+        distinct = sorted(set(map(str, shards.values())))
+        files = [_inside(directory, shard, source, error) for shard in distinct]
+    check_files(files, name, error)
+    for file in files:
+        if not file.exists():
+            shown = file.relative_to(directory).as_posix()
+            raise error(f"{name!r} lacks the weights {shown!r}: download the model again.")
+    return files
+
+
+def _inside(directory: Path, named: object, source: str, error: type[NegrefineError]) -> Path:
+    """Return the path of a file that a model names; `error` if it leaves the directory."""
+    path = PurePosixPath(named if isinstance(named, str) else "")
+    if path.is_absolute() or ".." in path.parts or not path.name.strip():
+        raise error(
+            f"{source} names the weights {named!r}, and only files inside the directory are loaded."
+        )
+    if not path.name.endswith((".safetensors", ".safetensors.index.json")):
+        raise error(
+            f"{source} names the weights {named!r}, and only safetensors files are loaded, pickled "
+            "weights never: convert them once with save_pretrained."
+        )
+    return directory / path
