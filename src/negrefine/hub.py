@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negrefine.errors import InputError, NegrefineError
-from negrefine.model_files import WEIGHTS, read_object, weight_files
+from negrefine.model_files import WEIGHTS, check_directory, read_object, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +82,12 @@ def find_directory(
     except Exception as error:
         raise kind.error(_download_error(error, kind, name, revision)) from error
     return directory
+
+
+def check_model(kind: ModelKind, directory: Path, name: str) -> None:
+    """Raise `kind.error` if a file in the directory of the model `name` is unfit to be read."""
+    patterns = (*kind.files, WEIGHTS, "additional_chat_templates/*")
+    check_directory(directory, patterns, name, kind.error)
 
 
 def _wanted(kind: ModelKind) -> str:

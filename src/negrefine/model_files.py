@@ -14,8 +14,8 @@ from negrefine.errors import NegrefineError
 WEIGHTS = "*.safetensors"
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-# No configuration or index is nearly as large or deep.
-_MAX_JSON_BYTES = 64 << 20
+# No configuration, index or tokenizer is nearly as large or deep.
+_MAX_TEXT_BYTES = 128 << 20
 _MAX_JSON_DEPTH = 100
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -24,6 +24,21 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFDIR: "a folder",
 }
+
+
+def check_directory(
+    directory: Path, patterns: Iterable[str], name: str, error: type[NegrefineError]
+) -> None:
+    """Raise `error` if a file that a library may read, one of `patterns`, is unfit to be read.
+
+    It is a named pipe, device or socket, or a link to one, or holds more text than any model has.
+    """
+    matches = {file for pattern in patterns for file in directory.glob(pattern)}
+    files = sorted(file for file in matches if not file.is_dir())
+    check_files(files, name, error)
+    for file in files:
+        if file.suffix != ".safetensors" and file.exists():
+            _check_size(file, name, error)
 
 
 def check_files(files: Iterable[Path], name: str, error: type[NegrefineError]) -> None:
@@ -55,15 +70,14 @@ def read_object(path: Path, name: str, error: type[NegrefineError]) -> dict[str,
         error: The file is missing, no regular file, too large, nested too deeply, or not JSON.
     """
     check_files([path], name, error)
-    try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise ValueError(f"it has more than {_MAX_JSON_BYTES >> 20} MB")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        _check_depth(content)
-    except FileNotFoundError as failure:
+    if not path.exists():
         raise error(
             f"{name!r} holds no {path.name}: give the directory of a model with all its files."
-        ) from failure
+        )
+    _check_size(path, name, error)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        _check_depth(content)
     except RecursionError as failure:
         raise error(
             f"{path.name} of {name!r} cannot be used: it is nested too deeply."
@@ -73,6 +87,15 @@ def read_object(path: Path, name: str, error: type[NegrefineError]) -> dict[str,
     if not isinstance(content, dict):
         raise error(f"{path.name} of {name!r} must hold a JSON object.")
     return content
+
+
+def _check_size(file: Path, name: str, error: type[NegrefineError]) -> None:
+    size = file.stat().st_size
+    if size > _MAX_TEXT_BYTES:
+        raise error(
+            f"{file.name} of {name!r} has {size >> 20:,} MB, far more than that file of any model: "
+            "download it again."
+        )
 
 
 def _check_depth(content: object) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from negrefine import HFJudge, load_encoder
 from negrefine.encoders import CLIPEncoder
+from negrefine.encoders.clipn_checkpoint import convert_clipn
 from negrefine.errors import EncoderError, InputError
 
 INDEX = "model.safetensors.index.json"
@@ -173,3 +176,93 @@ def test_a_judge_loads_nothing_from_outside(
     (language_model / INDEX).write_text(json.dumps(content))
     with pytest.raises(InputError, match="only files inside the directory are loaded"):
         use(language_model)
+
+
+def no_regular_file(file: Path, kind: str) -> None:
+    file.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "zero":
+        file.symlink_to("/dev/zero")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            # The name of a socket may have a hundred characters only.
+            bound.bind(os.path.relpath(file))
+    else:
+        file.mkdir()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "preprocessor_config.json",
+        "model.safetensors",
+        "no_text_model.safetensors",
+        "vocab.json",
+    ],
+)
+@pytest.mark.parametrize("kind", ["pipe", "zero", "socket"])
+def test_what_is_no_regular_file_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
+) -> None:
+    monkeypatch.chdir(folder)
+    no_regular_file(folder / name, kind)
+    words = {"pipe": "a named pipe", "zero": "a device", "socket": "a socket"}[kind]
+    with pytest.raises(EncoderError, match=f"^{name} of '{folder}' is {words} where a regular"):
+        load_encoder(folder)
+
+
+def test_a_folder_in_place_of_a_file(folder: Path) -> None:
+    no_regular_file(folder / "config.json", "folder")
+    with pytest.raises(EncoderError, match=r"^config.json of .* is a folder where a regular"):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "inside/b.safetensors", INDEX])
+def test_a_pipe_among_many_files_of_weights(folder: Path, name: str) -> None:
+    split(folder, ("a.safetensors", "inside/b.safetensors"))
+    no_regular_file(folder / name, "pipe")
+    with pytest.raises(EncoderError, match="is a named pipe where a regular file is needed"):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize("use", [identity, lambda path: HFJudge(path, device="cpu")._lm])
+@pytest.mark.parametrize("name", ["config.json", "chat_template.jinja", "model.safetensors"])
+def test_a_pipe_in_the_directory_of_a_judge(
+    language_model: Path, name: str, use: Callable[[Path], object]
+) -> None:
+    no_regular_file(language_model / name, "pipe")
+    with pytest.raises(InputError, match=f"^{name} of .* is a named pipe"):
+        use(language_model)
+
+
+def test_a_pipe_as_clipn_checkpoint(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "epoch_1.pt")
+    with pytest.raises(EncoderError, match=r"^epoch_1.pt of .* is a named pipe"):
+        convert_clipn(tmp_path / "epoch_1.pt", folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "preprocessor_config.json"])
+def test_a_file_of_200_gigabytes(folder: Path, name: str) -> None:
+    os.truncate(folder / name, 200 << 30)
+    with pytest.raises(EncoderError, match=f"^{name} of .* has 204,800 MB"):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize("depth", [150, 5_000, 200_000])
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "tokenizer.json"])
+def test_deep_json(folder: Path, name: str, depth: int) -> None:
+    content = json.loads((folder / name).read_text())
+    text = json.dumps({**content, "deep": 0})[: -len("0}")]
+    (folder / name).write_text(text + "[" * depth + "]" * depth + "}")
+    with pytest.raises(EncoderError) as caught:
+        load_encoder(folder)
+    said = f"{name} of {str(folder)!r} cannot be used: it is nested too deeply."
+    if name == "tokenizer.json":
+        said = f"The tokenizer of {str(folder)!r} cannot be loaded"
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)

@@ -104,7 +104,7 @@ def load_encoder(
     directory = find_model_directory(name, revision)
     if name != BUILTIN and Path(name).is_dir():
         name = str(directory)
-    _check_is_model(directory, name)
+    check_is_model(directory, name)
     config = read_object(directory / "config.json", name, EncoderError)
     if config.get("model_type") != "clip":
         raise EncoderError(
@@ -214,7 +214,9 @@ def load_tokenizer(directory: Path, name: str) -> Any:
         if not (directory / "tokenizer.json").is_file():
             for file in ("vocab.json", "merges.txt"):
                 (directory / file).stat()
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True).backend_tokenizer
+        return AutoTokenizer.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        ).backend_tokenizer
 
 
 def load_preprocessing(directory: Path, name: str, resample: str | None) -> Preprocessing:
@@ -229,8 +231,9 @@ def load_preprocessing(directory: Path, name: str, resample: str | None) -> Prep
         raise EncoderError(f"The image preprocessing of {name!r} is unusable: {error}") from error
 
 
-def _check_is_model(directory: Path, name: str) -> None:
-    """Raise EncoderError for a directory that holds a model in a folder inside only."""
+def check_is_model(directory: Path, name: str) -> None:
+    """Raise EncoderError for a directory whose files cannot be read or are in a folder inside."""
+    hub.check_model(_CLIP, directory, name)
     if (directory / "config.json").exists():
         return
     patterns = ("*/config.json", "*/*/config.json", "*/*/*/config.json")

@@ -49,6 +49,7 @@ def model_version(name: str, revision: str | None) -> tuple[str, str]:
         if revision is not None and _COMMIT.fullmatch(revision):
             return name, revision
         return name, hub.find_directory(_CAUSAL_LM, name, revision, weights=False).name
+    hub.check_model(_CAUSAL_LM, path, name)
     files = {file for pattern in _CAUSAL_LM.files for file in path.glob(pattern)}
     config = read_object(path / "config.json", name, InputError)
     files.update(weight_files(path, config, name, InputError))
@@ -68,6 +69,7 @@ def load_causal_lm(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     directory = hub.find_directory(_CAUSAL_LM, name, revision)
+    hub.check_model(_CAUSAL_LM, directory, name)
     advice = "give a directory with tokenizer.json, as save_pretrained writes it"
     with hub.loading(f"The tokenizer of {name!r} cannot be loaded", advice, InputError):
         tokenizer = AutoTokenizer.from_pretrained(
