@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negrefine.errors import InputError, NegrefineError
-from negrefine.model_files import WEIGHTS, check_directory, read_object, weight_files
+from negrefine.model_files import WEIGHTS, check_directory
 
 if TYPE_CHECKING:
     import torch
@@ -177,16 +177,14 @@ def load_weights(
 ) -> Any:
     """Load a model for inference, on the CPU; pickled weights and remote code are refused.
 
-    `model_class` is one of `transformers`, `name` is what errors call the model, and `dtype` is
-    "float32", "float16", "bfloat16", or "auto" for that of the checkpoint. `options` are further
-    ones of `from_pretrained`.
+    The files must have been checked (`model_files.weight_files`). `model_class` is one of
+    `transformers`, `name` is what errors call the model, and `dtype` is "float32", "float16",
+    "bfloat16", or "auto" for that of the checkpoint. `options` are further ones of
+    `from_pretrained`.
 
     Raises:
-        kind.error: There are no safetensors weights in the directory, or they are damaged or of
-            another model.
+        kind.error: The weights are damaged or of another model.
     """
-    config = read_object(directory / "config.json", name, kind.error)
-    weight_files(directory, config, name, kind.error)
     failure = f"The weights of {name!r} cannot be loaded as a {kind.noun}"
     with loading(failure, kind.advice, kind.error):
         model, report = model_class.from_pretrained(
@@ -196,7 +194,15 @@ def load_weights(
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            # They are in the report: the error would say no more than that there are some.
+            ignore_mismatched_sizes=True,
             **options,
+        )
+    if mismatched := sorted(report["mismatched_keys"]):
+        tensor, found, expected = mismatched[0]
+        raise kind.error(
+            f"The weights of {name!r} and its config.json do not belong together: {tensor} has the "
+            f"shape {tuple(found)}, and config.json says {tuple(expected)}."
         )
     if missing := sorted(report["missing_keys"]):
         raise kind.error(

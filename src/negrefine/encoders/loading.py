@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
 from negrefine import hub
 from negrefine.encoders.clip import CLIPEncoder
+from negrefine.encoders.clip_sizes import check_clip_sizes
 from negrefine.encoders.clipn import NO_TOWER, CLIPNEncoder, load_no_tower
 from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.encoders.pixels import WHITE, Colour, check_background
@@ -24,6 +25,7 @@ from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError
 from negrefine.files import file_stamp
 from negrefine.model_files import read_object, weight_files
+from negrefine.model_sizes import check_sizes, tensor_shapes
 
 BUILTIN = "builtin"
 _CLIP = hub.ModelKind(
@@ -119,11 +121,14 @@ def load_encoder(
         "background": None if background is None else list(background),
     }
     weights = weight_files(directory, config, name, EncoderError)
+    shapes = tensor_shapes(weights, name, EncoderError)
+    check_sizes(config, shapes, name, EncoderError)
     fingerprint = _fingerprint(directory, weights, identity, name)
     hub.check_dtype(dtype, EncoderError)
     placement = hub.pick_device(device, EncoderError)
     weights_dtype = "float32" if dtype == "auto" else dtype
-    with hub.loading(f"config.json of {name!r} is unusable", _CLIP.advice, EncoderError):
+    failure = f"config.json of {name!r} is unusable"
+    with hub.loading(failure, "correct it, or download it again", EncoderError):
         architecture = CLIPConfig.from_dict(_without(config, _OUTPUT_CONFIG))
     n_channels = architecture.vision_config.num_channels
     if n_channels != 3:
@@ -131,6 +136,7 @@ def load_encoder(
             f"The model {name!r} takes images of {n_channels} channels, and only models for three, "
             "red, green and blue, can be loaded."
         )
+    check_clip_sizes(architecture.to_dict(), shapes, name)
     model = hub.load_weights(
         *(CLIPModel, _CLIP, directory, name, weights_dtype),
         config=architecture,
