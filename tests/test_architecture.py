@@ -12,8 +12,9 @@ PACKAGE = Path(negrefine.__file__).parent
 # A room may import those to its left; the rooms of one entry do not import each other.
 ROOMS = (
     ("errors",),
-    ("cache_directory", "constraints", "model_files", "model_sizes", "progress"),
-    ("files", "hub", "metrics", "text_tables"),
+    ("cache_directory", "constraints", "model_formats", "model_sizes", "progress"),
+    ("files", "metrics", "model_files", "text_tables"),
+    ("hub",),
     ("encoders",),
     ("labels",),
     ("judges",),

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from negrefine.errors import InputError, NegrefineError
 from negrefine.model_files import WEIGHTS, check_directory
+from negrefine.model_formats import is_adapter, models_inside, other_format
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +69,10 @@ def find_directory(
     path = Path(os.path.expanduser(name))  # noqa: PTH111
     if path.is_dir():
         return path.resolve()
+    if path.is_file() and (path.parent / "config.json").exists():
+        raise kind.error(
+            f"{name!r} is not a directory: give {str(path.parent)!r}, the directory that it is in."
+        )
     if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise kind.error(f"{name!r} is not a directory: give {_wanted(kind)}.")
     from huggingface_hub import snapshot_download
@@ -85,9 +90,30 @@ def find_directory(
 
 
 def check_model(kind: ModelKind, directory: Path, name: str) -> None:
-    """Raise `kind.error` if a file in the directory of the model `name` is unfit to be read."""
+    """Raise `kind.error` if the directory of the model `name` holds something else.
+
+    That is an adapter, another format, a model in a folder inside, or files unfit to be read.
+    """
     patterns = (*kind.files, WEIGHTS, "additional_chat_templates/*")
     check_directory(directory, patterns, name, kind.error)
+    has_config = (directory / "config.json").exists()
+    if is_adapter(directory) or not has_config:
+        if other := other_format(directory, with_config=False):
+            raise kind.error(f"{name!r} holds {other}.")
+        if inside := models_inside(directory):
+            shown = [repr(str(path)) for path in inside[:3]]
+            if len(inside) > len(shown):
+                shown.append(f"one of {len(inside) - len(shown)} others")
+            raise kind.error(
+                f"{name!r} holds no config.json, {'a folder' if len(inside) == 1 else 'folders'} "
+                f"inside {'does' if len(inside) == 1 else 'do'}: give {one_of(shown)}."
+            )
+
+
+def one_of(names: Sequence[str]) -> str:
+    """Return alternatives as a sentence names them: "a, b or c"."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _wanted(kind: ModelKind) -> str:

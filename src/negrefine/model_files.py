@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from negrefine.errors import NegrefineError
+from negrefine.model_formats import other_format
 
 WEIGHTS = "*.safetensors"
 _WHOLE = "model.safetensors"
@@ -17,6 +18,17 @@ _INDEX = "model.safetensors.index.json"
 # No configuration, index or tokenizer is nearly as large or deep.
 _MAX_TEXT_BYTES = 128 << 20
 _MAX_JSON_DEPTH = 100
+# Files that begin so are not what their names say.
+_FOREIGN = {
+    b"version https://git-lfs": (
+        "a git-LFS pointer in place of the file",
+        "run 'git lfs pull' there, or download it",
+    ),
+    b"<!DOCTYPE": ("a web page", "download the file itself"),
+    b"<html": ("a web page", "download the file itself"),
+    b"PK\x03\x04": ("a pickled PyTorch file or an archive", "get the model in safetensors"),
+    b"GGUF": ("a GGUF file of llama.cpp", "get the model in safetensors"),
+}
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -36,9 +48,10 @@ def check_directory(
     matches = {file for pattern in patterns for file in directory.glob(pattern)}
     files = sorted(file for file in matches if not file.is_dir())
     check_files(files, name, error)
+    # Of the weights those that are loaded are looked at later; others may well be unfit.
     for file in files:
         if file.suffix != ".safetensors" and file.exists():
-            _check_size(file, name, error)
+            _check_head(file, name, error)
 
 
 def check_files(files: Iterable[Path], name: str, error: type[NegrefineError]) -> None:
@@ -74,7 +87,7 @@ def read_object(path: Path, name: str, error: type[NegrefineError]) -> dict[str,
         raise error(
             f"{name!r} holds no {path.name}: give the directory of a model with all its files."
         )
-    _check_size(path, name, error)
+    _check_head(path, name, error)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         _check_depth(content)
@@ -89,13 +102,22 @@ def read_object(path: Path, name: str, error: type[NegrefineError]) -> dict[str,
     return content
 
 
-def _check_size(file: Path, name: str, error: type[NegrefineError]) -> None:
+def _check_head(file: Path, name: str, error: type[NegrefineError]) -> None:
+    """Raise `error` for a file that is empty, far too large, or something else by its beginning."""
     size = file.stat().st_size
-    if size > _MAX_TEXT_BYTES:
-        raise error(
-            f"{file.name} of {name!r} has {size >> 20:,} MB, far more than that file of any model: "
-            "download it again."
-        )
+    what, advice = "", "download it again"
+    if size == 0:
+        what = "is empty" if file.suffix in (".json", ".safetensors") else ""
+    elif size > _MAX_TEXT_BYTES and file.suffix != ".safetensors":
+        what = f"has {size >> 20:,} MB, far more than that file of any model"
+    else:
+        with file.open("rb") as stream:
+            head = stream.read(64)
+        for start, (foreign, cure) in _FOREIGN.items():
+            if head.startswith(start):
+                what, advice = f"is {foreign}", cure
+    if what:
+        raise error(f"{file.name} of {name!r} {what}: {advice}.")
 
 
 def _check_depth(content: object) -> None:
@@ -129,6 +151,8 @@ def weight_files(
         first = _inside(directory, named, f"config.json of {name!r}", error)
     elif standard:
         first = standard[0]
+    elif other := other_format(directory, with_config=True):
+        raise error(f"{name!r} holds {other}.")
     else:
         raise error(
             f"{name!r} holds no safetensors weights ({WEIGHTS}), and pickled weights are never "
@@ -153,6 +177,7 @@ def weight_files(
         if not file.exists():
             shown = file.relative_to(directory).as_posix()
             raise error(f"{name!r} lacks the weights {shown!r}: download the model again.")
+        _check_head(file, name, error)
     return files
 
 

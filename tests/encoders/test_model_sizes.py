@@ -69,7 +69,7 @@ def refused_at_once(use: Callable[[], object], error: type[Exception], said: str
         ({"vision_config.patch_size": 0}, "patch_size as 0, and a positive whole number"),
         ({"vision_config.patch_size": 16}, "patch_size 16"),
         ({"projection_dim": 512}, "projection_dim 512, so text_projection.weight is 512 x 192"),
-        ({"vision_config": None}, "do not belong together: vision_config gives num_hidden_layers"),
+        ({"vision_config": None}, "config.json of .* has no vision_config, and the weights"),
         ({"text_config.hidden_size": "wide"}, r"config.json of .* is unusable \(.*: correct it"),
         ({"text_config.hidden_size": 192.5}, r"config.json of .* is unusable \(.*: correct it"),
         ({"text_config": 3}, r"config.json of .* is unusable \(.*: correct it"),

@@ -10,8 +10,12 @@ from negrefine.errors import EncoderError
 from negrefine.model_sizes import Shapes, check_shapes
 
 
-def check_clip_sizes(config: Mapping[str, Any], shapes: Shapes, name: str) -> None:
-    """Compare the complete configuration of a CLIPModel with the shapes of its weights.
+def check_clip_sizes(
+    config: Mapping[str, Any], given: Mapping[str, Any], shapes: Shapes, name: str
+) -> None:
+    """Compare a configuration with the shapes of the weights of a CLIPModel.
+
+    `config` is complete, and `given` is the content of config.json.
 
     Raises:
         EncoderError: They are of different models, or a size is not a positive whole number.
@@ -30,7 +34,13 @@ def check_clip_sizes(config: Mapping[str, Any], shapes: Shapes, name: str) -> No
         tower = place.replace("config", "model")
         number = re.compile(rf"{tower}\.encoder\.layers\.(\d+)\.")
         there = {match[1] for key in shapes if (match := number.match(key))}
-        if len(there) != part["num_hidden_layers"]:
+        different = len(there) != part["num_hidden_layers"]
+        if different and given.get(place) is None and given.get(f"{place}_dict") is None:
+            raise EncoderError(
+                f"config.json of {name!r} has no {place}, and the weights are not of the size that "
+                "is assumed then: download config.json again."
+            )
+        if different:
             raise EncoderError(
                 f"The weights of {name!r} and its config.json do not belong together: {place} "
                 f"gives num_hidden_layers as {part['num_hidden_layers']}, and the weights have "

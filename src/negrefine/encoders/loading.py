@@ -113,6 +113,11 @@ def load_encoder(
             f"{name!r} holds a {config.get('model_type', 'nameless')!r} model, "
             "and only Hugging Face CLIPModel directories (model_type 'clip') can be loaded."
         )
+    if method := _quantisation(config):
+        raise EncoderError(
+            f"The model {name!r} is quantised ({method}), and only weights in plain numbers can be "
+            "loaded: give the original model."
+        )
     preprocessing = load_preprocessing(directory, name, resample)
     identity = {
         "config": _without(config, _VOLATILE_CONFIG),
@@ -136,7 +141,7 @@ def load_encoder(
             f"The model {name!r} takes images of {n_channels} channels, and only models for three, "
             "red, green and blue, can be loaded."
         )
-    check_clip_sizes(architecture.to_dict(), shapes, name)
+    check_clip_sizes(architecture.to_dict(), config, shapes, name)
     model = hub.load_weights(
         *(CLIPModel, _CLIP, directory, name, weights_dtype),
         config=architecture,
@@ -237,18 +242,19 @@ def load_preprocessing(directory: Path, name: str, resample: str | None) -> Prep
         raise EncoderError(f"The image preprocessing of {name!r} is unusable: {error}") from error
 
 
+def _quantisation(config: Mapping[str, Any]) -> str:
+    """Return the method by which a model or one of its towers is quantised, "" if none is."""
+    for part in (config, config.get("text_config"), config.get("vision_config")):
+        settings = part.get("quantization_config") if isinstance(part, dict) else None
+        if settings is not None:
+            method = settings.get("quant_method") if isinstance(settings, dict) else None
+            return str(method or "quantization_config")
+    return ""
+
+
 def check_is_model(directory: Path, name: str) -> None:
-    """Raise EncoderError for a directory whose files cannot be read or are in a folder inside."""
+    """Raise EncoderError if `hub.check_model` refuses a directory."""
     hub.check_model(_CLIP, directory, name)
-    if (directory / "config.json").exists():
-        return
-    patterns = ("*/config.json", "*/*/config.json", "*/*/*/config.json")
-    inside = sorted(path.parent for pattern in patterns for path in directory.glob(pattern))
-    if inside:
-        more = f" or one of {len(inside) - 1} others" if len(inside) > 1 else ""
-        raise EncoderError(
-            f"{name!r} holds no config.json, a folder inside does: give {str(inside[0])!r}{more}."
-        )
 
 
 def _without(config: Any, names: Collection[str]) -> Any:
