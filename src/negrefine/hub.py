@@ -67,13 +67,15 @@ def find_directory(
     """
     # Path.expanduser raises for unknown users.
     path = Path(os.path.expanduser(name))  # noqa: PTH111
-    if path.is_dir():
+    # The methods of Path raise for names that are too long and in folders that are not readable.
+    if os.path.isdir(path):  # noqa: PTH112
         return path.resolve()
-    if path.is_file() and (path.parent / "config.json").exists():
+    there = os.path.exists(path)  # noqa: PTH110
+    if there and (path.parent / "config.json").exists():
         raise kind.error(
             f"{name!r} is not a directory: give {str(path.parent)!r}, the directory that it is in."
         )
-    if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+    if there or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise kind.error(f"{name!r} is not a directory: give {_wanted(kind)}.")
     from huggingface_hub import snapshot_download
 
@@ -268,11 +270,14 @@ def pick_device(device: str, error_class: type[NegrefineError] = InputError) -> 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if not isinstance(device, (str, torch.device)):
+            raise RuntimeError
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        # A meta tensor has no numbers.
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise error_class(
-            f"The device {device!r} cannot be used here: use {', '.join(_devices())}."
+            f"The device {device!r} cannot be used here: use {one_of(_devices())}."
         ) from error
     return chosen
 

@@ -10,7 +10,7 @@ from negrefine.detectors.base import Detector
 from negrefine.detectors.bundle import damaged, read_bundle
 from negrefine.detectors.parameters import decode_parameters
 from negrefine.detectors.registry import DETECTORS
-from negrefine.encoders.base import Encoder
+from negrefine.encoders.base import Encoder, check_encoder
 from negrefine.errors import BundleError, EncoderError
 from negrefine.labels.negatives import NegativeLabel
 
@@ -31,8 +31,11 @@ def load_detector(
     Raises:
         BundleError: Nothing there, damaged or changed files, a newer format, another encoder.
         EncoderError: The encoder cannot be loaded.
+        InputError: `encoder` is something else.
     """
     directory = Path(path)
+    if encoder is not None and not isinstance(encoder, (str, os.PathLike)):
+        check_encoder(encoder)
     manifest, arrays, tables = read_bundle(directory)
     try:
         saved = manifest["encoder"]

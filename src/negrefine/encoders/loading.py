@@ -15,6 +15,7 @@ from typing import Any
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
 from negrefine import hub
+from negrefine.constraints import Boolean
 from negrefine.encoders.clip import CLIPEncoder
 from negrefine.encoders.clip_sizes import check_clip_sizes
 from negrefine.encoders.clipn import NO_TOWER, CLIPNEncoder, load_no_tower
@@ -22,7 +23,7 @@ from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokens import TextTokenizer
-from negrefine.errors import EncoderError
+from negrefine.errors import EncoderError, InputError
 from negrefine.files import file_stamp
 from negrefine.model_files import read_object, weight_files
 from negrefine.model_sizes import check_sizes, tensor_shapes
@@ -97,12 +98,12 @@ def load_encoder(
 
     Raises:
         EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
-        InputError: `background` is not a colour.
+        InputError: Another argument is of a wrong type, such as `background` if it is no colour.
     """
     # The keyword arguments: no other name is bound yet.
     settings = {key: value for key, value in locals().items() if key != "name_or_path"}
     settings["background"] = background = check_background(background)
-    name = os.fspath(name_or_path)
+    name = _checked(name_or_path, settings)
     directory = find_model_directory(name, revision)
     if name != BUILTIN and Path(name).is_dir():
         name = str(directory)
@@ -191,12 +192,33 @@ def reload_encoder(name: str, settings: Mapping[str, Any], fingerprint: str | No
     return encoder
 
 
+def _checked(name_or_path: object, settings: Mapping[str, Any]) -> str:
+    """Return the name of the model; EncoderError or InputError for arguments of other types."""
+    name = os.fspath(name_or_path) if isinstance(name_or_path, os.PathLike) else name_or_path
+    if not isinstance(name, str) or not name.strip():
+        loaded = hasattr(name, "encode_images") and not isinstance(name, type)
+        what = "a loaded encoder" if loaded else repr(name)[:60]
+        raise EncoderError(
+            f"load_encoder takes the name of an encoder, not {what}: give 'builtin', the directory "
+            f"of a CLIPModel, or a hub id such as {_CLIP.example!r}."
+        )
+    for key in ("exif_orientation", "truncate", "compile_images"):
+        if key != "truncate" or settings[key] is not None:
+            Boolean()(key, settings[key])
+    if not isinstance(settings["revision"], (str, type(None))) or settings["revision"] == "":
+        raise InputError(f"revision must be a string or None, not {settings['revision']!r}.")
+    cache = settings["cache"]
+    if not isinstance(cache, (EmbeddingCache, str, os.PathLike, bool, type(None))):
+        raise InputError(f"cache must be a path, an EmbeddingCache, True or False, not {cache!r}.")
+    return name
+
+
 def find_model_directory(name: str, revision: str | None, *, weights: bool = True) -> Path:
     """Do what `hub.find_directory` does for the `name_or_path` of `load_encoder`."""
     if name == BUILTIN:
         return Path(str(files("negrefine.encoders") / "builtin" / "model"))
     meant = _meant(name)
-    if meant is not None and not Path(name).exists():
+    if meant is not None and not os.path.exists(name):  # noqa: PTH110
         raise EncoderError(f"There is no encoder {name!r}: did you mean {meant!r}?")
     return hub.find_directory(_CLIP, name, revision, weights=weights)
 

@@ -46,7 +46,7 @@ def model_version(name: str, revision: str | None) -> tuple[str, str]:
     """
     # Path.expanduser raises for unknown users.
     path = Path(os.path.expanduser(name))  # noqa: PTH111
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         if revision is not None and _COMMIT.fullmatch(revision):
             return name, revision
         return name, hub.find_directory(_CAUSAL_LM, name, revision, weights=False).name
