@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from negrefine.errors import InputError, NegrefineError
+from negrefine.errors import InputError, NegrefineError, is_out_of_memory
 from negrefine.model_files import WEIGHTS, check_directory
 from negrefine.model_formats import is_adapter, models_inside, other_format
 
@@ -254,6 +254,10 @@ def loading(failure: str, advice: str, error_class: type[NegrefineError]) -> Ite
     try:
         yield
     except Exception as error:
+        if is_out_of_memory(error):
+            raise error_class(
+                f"{failure}: the memory is full; give a smaller model, or float16 as dtype."
+            ) from error
         # Files that are missing, cut short or do not fit each raise a class of their own.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".:")
         raise error_class(f"{failure} ({reason}): {advice}.") from error

@@ -49,6 +49,18 @@ def test_devices_that_cannot_be_used(device: Any) -> None:
         _ = HFJudge("some/model", revision="a" * 40, device=device).identity
 
 
+def test_a_device_has_nothing_to_do_with_a_saved_detector(
+    builtin_encoder: CLIPEncoder, tmp_path: Path
+) -> None:
+    MCM(builtin_encoder).fit(["cat", "dog"]).save(tmp_path / "saved")
+    with pytest.raises(
+        EncoderError, match=r"^The device 'toaster' cannot be used here: use 'auto'"
+    ):
+        load_detector(tmp_path / "saved", device="toaster")
+    with pytest.raises(EncoderError, match=r"^dtype must be 'auto' or one of .*, not 'float8'"):
+        load_detector(tmp_path / "saved", dtype="float8")
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -87,8 +87,12 @@ def _load_saved_encoder(
     device: str,
     dtype: str,
 ) -> Encoder:
+    from negrefine import hub
     from negrefine.encoders.loading import load_encoder
 
+    # What is wrong with these has nothing to do with the saved encoder.
+    hub.check_dtype(dtype, EncoderError)
+    hub.pick_device(device, EncoderError)
     # Options that are None are not stored, and white is the default of a background.
     options = {"background": None, **saved["options"]}
     try:

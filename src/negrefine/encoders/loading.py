@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib.resources import files
@@ -20,6 +19,7 @@ from negrefine.encoders.clip import CLIPEncoder
 from negrefine.encoders.clip_sizes import check_clip_sizes
 from negrefine.encoders.clipn import NO_TOWER, CLIPNEncoder, load_no_tower
 from negrefine.encoders.embedding_cache import EmbeddingCache
+from negrefine.encoders.names import BUILTIN, advice
 from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokens import TextTokenizer
@@ -28,7 +28,6 @@ from negrefine.files import file_stamp
 from negrefine.model_files import read_object, weight_files
 from negrefine.model_sizes import check_sizes, tensor_shapes
 
-BUILTIN = "builtin"
 _CLIP = hub.ModelKind(
     noun="CLIPModel",
     example="openai/clip-vit-base-patch16",
@@ -38,8 +37,6 @@ _CLIP = hub.ModelKind(
     error=EncoderError,
 )
 _OPENAI_CONTEXT = 77
-# Sizes and patches of OpenAI's vision transformers on the hub.
-_OPENAI_MODELS = (("base", "32"), ("base", "16"), ("large", "14"), ("large", "14-336"))
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 # Fields of config.json that say how a model is run, not what it is.
 _OUTPUT_CONFIG = frozenset(
@@ -217,26 +214,10 @@ def find_model_directory(name: str, revision: str | None, *, weights: bool = Tru
     """Do what `hub.find_directory` does for the `name_or_path` of `load_encoder`."""
     if name == BUILTIN:
         return Path(str(files("negrefine.encoders") / "builtin" / "model"))
-    meant = _meant(name)
-    if meant is not None and not os.path.exists(name):  # noqa: PTH110
-        raise EncoderError(f"There is no encoder {name!r}: did you mean {meant!r}?")
+    better = advice(name)
+    if better is not None and not os.path.exists(name):  # noqa: PTH110
+        raise EncoderError(f"There is no encoder {name!r}: {better}")
     return hub.find_directory(_CLIP, name, revision, weights=weights)
-
-
-def _meant(name: str) -> str | None:
-    """Return the encoder that a name of OpenAI's or a misspelt one stands for, if it is another."""
-
-    def simple(text: str) -> str:
-        return re.sub(r"[^a-z0-9]", "", text.lower())
-
-    meant = {simple(BUILTIN): BUILTIN}
-    for model, patch in _OPENAI_MODELS:
-        hub_id = f"openai/clip-vit-{model}-patch{patch}"
-        short = f"vit{model[0]}{patch.replace('-', '')}"
-        names = (hub_id, hub_id.partition("/")[2], short, f"clip{short}", f"openai{short}")
-        meant |= {simple(each): hub_id for each in names}
-    found = meant.get(simple(name))
-    return None if found == name else found
 
 
 def load_tokenizer(directory: Path, name: str) -> Any:
