@@ -13,7 +13,9 @@ PACKAGE = Path(negrefine.__file__).parent
 ROOMS = (
     ("errors",),
     ("cache_directory", "constraints", "directory_lock", "progress", "reading", "records"),
-    ("files", "hub", "metrics", "text_tables"),
+    ("files", "metrics", "model_formats", "model_sizes", "text_tables"),
+    ("model_files",),
+    ("hub",),
     ("encoders",),
     ("labels",),
     ("judges",),

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out; torch says so in errors of several classes."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY)
+
 
 class NegrefineError(Exception):
     """Base of all errors that negrefine raises on purpose."""

@@ -6,18 +6,19 @@ import hashlib
 import os
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from negrefine.errors import InputError, NegrefineError
+from negrefine.errors import InputError, NegrefineError, is_out_of_memory
+from negrefine.model_files import WEIGHTS, check_directory
+from negrefine.model_formats import is_adapter, models_inside, other_format
 
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS = "*.safetensors"
 _DTYPES = ("bfloat16", "float16", "float32")
 
 
@@ -66,9 +67,15 @@ def find_directory(
     """
     # Path.expanduser raises for unknown users.
     path = Path(os.path.expanduser(name))  # noqa: PTH111
-    if path.is_dir():
+    # The methods of Path raise for names that are too long and in folders that are not readable.
+    if os.path.isdir(path):  # noqa: PTH112
         return path.resolve()
-    if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+    there = os.path.exists(path)  # noqa: PTH110
+    if there and (path.parent / "config.json").exists():
+        raise kind.error(
+            f"{name!r} is not a directory: give {str(path.parent)!r}, the directory that it is in."
+        )
+    if there or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise kind.error(f"{name!r} is not a directory: give {_wanted(kind)}.")
     from huggingface_hub import snapshot_download
 
@@ -82,6 +89,33 @@ def find_directory(
     except Exception as error:
         raise kind.error(_download_error(error, kind, name, revision)) from error
     return directory
+
+
+def check_model(kind: ModelKind, directory: Path, name: str) -> None:
+    """Raise `kind.error` if the directory of the model `name` holds something else.
+
+    That is an adapter, another format, a model in a folder inside, or files unfit to be read.
+    """
+    patterns = (*kind.files, WEIGHTS, "additional_chat_templates/*")
+    check_directory(directory, patterns, name, kind.error)
+    has_config = (directory / "config.json").exists()
+    if is_adapter(directory) or not has_config:
+        if other := other_format(directory, with_config=False):
+            raise kind.error(f"{name!r} holds {other}.")
+        if inside := models_inside(directory):
+            shown = [repr(str(path)) for path in inside[:3]]
+            if len(inside) > len(shown):
+                shown.append(f"one of {len(inside) - len(shown)} others")
+            raise kind.error(
+                f"{name!r} holds no config.json, {'a folder' if len(inside) == 1 else 'folders'} "
+                f"inside {'does' if len(inside) == 1 else 'do'}: give {one_of(shown)}."
+            )
+
+
+def one_of(names: Sequence[str]) -> str:
+    """Return alternatives as a sentence names them: "a, b or c"."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _wanted(kind: ModelKind) -> str:
@@ -171,18 +205,14 @@ def load_weights(
 ) -> Any:
     """Load a model for inference, on the CPU; pickled weights and remote code are refused.
 
-    `model_class` is one of `transformers`, `name` is what errors call the model, and `dtype` is
-    "float32", "float16", "bfloat16", or "auto" for that of the checkpoint. `options` are further
-    ones of `from_pretrained`.
+    The files must have been checked (`model_files.weight_files`). `model_class` is one of
+    `transformers`, `name` is what errors call the model, and `dtype` is "float32", "float16",
+    "bfloat16", or "auto" for that of the checkpoint. `options` are further ones of
+    `from_pretrained`.
 
     Raises:
-        kind.error: There are no safetensors weights, or they are damaged or of another model.
+        kind.error: The weights are damaged or of another model.
     """
-    if not any(directory.glob(WEIGHTS)):
-        raise kind.error(
-            f"{name!r} holds no safetensors weights ({WEIGHTS}), and pickled weights are never "
-            "loaded: convert them once with save_pretrained, or pick another revision."
-        )
     failure = f"The weights of {name!r} cannot be loaded as a {kind.noun}"
     with loading(failure, kind.advice, kind.error):
         model, report = model_class.from_pretrained(
@@ -192,7 +222,15 @@ def load_weights(
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            # They are in the report: the error would say no more than that there are some.
+            ignore_mismatched_sizes=True,
             **options,
+        )
+    if mismatched := sorted(report["mismatched_keys"]):
+        tensor, found, expected = mismatched[0]
+        raise kind.error(
+            f"The weights of {name!r} and its config.json do not belong together: {tensor} has the "
+            f"shape {tuple(found)}, and config.json says {tuple(expected)}."
         )
     if missing := sorted(report["missing_keys"]):
         raise kind.error(
@@ -216,6 +254,10 @@ def loading(failure: str, advice: str, error_class: type[NegrefineError]) -> Ite
     try:
         yield
     except Exception as error:
+        if is_out_of_memory(error):
+            raise error_class(
+                f"{failure}: the memory is full; give a smaller model, or float16 as dtype."
+            ) from error
         # Files that are missing, cut short or do not fit each raise a class of their own.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".:")
         raise error_class(f"{failure} ({reason}): {advice}.") from error
@@ -232,11 +274,14 @@ def pick_device(device: str, error_class: type[NegrefineError] = InputError) -> 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if not isinstance(device, (str, torch.device)):
+            raise RuntimeError
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        # A meta tensor has no numbers.
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise error_class(
-            f"The device {device!r} cannot be used here: use {', '.join(_devices())}."
+            f"The device {device!r} cannot be used here: use {one_of(_devices())}."
         ) from error
     return chosen
 

@@ -91,10 +91,46 @@ def test_a_model_in_a_folder_inside_is_named(
         ("ViT-L/14@336", "openai/clip-vit-large-patch14-336"),
         ("clip-vit-base-patch16", "openai/clip-vit-base-patch16"),
         ("openai/clip-vit-large-patch-14", "openai/clip-vit-large-patch14"),
+        ("clip-ViT-B-32", "openai/clip-vit-base-patch32"),
+        ("sentence-transformers/clip-ViT-L-14", "openai/clip-vit-large-patch14"),
+        ("ViT-B-16-quickgelu", "openai/clip-vit-base-patch16"),
+        ("ViT-L/14@336px", "openai/clip-vit-large-patch14-336"),
+        ("ViT-H-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"),
+        ("hf-hub:laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
+        ("hf://org/name", "org/name"),
+        ("https://huggingface.co/org/name/tree/main", "org/name"),
+        ("open_clip:ViT-B-32", "openai/clip-vit-base-patch32"),
+        ("open_clip:ViT-B-32/openai", "openai/clip-vit-base-patch32"),
     ],
 )
 def test_a_name_that_is_nearly_right(name: str, meant: str) -> None:
     with pytest.raises(EncoderError, match=f"There is no encoder {name!r}: did you mean {meant!r}"):
+        load_encoder(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("RN50", "CLIP models with a ResNet cannot be loaded"),
+        ("RN50x64", "CLIP models with a ResNet cannot be loaded"),
+        ("rn101-quickgelu", "CLIP models with a ResNet cannot be loaded"),
+        ("open_clip:ViT-B-32/laion2b_s34b_b79k", "models of open_clip are loaded by the hub id"),
+        ("open_clip:coca_ViT-L-14", "models of open_clip are loaded by the hub id"),
+    ],
+)
+def test_a_name_of_a_model_that_has_another_one_here(name: str, said: str) -> None:
+    with pytest.raises(EncoderError, match=f"There is no encoder '{name}': {said}") as caught:
+        load_encoder(name)
+    assert "'laion/CLIP-ViT-B-32-laion2B-s34B-b79K'" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["org/name", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"])
+def test_a_hub_id_gets_no_such_advice(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(EncoderError, match="is not in its local cache"):
         load_encoder(name)
 
 

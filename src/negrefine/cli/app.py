@@ -30,7 +30,7 @@ from negrefine.cli.refine import refine
 from negrefine.cli.reproduce import reproduce
 from negrefine.cli.score import score
 from negrefine.cli.sweep import sweep
-from negrefine.errors import NegrefineError
+from negrefine.errors import NegrefineError, is_out_of_memory
 
 _GROUPS = {
     "Detect": (fit, calibrate, refine, score, explain, labels),
@@ -118,7 +118,9 @@ def _run() -> int:
     except KeyboardInterrupt:
         _fail("interrupted.")
         return 130
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         _fail("the memory is full: give a smaller --batch-size, or a smaller model.")
     except sqlite3.Error as error:
         _fail(f"a store of answers or embeddings cannot be used ({error}): move or remove it.")

@@ -27,7 +27,7 @@ from negrefine.detectors.parameters import (
     parameter,
 )
 from negrefine.detectors.saved_form import FACTS, UnitRows, check_sorted_scores, checked
-from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.encoders.base import Encoder, FloatArray, check_encoder
 from negrefine.errors import BundleError, EncoderError, InputError
 from negrefine.labels.class_names import check_class_names
 from negrefine.labels.embedding import embed
@@ -286,17 +286,7 @@ class Detector(Parametrised, Calibrated):
             self.calibration_scores_ = scores
 
     def _check_encoder(self) -> None:
-        methods = (getattr(self.encoder, name, None) for name in ("encode_images", "encode_texts"))
-        if not all(map(callable, methods)):
-            if isinstance(self.encoder, (str, os.PathLike)):
-                raise InputError(
-                    f"encoder must be a loaded encoder, not the name {os.fspath(self.encoder)!r}: "
-                    f"give load_encoder({os.fspath(self.encoder)!r})."
-                )
-            raise InputError(
-                f"encoder must be what load_encoder returns or an object with encode_images and "
-                f"encode_texts, not {self.encoder!r}."
-            )
+        check_encoder(self.encoder)
         if self.uses_patches and not hasattr(self.encoder, "encode_images_and_patches"):
             raise EncoderError(
                 f"The encoder {self.encoder.name!r} gives no patch features, which "

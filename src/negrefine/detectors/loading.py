@@ -11,7 +11,7 @@ from negrefine.detectors.bundle import MANIFEST, damaged, read_bundle
 from negrefine.detectors.parameters import check_decoded, decode_parameters
 from negrefine.detectors.registry import DETECTORS
 from negrefine.detectors.saved_form import FACTS
-from negrefine.encoders.base import Encoder
+from negrefine.encoders.base import Encoder, check_encoder
 from negrefine.errors import BundleError, EncoderError
 from negrefine.hub import check_dtype, pick_device
 from negrefine.labels.negatives import NegativeLabel
@@ -34,8 +34,11 @@ def load_detector(
     Raises:
         BundleError: Nothing there, damaged or changed files, a newer format, another encoder.
         EncoderError: The encoder cannot be loaded.
+        InputError: `encoder` is something else.
     """
     directory = Path(path)
+    if encoder is not None and not isinstance(encoder, (str, os.PathLike)):
+        check_encoder(encoder)
     manifest, arrays, tables = read_bundle(directory)
     try:
         FACTS(MANIFEST, manifest)

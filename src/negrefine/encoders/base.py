@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -10,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negrefine.encoders.images import Images
-from negrefine.errors import ImageError
+from negrefine.errors import ImageError, InputError
 
 FloatArray: TypeAlias = NDArray[np.float32]
+_SHOWN = 100
 
 
 @runtime_checkable
@@ -46,6 +48,26 @@ class Encoder(Protocol):
     def encode_texts(self, texts: Sequence[str], batch_size: int = ...) -> FloatArray:
         """Return text features, float32 of shape (m, d), not normalised."""
         ...
+
+
+def check_encoder(encoder: object) -> None:
+    """Raise InputError for what is not an encoder, such as the name or the class of one."""
+    if isinstance(encoder, (str, os.PathLike)):
+        name = os.fspath(encoder)
+        raise InputError(
+            f"encoder must be a loaded encoder, not the name {name!r}: give load_encoder({name!r})."
+        )
+    methods = (getattr(encoder, name, None) for name in ("encode_images", "encode_texts"))
+    if isinstance(encoder, type) or not all(map(callable, methods)):
+        shown = repr(encoder)
+        if isinstance(encoder, type):
+            shown = f"the class {encoder.__name__} itself"
+        elif len(shown) > _SHOWN or "\n" in shown:
+            shown = f"a {type(encoder).__name__}"
+        raise InputError(
+            "encoder must be what load_encoder returns or an object with encode_images and "
+            f"encode_texts, not {shown}."
+        )
 
 
 class PatchEncoder(Encoder, Protocol):

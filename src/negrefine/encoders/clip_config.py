@@ -1,10 +1,13 @@
-"""The architecture of a CLIP model, read from its config.json."""
+"""The architecture of a CLIP model, read from config.json, and the name of CLIPN's file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+NO_TOWER = "no_text_model.safetensors"
+"""CLIPN's second text tower, beside the files of a CLIPModel."""
 
 _ACTIVATIONS = ("quick_gelu", "gelu")
 _UNUSUAL = frozenset({"quantization_config", "transformers_weights"})

@@ -1,4 +1,4 @@
-"""A CLIP model in plain torch, read from its directory without `transformers`.
+"""A CLIP model in plain torch, read from its files without `transformers`.
 
 Importing `transformers` takes longer than loading a model and encoding an image with it. Parts and
 tensors have the names that they have in `transformers.CLIPModel`, so that the towers
@@ -7,8 +7,8 @@ tensors have the names that they have in `transformers.CLIPModel`, so that the t
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -27,16 +27,13 @@ _COUNTED = frozenset(f"{tower}.embeddings.position_ids" for tower in ("text_mode
 
 
 def read_plain_model(
-    directory: Path, config: CLIPArchitecture, dtype: str
+    files: Iterable[Path], config: CLIPArchitecture, dtype: str
 ) -> PlainCLIPModel | None:
-    """Return the model of a directory on the CPU, for inference; None unless all is as usual.
+    """Return the model with the weights in `files`, on the CPU; None unless all is as usual.
 
     That is left to `transformers`, which knows more and says what is wrong: tensors that are
     missing, of another shape or nobody's, files that are damaged.
     """
-    files = _weight_files(directory)
-    if files is None:
-        return None
     to = getattr(torch, dtype)
     tensors: dict[str, Tensor] = {}
     try:
@@ -54,22 +51,6 @@ def read_plain_model(
     except (OSError, RuntimeError, SafetensorError):
         return None
     return model.eval().requires_grad_(False)
-
-
-def _weight_files(directory: Path) -> list[Path] | None:
-    """Return the files that hold the weights, None if that is unclear."""
-    single = directory / "model.safetensors"
-    if single.is_file():
-        return [single]
-    try:
-        index = json.loads((directory / "model.safetensors.index.json").read_text("utf-8"))
-        names = sorted(set(index["weight_map"].values()))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-    # Nothing outside the directory is read.
-    if not all(isinstance(name, str) and Path(name).name == name for name in names):
-        return None
-    return [directory / name for name in names]
 
 
 class PlainCLIPModel(nn.Module):

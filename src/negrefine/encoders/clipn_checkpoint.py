@@ -18,15 +18,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from negrefine.encoders.clipn import NO_TOWER, PROMPT_NO
+from negrefine.encoders.clip_config import NO_TOWER
+from negrefine.encoders.clipn import PROMPT_NO
 from negrefine.encoders.loading import (
     TOKENIZER_FILES,
+    check_is_model,
     find_model_directory,
     load_encoder,
     load_preprocessing,
     load_tokenizer,
 )
 from negrefine.errors import EncoderError
+from negrefine.model_files import check_files
 
 Tensors: TypeAlias = dict[str, Tensor]
 
@@ -93,9 +96,11 @@ def convert_clipn(
     target = Path(out)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise EncoderError(f"{str(target)!r} exists and is not empty: choose another directory.")
+    check_files([Path(checkpoint)], str(Path(checkpoint).parent), EncoderError)
     state = _read_checkpoint(Path(checkpoint))
     model, no_tower, config = _translate(state, str(checkpoint), quick_gelu)
     source = find_model_directory(os.fspath(base), None, weights=False)
+    check_is_model(source, str(base))
     _check_base(source, str(base), config)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

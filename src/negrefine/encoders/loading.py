@@ -5,29 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negrefine import hub
-from negrefine.encoders.clip_config import plain_architecture
+from negrefine.constraints import Boolean
+from negrefine.encoders.clip_config import NO_TOWER, plain_architecture
+from negrefine.encoders.clip_sizes import check_clip_sizes
 from negrefine.encoders.clip_tokenizer import read_plain_tokenizer
 from negrefine.encoders.embedding_cache import EmbeddingCache
+from negrefine.encoders.names import BUILTIN, advice
 from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokens import TextTokenizer
-from negrefine.errors import EncoderError
+from negrefine.errors import EncoderError, InputError
 from negrefine.files import file_stamp
+from negrefine.model_files import read_object, weight_files
+from negrefine.model_sizes import check_sizes, tensor_shapes
 
 # torch is imported once the arguments and the small files of a model are known to be right, and
 # transformers for models alone that are unusual: each takes seconds.
 if TYPE_CHECKING:
     from negrefine.encoders.clip import CLIPEncoder
 
-BUILTIN = "builtin"
 _CLIP = hub.ModelKind(
     noun="CLIPModel",
     example="openai/clip-vit-base-patch16",
@@ -37,8 +41,6 @@ _CLIP = hub.ModelKind(
     error=EncoderError,
 )
 _OPENAI_CONTEXT = 77
-# Sizes and patches of OpenAI's vision transformers on the hub.
-_OPENAI_MODELS = (("base", "32"), ("base", "16"), ("large", "14"), ("large", "14-336"))
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 # Fields of config.json that say how a model is run, not what it is.
 _OUTPUT_CONFIG = frozenset(
@@ -97,22 +99,27 @@ def load_encoder(
 
     Raises:
         EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
-        InputError: `background` is not a colour.
+        InputError: Another argument is of a wrong type, such as `background` if it is no colour.
     """
     # The keyword arguments: no other name is bound yet.
     settings = {key: value for key, value in locals().items() if key != "name_or_path"}
     settings["background"] = background = check_background(background)
+    name = _checked(name_or_path, settings)
     hub.check_dtype(dtype, EncoderError)
-    name = os.fspath(name_or_path)
     directory = find_model_directory(name, revision)
     if name != BUILTIN and Path(name).is_dir():
         name = str(directory)
-    _check_is_model(directory, name)
-    config = _read_json(directory / "config.json", name)
+    check_is_model(directory, name)
+    config = read_object(directory / "config.json", name, EncoderError)
     if config.get("model_type") != "clip":
         raise EncoderError(
             f"{name!r} holds a {config.get('model_type', 'nameless')!r} model, "
             "and only Hugging Face CLIPModel directories (model_type 'clip') can be loaded."
+        )
+    if method := _quantisation(config):
+        raise EncoderError(
+            f"The model {name!r} is quantised ({method}), and only weights in plain numbers can be "
+            "loaded: give the original model."
         )
     preprocessing = load_preprocessing(directory, name, resample)
     identity = {
@@ -121,15 +128,20 @@ def load_encoder(
         "exif_orientation": exif_orientation,
         "background": None if background is None else list(background),
     }
-    fingerprint = _fingerprint(directory, identity, name)
+    weights = weight_files(directory, config, name, EncoderError)
+    shapes = tensor_shapes(weights, name, EncoderError)
+    check_sizes(config, shapes, name, EncoderError)
+    fingerprint = _fingerprint(directory, weights, identity, name)
     plain = plain_architecture(config)
-    architecture = plain or _any_architecture(config, name)
+    architecture: Any = plain or _any_architecture(config, name)
     n_channels = architecture.vision_config.num_channels
     if n_channels != 3:
         raise EncoderError(
             f"The model {name!r} takes images of {n_channels} channels, and only models for three, "
             "red, green and blue, can be loaded."
         )
+    sizes = asdict(plain) if plain else architecture.to_dict()
+    check_clip_sizes(sizes, config, shapes, name)
     placement = hub.pick_device(device, EncoderError)
 
     from negrefine.encoders.clip import CLIPEncoder
@@ -137,7 +149,7 @@ def load_encoder(
     from negrefine.encoders.clipn import CLIPNEncoder, load_no_tower
 
     weights_dtype = "float32" if dtype == "auto" else dtype
-    model: Any = plain and read_plain_model(directory, plain, weights_dtype)
+    model: Any = plain and read_plain_model(weights, plain, weights_dtype)
     if model is None:
         model = _load_any_model(directory, config, name, weights_dtype)
     model = model.to(placement)
@@ -177,7 +189,8 @@ def _any_architecture(config: dict[str, Any], name: str) -> Any:
     """Return the `CLIPConfig` of a model."""
     from transformers import CLIPConfig
 
-    with hub.loading(f"config.json of {name!r} is unusable", _CLIP.advice, EncoderError):
+    failure = f"config.json of {name!r} is unusable"
+    with hub.loading(failure, "correct it, or download it again", EncoderError):
         return CLIPConfig.from_dict(_without(config, _OUTPUT_CONFIG))
 
 
@@ -204,44 +217,35 @@ def reload_encoder(name: str, settings: Mapping[str, Any], fingerprint: str | No
     return encoder
 
 
+def _checked(name_or_path: object, settings: Mapping[str, Any]) -> str:
+    """Return the name of the model; EncoderError or InputError for arguments of other types."""
+    name = os.fspath(name_or_path) if isinstance(name_or_path, os.PathLike) else name_or_path
+    if not isinstance(name, str) or not name.strip():
+        loaded = hasattr(name, "encode_images") and not isinstance(name, type)
+        what = "a loaded encoder" if loaded else repr(name)[:60]
+        raise EncoderError(
+            f"load_encoder takes the name of an encoder, not {what}: give 'builtin', the directory "
+            f"of a CLIPModel, or a hub id such as {_CLIP.example!r}."
+        )
+    for key in ("exif_orientation", "truncate", "compile_images"):
+        if key != "truncate" or settings[key] is not None:
+            Boolean()(key, settings[key])
+    if not isinstance(settings["revision"], (str, type(None))) or settings["revision"] == "":
+        raise InputError(f"revision must be a string or None, not {settings['revision']!r}.")
+    cache = settings["cache"]
+    if not isinstance(cache, (EmbeddingCache, str, os.PathLike, bool, type(None))):
+        raise InputError(f"cache must be a path, an EmbeddingCache, True or False, not {cache!r}.")
+    return name
+
+
 def find_model_directory(name: str, revision: str | None, *, weights: bool = True) -> Path:
     """Do what `hub.find_directory` does for the `name_or_path` of `load_encoder`."""
     if name == BUILTIN:
         return Path(str(files("negrefine.encoders") / "builtin" / "model"))
-    meant = _meant(name)
-    if meant is not None and not Path(name).exists():
-        raise EncoderError(f"There is no encoder {name!r}: did you mean {meant!r}?")
+    better = advice(name)
+    if better is not None and not os.path.exists(name):  # noqa: PTH110
+        raise EncoderError(f"There is no encoder {name!r}: {better}")
     return hub.find_directory(_CLIP, name, revision, weights=weights)
-
-
-def _meant(name: str) -> str | None:
-    """Return the encoder that a name of OpenAI's or a misspelt one stands for, if it is another."""
-
-    def simple(text: str) -> str:
-        return re.sub(r"[^a-z0-9]", "", text.lower())
-
-    meant = {simple(BUILTIN): BUILTIN}
-    for model, patch in _OPENAI_MODELS:
-        hub_id = f"openai/clip-vit-{model}-patch{patch}"
-        short = f"vit{model[0]}{patch.replace('-', '')}"
-        names = (hub_id, hub_id.partition("/")[2], short, f"clip{short}", f"openai{short}")
-        meant |= {simple(each): hub_id for each in names}
-    found = meant.get(simple(name))
-    return None if found == name else found
-
-
-def _read_json(path: Path, name: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise EncoderError(
-            f"{name!r} holds no {path.name}: a Hugging Face CLIPModel directory is needed."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{path.name} of {name!r} cannot be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise EncoderError(f"{path.name} of {name!r} must hold a JSON object.")
-    return content
 
 
 def load_tokenizer(directory: Path, name: str) -> Any:
@@ -257,31 +261,36 @@ def load_tokenizer(directory: Path, name: str) -> Any:
         if not (directory / "tokenizer.json").is_file():
             for file in ("vocab.json", "merges.txt"):
                 (directory / file).stat()
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True).backend_tokenizer
+        return AutoTokenizer.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        ).backend_tokenizer
 
 
 def load_preprocessing(directory: Path, name: str, resample: str | None) -> Preprocessing:
     """Return the image preprocessing of a model directory; EncoderError if it has none."""
     path = directory / "preprocessor_config.json"
     newer = directory / "processor_config.json"
-    config = _read_json(newer if newer.exists() and not path.exists() else path, name)
+    file = newer if newer.exists() and not path.exists() else path
+    config = read_object(file, name, EncoderError)
     try:
         return Preprocessing.from_config(config, resample=resample)
     except ValueError as error:
         raise EncoderError(f"The image preprocessing of {name!r} is unusable: {error}") from error
 
 
-def _check_is_model(directory: Path, name: str) -> None:
-    """Raise EncoderError for a directory that holds a model in a folder inside only."""
-    if (directory / "config.json").exists():
-        return
-    patterns = ("*/config.json", "*/*/config.json", "*/*/*/config.json")
-    inside = sorted(path.parent for pattern in patterns for path in directory.glob(pattern))
-    if inside:
-        more = f" or one of {len(inside) - 1} others" if len(inside) > 1 else ""
-        raise EncoderError(
-            f"{name!r} holds no config.json, a folder inside does: give {str(inside[0])!r}{more}."
-        )
+def _quantisation(config: Mapping[str, Any]) -> str:
+    """Return the method by which a model or one of its towers is quantised, "" if none is."""
+    for part in (config, config.get("text_config"), config.get("vision_config")):
+        settings = part.get("quantization_config") if isinstance(part, dict) else None
+        if settings is not None:
+            method = settings.get("quant_method") if isinstance(settings, dict) else None
+            return str(method or "quantization_config")
+    return ""
+
+
+def check_is_model(directory: Path, name: str) -> None:
+    """Raise EncoderError if `hub.check_model` refuses a directory."""
+    hub.check_model(_CLIP, directory, name)
 
 
 def _without(config: Any, names: Collection[str]) -> Any:
@@ -291,17 +300,21 @@ def _without(config: Any, names: Collection[str]) -> Any:
     return config
 
 
-def _fingerprint(directory: Path, identity: dict[str, Any], name: str) -> Callable[[], str]:
-    """Return a function that hashes `identity` and the model's files, which must not change."""
+def _fingerprint(
+    directory: Path, weights: list[Path], identity: dict[str, Any], name: str
+) -> Callable[[], str]:
+    """Return a function that hashes `identity` and the loaded files, which must not change."""
     files = [file for part in TOKENIZER_FILES if (file := directory / part).exists()]
-    files += sorted(directory.glob(hub.WEIGHTS))
+    no_tower = directory / NO_TOWER
+    files += sorted([*weights, no_tower] if no_tower.exists() else weights)
     stamps = [file_stamp(file) for file in files]
 
     def fingerprint() -> str:
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
         try:
             for file, stamp in zip(files, stamps, strict=True):
-                digest.update(file.name.encode() + hub.file_digest(file))
+                place = file.relative_to(directory).as_posix()
+                digest.update(place.encode() + hub.file_digest(file))
                 if file_stamp(file) != stamp:
                     raise FileNotFoundError(file)
         except OSError as error:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from negrefine import hub
 from negrefine.errors import InputError
+from negrefine.model_files import read_object, weight_files
+from negrefine.model_sizes import check_sizes, tensor_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -44,15 +46,18 @@ def model_version(name: str, revision: str | None) -> tuple[str, str]:
     """
     # Path.expanduser raises for unknown users.
     path = Path(os.path.expanduser(name))  # noqa: PTH111
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         if revision is not None and _COMMIT.fullmatch(revision):
             return name, revision
         return name, hub.find_directory(_CAUSAL_LM, name, revision, weights=False).name
-    files = {file for pattern in (*_CAUSAL_LM.files, hub.WEIGHTS) for file in path.glob(pattern)}
+    hub.check_model(_CAUSAL_LM, path, name)
+    files = {file for pattern in _CAUSAL_LM.files for file in path.glob(pattern)}
+    config = read_object(path / "config.json", name, InputError)
+    files.update(weight_files(path, config, name, InputError))
     digest = hashlib.sha256()
     try:
-        for file in sorted(files, key=lambda file: file.name):
-            digest.update(file.name.encode() + b"\0" + hub.file_digest(file))
+        for each in sorted(file.relative_to(path).as_posix() for file in files):
+            digest.update(each.encode() + b"\0" + hub.file_digest(path / each))
     except OSError as error:
         raise InputError(f"The files of {name!r} cannot be read: {error}.") from error
     return path.resolve().name, digest.hexdigest()
@@ -65,6 +70,10 @@ def load_causal_lm(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     directory = hub.find_directory(_CAUSAL_LM, name, revision)
+    hub.check_model(_CAUSAL_LM, directory, name)
+    config = read_object(directory / "config.json", name, InputError)
+    weights = weight_files(directory, config, name, InputError)
+    check_sizes(config, tensor_shapes(weights, name, InputError), name, InputError)
     advice = "give a directory with tokenizer.json, as save_pretrained writes it"
     with hub.loading(f"The tokenizer of {name!r} cannot be loaded", advice, InputError):
         tokenizer = AutoTokenizer.from_pretrained(

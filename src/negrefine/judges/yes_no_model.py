@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from negrefine.errors import InputError
+from negrefine.errors import InputError, is_out_of_memory
 
 # Few tokens keep a CPU busy; more only cost memory.
 _CPU_TOKEN_BUDGET = 1024
@@ -174,7 +174,9 @@ class YesNoModel:
             self.tokens += sum(len(text.ids) for text in part)
             try:
                 result = run(before, part)
-            except torch.cuda.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if len(part) == 1:
                     raise InputError(
                         f"One prompt of {width} tokens does not fit into the memory of "

@@ -68,6 +68,9 @@ def usable_class_names(class_names: Iterable[str]) -> list[str]:
     """
     if isinstance(class_names, (str, bytes)):
         raise InputError("class_names must be a list of names, not one string: wrap it in [].")
+    if not isinstance(class_names, Iterable):
+        what = type(class_names).__name__
+        raise InputError(f"class_names must be a list of names, not a value of type {what}.")
     names = list(class_names)
     if not names:
         raise InputError("The class list is empty: give at least one class name.")
