@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,3 +127,10 @@ class SQLiteFile:
                     db.execute(statement)
             db.execute(f"PRAGMA application_id = {self.mark}")
             db.execute(f"PRAGMA user_version = {self.version}")
+
+
+def checksum(text: str, content: bytes = b"") -> int:
+    """Return 64 bits over what a row says, signed as SQLite's whole numbers are."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8)
+    digest.update(content)
+    return int.from_bytes(digest.digest(), "big", signed=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import threading
@@ -16,7 +15,7 @@ import numpy as np
 from negrefine.cache_directory import cache_directory, expanded
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
-from negrefine.sqlite_file import OtherFileError, SQLiteFile
+from negrefine.sqlite_file import OtherFileError, SQLiteFile, checksum
 
 # Below the number of parameters that any SQLite allows in one statement.
 _TEXTS_PER_QUERY = 500
@@ -163,9 +162,9 @@ class EmbeddingCache:
                 "SELECT id, text, vector, checksum, used FROM embeddings "  # noqa: S608
                 f"WHERE space = (SELECT id FROM spaces WHERE name = ?) AND text IN ({marks})"
             )
-            for key, text, vector, checksum, used in db.execute(query, (space, *batch)):
+            for key, text, vector, check, used in db.execute(query, (space, *batch)):
                 # SQLite does not notice a changed byte inside a row or its index.
-                if isinstance(vector, bytes) and checksum == _checksum(space, text, vector):
+                if isinstance(vector, bytes) and check == _checksum(space, text, vector):
                     found[text] = np.frombuffer(vector, dtype="<f4").astype(np.float32)
                     if used != today:
                         stale.append((today, key))
@@ -225,10 +224,7 @@ def open_cache(setting: EmbeddingCache | str | os.PathLike[str] | bool) -> Embed
 
 
 def _checksum(space: str, text: str, vector: bytes) -> int:
-    """Return 64 bits over all that a row says, signed as SQLite's whole numbers are."""
-    content = hashlib.blake2b(f"{space}\0{text}\0".encode(), digest_size=8)
-    content.update(vector)
-    return int.from_bytes(content.digest(), "big", signed=True)
+    return checksum(f"{space}\0{text}\0", vector)
 
 
 def _today() -> int:
