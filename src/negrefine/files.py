@@ -97,6 +97,18 @@ def check_target(
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
+def check_replaceable(path: Path, *marks: str) -> None:
+    """Raise `InputError` for a file that negrefine has not written: one without all its `marks`."""
+    if not path.exists():
+        return
+    content = path.read_bytes() if path.is_file() else None
+    if content is None or (content and not all(mark.encode() in content for mark in marks)):
+        raise InputError(
+            f"{str(path)!r} exists and is not what negrefine writes there: move it away, or name "
+            "another folder."
+        )
+
+
 def _writer(target: Path) -> Callable[[pa.Table, Path], object]:
     """Return the function that writes a table in the format of a suffix."""
     writers: dict[str, Callable[[pa.Table, Path], object]] = {

@@ -33,6 +33,7 @@ from negrefine.evaluation.results import (
     set_directory,
 )
 from negrefine.evaluation.store import Block, Parts, Scorer, SetStore
+from negrefine.evaluation.tables import check_tables
 from negrefine.files import naming, storable
 
 # Components that do not depend on a detector's seed: S_MM, which takes by far the longest.
@@ -65,6 +66,7 @@ def check_evaluation(out: Path, ood_names: Sequence[str], seeds: Sequence[int]) 
     others = {name for name in names - _UNFINISHED if not name.startswith(".")}
     if others and MANIFEST not in names:
         raise InputError(f"{str(out)!r} holds other files: name an empty or a new folder.")
+    check_tables(out)
 
 
 def evaluate(
