@@ -12,7 +12,8 @@ PACKAGE = Path(negrefine.__file__).parent
 # A room may import those to its left; the rooms of one entry do not import each other.
 ROOMS = (
     ("errors",),
-    ("cache_directory", "constraints", "directory_lock", "progress", "reading", "records"),
+    ("cache_directory", "constraints", "directory_lock", "progress", "reading"),
+    ("real_arrays", "records", "sqlite_file"),
     ("files", "metrics", "model_formats", "model_sizes", "text_tables"),
     ("model_files",),
     ("hub",),

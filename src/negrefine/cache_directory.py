@@ -27,3 +27,17 @@ def cache_directory() -> Path:
             f"There is no home directory for the cache ({error}): set {VARIABLE} to a folder that "
             "can be written."
         ) from error
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with "~" as the home directory.
+
+    Raises:
+        InputError: There is no such directory, as for "~nobody".
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"The home directory in {os.fspath(path)!r} is not known: write the path in full."
+        ) from error

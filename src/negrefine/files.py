@@ -6,7 +6,8 @@ import csv
 import errno
 import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,14 +57,23 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
     Raises:
         InputError: The file cannot be written.
     """
-    try:
+    with naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
             temporary = Path(folder) / target.name
             write(temporary)
             temporary.replace(target)
+
+
+@contextmanager
+def naming(target: Path) -> Iterator[None]:
+    """Raise `InputError` that names a file which cannot be written, for an error of the system."""
+    try:
+        yield
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise InputError(
+            f"The results cannot be written to {str(target)!r}: {error.strerror or error}."
+        ) from error
 
 
 def check_target(
@@ -76,20 +86,31 @@ def check_target(
     """
     target = Path(path)
     _writer(target)
-    columns = _columns(target)
+    with naming(target):
+        columns = _columns(target)
     if columns is not None and not set(required) <= set(columns) <= {*required, *allowed}:
         raise InputError(
             f"{str(target)!r} exists and is not a table that negrefine has written: choose another "
             "name, or remove it."
         )
-    try:
+    with naming(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not os.access(target.parent, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise _unwritable(target, error) from error
+
+
+def check_replaceable(path: Path, *marks: str) -> None:
+    """Raise `InputError` for a file that negrefine has not written: one without all its `marks`."""
+    if not path.exists():
+        return
+    content = path.read_bytes() if path.is_file() else None
+    if content is None or (content and not all(mark.encode() in content for mark in marks)):
+        raise InputError(
+            f"{str(path)!r} exists and is not what negrefine writes there: move it away, or name "
+            "another folder."
+        )
 
 
 def _writer(target: Path) -> Callable[[pa.Table, Path], object]:
@@ -123,19 +144,11 @@ def _columns(target: Path) -> list[str] | None:
     # csv.Error, pyarrow.ArrowInvalid and text that is not UTF-8 or JSON: all other files.
     except (ValueError, csv.Error, pa.ArrowException):
         return []
-    except OSError as error:
-        raise _unwritable(target, error) from error
 
 
 def _write_json_lines(table: pa.Table, path: Path) -> None:
     with path.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row) + "\n" for row in table.to_pylist())
-
-
-def _unwritable(target: Path, error: OSError) -> InputError:
-    return InputError(
-        f"The results cannot be written to {str(target)!r}: {error.strerror or error}."
-    )
 
 
 def storable(text: str) -> str:

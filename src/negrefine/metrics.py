@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from negrefine.errors import InputError
+from negrefine.real_arrays import as_real
 
 
 def auroc(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
@@ -23,7 +24,8 @@ def auroc(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
         ood_scores: Scores of out-of-distribution images, one or more.
 
     Raises:
-        InputError: A side is empty, not one-dimensional, or holds NaN or infinity.
+        InputError: A side is empty, not one-dimensional, masked or complex, no numbers, or holds
+            NaN or infinity.
     """
     in_, out = _checked(id_scores, ood_scores)
     return float(roc_auc_score(*_labelled(in_, out)))
@@ -130,7 +132,7 @@ def _checked(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     sides = []
     for name, scores in (("id_scores", id_scores), ("ood_scores", ood_scores)):
-        array = np.asarray(scores, dtype=np.float64)
+        array = as_real(scores, name).astype(np.float64)
         if array.ndim != 1 or not len(array):
             raise InputError(f"{name} must be a non-empty one-dimensional array of scores.")
         if not np.isfinite(array).all():

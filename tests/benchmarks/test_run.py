@@ -174,6 +174,12 @@ def test_run_on_folders_like_the_real_ones(root: Path, words_file: Path, tmp_pat
     assert rows["mcm"]["auroc"] == pytest.approx(np.mean(aurocs), abs=1e-9)
 
 
+_WRITTEN = (
+    *("report.html", "benchmark.json"),
+    *(f"results.{suffix}" for suffix in ("csv", "json", "md", "tex")),
+)
+
+
 def test_run_the_demo_with_other_class_names(words_file: Path, tmp_path: Path) -> None:
     classes = tmp_path / "classes.txt"
     classes.write_text("\n".join(f"{name} drawing" for name in demo_class_names()))
@@ -184,6 +190,17 @@ def test_run_the_demo_with_other_class_names(words_file: Path, tmp_path: Path) -
     )
     assert result.exit_code == 0, result.output
     assert "Not comparable" not in result.output
+    again = ("benchmark", "run", "demo", "--out", tmp_path / "out", *options, "--ood", "demo-food")
+    again = (*again, "--classes", classes)
+    for name in _WRITTEN:
+        written = (tmp_path / "out" / name).read_text()
+        (tmp_path / "out" / name).write_text("my own notes")
+        result = negrefine(*again)
+        assert isinstance(result.exception, InputError), name
+        assert f"{name}' exists and is not what negrefine writes there" in str(result.exception)
+        assert (tmp_path / "out" / name).read_text() == "my own notes"
+        (tmp_path / "out" / name).write_text(written)
+    assert negrefine(*again).exit_code == 0
     classes.write_text("cat\ndog\n")
     result = negrefine(
         *("benchmark", "run", "demo", "--out", tmp_path / "out", *options, "--classes", classes)
@@ -223,6 +240,16 @@ def test_reproduce_on_folders_like_the_real_ones(
     assert cells["ablation", "NegFilter + S_MM", "mean", "fpr95"]["measured"] == pytest.approx(
         cells["main", "negrefine", "mean", "fpr95"]["measured"]
     )
+    for name in ("reproduce.json", "reproduce.md"):
+        written = (tmp_path / "out" / name).read_text()
+        (tmp_path / "out" / name).write_text('{"cells": "mine"}')
+        refused = negrefine(
+            *("reproduce", "--data", root, "--out", tmp_path / "out", "--allow-incomplete"),
+            *("--encoder", tmp_path / "none", "--lexicon", words_file, "--methods", "negrefine"),
+        )
+        assert isinstance(refused.exception, InputError)
+        assert f"{name}' exists and is not what negrefine writes" in str(refused.exception)
+        (tmp_path / "out" / name).write_text(written)
     page = (tmp_path / "out" / "reproduce.md").read_text()
     assert page.index("Not comparable") < page.index("Main table")
     assert "CLIPN needs its own weights" in result.stdout
@@ -238,6 +265,10 @@ MCM_ONLY = ("--methods", "mcm", "--encoder", "builtin", "--out", "x")
         (("reproduce", "--methods", "mcm", "--out", "x"), "add negrefine"),
         (("reproduce", "--seeds", "9-0", "--out", "x"), "smaller one first"),
         (("reproduce", "--seeds", "a", "--out", "x"), "whole numbers"),
+        (
+            ("benchmark", "run", "demo", *MCM_ONLY, "--seeds", "0-3"),
+            "--seeds has no effect on the method 'mcm', which draws",
+        ),
         (("benchmark", "check", "demo", "--folder", "sun"), "SET=DIR"),
         (("benchmark", "check", "dmo"), "did you mean demo"),
         (

@@ -134,7 +134,8 @@ def test_a_journal_is_tied_to_the_detector_and_the_file(
         stamp = f"{images / name}|{status.st_size}|{times}"
         parts = {"mcm": row["mcm"]} if row["error"] is None else {}
         entry = {"path": row["path"], "score": row["score"], "parts": parts}
-        entry |= {"verdict": row["verdict"], "error": row["error"]}
+        columns = {each.name for each in fields(ScoredImage)} & row.keys()
+        entry |= {name: row[name] for name in sorted(columns)}
         if entry["score"] is not None:
             entry["score"] = 77.0
         entries.append(json.dumps({"stamp": stamp, "row": entry}))

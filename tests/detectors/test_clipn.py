@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from full_disk import largest_file
 from negrefine import CLIPN, MCM, Prompts, load_detector, load_encoder
 from negrefine.cli.app import app
 from negrefine.detectors.scores import (
@@ -335,6 +336,16 @@ def test_conversion_keeps_every_tensor(small_dir: Path) -> None:
         assert set(converted) == set(expected)
         for name, tensor in expected.items():
             assert torch.equal(converted[name], tensor), name
+
+
+def test_a_full_disk_names_the_directory(builtin_dir: Path, tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "a.pt", open_clip_layout(*small_towers()))
+    with (
+        largest_file(8000),
+        pytest.raises(EncoderError, match=r"cannot be written to .*encoder': .*large"),
+    ):
+        convert_clipn(checkpoint, builtin_dir, tmp_path / "encoder")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.pt"]
 
 
 @pytest.mark.parametrize("prefix", ["module.", ""])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
+import runpy
 import sqlite3
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from negrefine import CSP, Lexicon, load_encoder
 from negrefine.encoders import CLIPEncoder
 from negrefine.encoders.base import FloatArray
 from negrefine.encoders.embedding_cache import EmbeddingCache
+from negrefine.errors import InputError
 from negrefine.labels.embedding import embed, ensemble
 
 TEMPLATES = ("a photo of {}", "{}")
@@ -146,7 +149,166 @@ def test_a_copied_encoder_shares_the_file(load: Callable[..., CLIPEncoder]) -> N
     assert asked == []
 
 
-@pytest.mark.parametrize("damage", ["garbage", "folder", "file in the way"])
+def filled(load: Callable[..., CLIPEncoder], tmp_path: Path) -> Path:
+    """Return a cache of cat, dog and hat that no process has open."""
+    embed(load(), ["cat", "dog", "hat"], TEMPLATES)
+    path = tmp_path / "cache" / "e.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
+def test_a_text_that_became_another_does_not_give_it_its_embedding(
+    load: Callable[..., CLIPEncoder], builtin_encoder: CLIPEncoder, tmp_path: Path
+) -> None:
+    content = filled(load, tmp_path).read_bytes()
+    places = [i for i in range(len(content)) if content[i : i + 3] == b"cat"]
+    # In the table and in its index.
+    assert len(places) >= 2
+    expected = ensemble(builtin_encoder.encode_texts, ["cat", "bat"], TEMPLATES)
+    for place in places:
+        changed = tmp_path / f"{place}.sqlite"
+        changed.write_bytes(content[:place] + b"b" + content[place + 1 :])
+        found = embed(load(cache=changed), ["cat", "bat"], TEMPLATES)
+        np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "vector = 'abc'",
+        "vector = 5",
+        "used = 'x'",
+        "checksum = 'x'",
+        "vector = x'00000000', checksum = 558161692",
+        "vector = (SELECT vector FROM embeddings WHERE text = 'dog')",
+        "text = CAST(text AS BLOB)",
+        "text = CAST(x'ff' || text AS TEXT)",
+        "space = 7",
+    ],
+)
+def test_values_of_another_kind_are_computed_again(
+    change: str, load: Callable[..., CLIPEncoder], builtin_encoder: CLIPEncoder, tmp_path: Path
+) -> None:
+    path = filled(load, tmp_path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE embeddings SET {change} WHERE text = 'cat'")  # noqa: S608
+    expected = ensemble(builtin_encoder.encode_texts, ["cat", "dog", "hat"], TEMPLATES)
+    for _ in range(2):
+        found = embed(load(), ["cat", "dog", "hat"], TEMPLATES)
+        np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_an_embedding_of_another_length_is_computed_again(
+    load: Callable[..., CLIPEncoder], builtin_encoder: CLIPEncoder
+) -> None:
+    encoder = load()
+    assert encoder.text_cache is not None
+    put = encoder.text_cache.put
+    encoder.text_cache.put = lambda space, texts, rows: put(space, texts, rows[:, :5])  # type: ignore[method-assign]
+    embed(encoder, ["cat", "dog"], TEMPLATES)
+    expected = ensemble(builtin_encoder.encode_texts, ["cat", "dog"], TEMPLATES)
+    np.testing.assert_allclose(embed(load(), ["cat", "dog"], TEMPLATES), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("size", [50, 2000, 8192])
+def test_a_damaged_cache_is_begun_anew(
+    size: int, load: Callable[..., CLIPEncoder], builtin_encoder: CLIPEncoder, tmp_path: Path
+) -> None:
+    path = filled(load, tmp_path)
+    path.write_bytes(path.read_bytes()[:size])
+    expected = ensemble(builtin_encoder.encode_texts, ["cat", "dog"], TEMPLATES)
+    with pytest.warns(UserWarning, match=r"e\.sqlite.* was damaged .* begun anew"):
+        found = embed(load(), ["cat", "dog"], TEMPLATES)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    encoder = load()
+    asked = counted(encoder)
+    np.testing.assert_array_equal(embed(encoder, ["cat", "dog"], TEMPLATES), found)
+    assert asked == []
+
+
+def test_in_the_default_place_anything_damaged_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEGREFINE_CACHE", str(tmp_path))
+    (tmp_path / "embeddings.sqlite").write_bytes(b"nothing like a database" * 200)
+    with pytest.warns(UserWarning, match="begun anew"):
+        EmbeddingCache().put("m", ["a"], np.ones((1, 4), np.float32))
+    (row,) = EmbeddingCache().get("m", ["a"])
+    np.testing.assert_array_equal(row, np.ones(4))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        "CREATE TABLE embeddings (id INTEGER PRIMARY KEY, text TEXT)",
+        "CREATE TABLE customers (name TEXT)",
+        "PRAGMA application_id = 5",
+        "PRAGMA user_version = 3",
+    ],
+)
+def test_the_database_of_another_program_is_not_touched(make: str, tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(make)
+    before = path.read_bytes()
+    cache = EmbeddingCache(path)
+    with pytest.warns(
+        UserWarning, match=r"app\.db.* cannot be used \(a database of another program"
+    ):
+        cache.put("m", ["a"], np.ones((1, 4), np.float32))
+    assert cache.get("m", ["a"]) == [None]
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["app.db"]
+
+
+_FIRST_VERSION = """
+CREATE TABLE spaces (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE embeddings (
+    id INTEGER PRIMARY KEY,
+    space INTEGER NOT NULL REFERENCES spaces (id),
+    text TEXT NOT NULL,
+    vector BLOB NOT NULL,
+    checksum INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    UNIQUE (space, text)
+);
+CREATE INDEX by_use ON embeddings (used);
+INSERT INTO spaces VALUES (1, 'm');
+INSERT INTO embeddings VALUES (1, 1, 'a', x'00000000', 558161692, 1);
+"""
+
+
+def test_a_cache_of_the_first_version_is_emptied_and_says_so_once(tmp_path: Path) -> None:
+    path = tmp_path / "e.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(_FIRST_VERSION)
+    with pytest.warns(UserWarning, match=r"e\.sqlite' are of an earlier version"):
+        assert EmbeddingCache(path).get("m", ["a"]) == [None]
+    EmbeddingCache(path).put("m", ["a"], np.ones((1, 4), np.float32))
+    (row,) = EmbeddingCache(path).get("m", ["a"])
+    np.testing.assert_array_equal(row, np.ones(4))
+
+
+def test_a_path_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert EmbeddingCache("~/x/e.sqlite").path == tmp_path / "x" / "e.sqlite"
+    with pytest.raises(InputError, match="home directory in '~nobody-here/e' is not known"):
+        EmbeddingCache("~nobody-here/e")
+    with pytest.warns(UserWarning, match=r"'~nobody-here/e'.* No text embedding is kept"):
+        assert load_encoder("builtin", device="cpu", cache="~nobody-here/e").text_cache is None
+
+
+def test_damaged_caches_of_every_kind(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "fuzz" / "caches.py"
+    fuzz = runpy.run_path(str(script))["CacheFuzz"](tmp_path, seed=1)
+    ends = [fuzz.run(number) for number in range(24)]
+    assert set(ends) <= {"used", "begun anew", "not used", "emptied"}
+    assert ends.count("used") >= 6
+    assert ends.count("begun anew") >= 6
+
+
+@pytest.mark.parametrize("damage", ["garbage", "folder", "file in the way", "pipe"])
 def test_what_cannot_be_used_warns_once_and_is_computed(
     damage: str, builtin_encoder: CLIPEncoder, tmp_path: Path
 ) -> None:
@@ -155,6 +317,9 @@ def test_what_cannot_be_used_warns_once_and_is_computed(
         path.parent.write_text("")
     elif damage == "folder":
         path.mkdir(parents=True)
+    elif damage == "pipe":
+        path.parent.mkdir()
+        os.mkfifo(path)
     else:
         path.parent.mkdir()
         path.write_bytes(b"not a database at all " * 100)
@@ -173,6 +338,7 @@ _FULL_DISK = """
 import resource, signal, sys, warnings
 import numpy as np
 from negrefine import load_encoder
+from negrefine.errors import InputError
 from negrefine.labels.embedding import embed
 encoder = load_encoder("builtin", device="cpu", cache=sys.argv[1])
 names = [f"word {i}" for i in range(400)]

@@ -14,7 +14,12 @@ from PIL import Image
 from negrefine import MCM
 from negrefine.benchmarks.bundled import demo_class_names
 from negrefine.errors import ImageError, InputError
-from negrefine.evaluation.image_scores import calibrate_files, detect_files, score_files
+from negrefine.evaluation.image_scores import (
+    ScoredImage,
+    calibrate_files,
+    detect_files,
+    score_files,
+)
 
 
 @pytest.fixture
@@ -107,3 +112,66 @@ def test_a_journal_knows_files_by_absolute_path_and_content(
     (row,) = score_files(detector, [frame], journal=journal)
     assert row.score == pytest.approx(detector.score_samples([frame])[0], abs=1e-9)
     assert row.path == str(frame)
+
+
+def test_lines_of_a_journal_that_are_no_rows_are_scored_again(
+    detector: MCM, files: list[Path], tmp_path: Path
+) -> None:
+    journal = tmp_path / "rows.partial"
+    files = [path for path in files if path.name != "broken.png"][:2]
+    rows = score_files(detector, files, journal=journal)
+    header, line, other = journal.read_bytes().splitlines()
+    content = json.loads(line)
+
+    def changed(**columns: Any) -> bytes:
+        return json.dumps({**content, "row": {**content["row"], **columns}}).encode()
+
+    def check(found: list[ScoredImage]) -> None:
+        for row, right in zip(found, rows, strict=True):
+            assert (row.path, row.nearest_class) == (right.path, right.nearest_class)
+            assert row.score == row.parts["mcm"] == pytest.approx(right.score, abs=1e-6)
+            assert row.similarity == pytest.approx(right.similarity, abs=1e-6)
+
+    without = {name: value for name, value in content["row"].items() if name != "nearest_class"}
+    damaged = [
+        *(header, b"5", b"null", b"[]", b"{}", b"[" * 100_000, b'"x', b"\xff\xfe", bytes(300)),
+        line[: len(line) // 2],
+        line.replace(b'"score"', b'"s\0ore"'),
+        json.dumps({"stamp": 3, "row": content["row"]}).encode(),
+        json.dumps({"stamp": ["x"], "row": content["row"]}).encode(),
+        json.dumps({"stamp": content["stamp"], "row": [1]}).encode(),
+        json.dumps({"stamp": content["stamp"], "row": without}).encode(),
+        changed(score="0.5"),
+        changed(score=None),
+        changed(score=True),
+        changed(score=float("nan")),
+        changed(path=None),
+        changed(parts={}),
+        changed(parts=[]),
+        changed(parts={"mcm": "x"}),
+        changed(parts={"mcm": 0.5, "more": 0.5}),
+        changed(verdict="ID"),
+        changed(nearest_class="no such class"),
+        changed(nearest_class=["x"]),
+        changed(similarity=None),
+        changed(error=5),
+        changed(more=1),
+    ]
+    for bad in damaged:
+        journal.write_bytes(b"\n".join([header, bad, other, b""]))
+        with pytest.warns(UserWarning, match=r"rows\.partial' that are no rows of results: 1;"):
+            check(score_files(detector, files, journal=journal))
+        first, second, third = journal.read_bytes().splitlines()
+        assert [first, second] == [header, other]
+        assert json.loads(third)["stamp"] == content["stamp"]
+    journal.write_bytes(b"\n".join([header, *damaged, b""]))
+    with pytest.warns(UserWarning, match=f"no rows of results: {len(damaged)};") as caught:
+        check(score_files(detector, files, journal=journal))
+    assert len(caught) == 1
+
+
+def test_a_journal_must_be_a_file(detector: MCM, files: list[Path], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for journal in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(InputError, match="is a file that negrefine has not written"):
+            score_files(detector, files, journal=journal)

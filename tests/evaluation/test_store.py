@@ -87,6 +87,46 @@ def test_scores_are_kept(run: Run, fit: Fit, tmp_path: Path) -> None:
     assert third.id_set.readable_scores(variant)[0][0] < 4
 
 
+@pytest.mark.parametrize(
+    "damage", ["rows", "type", "NaN", "shape", "name", "errors", "deep", "cut", "noise"]
+)
+@pytest.mark.parametrize("kind", ["features", "parts"])
+def test_a_damaged_block_is_computed_again(
+    kind: str, damage: str, run: Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = run(out)
+    (file,) = (out / kind / "00-ID").glob("*.safetensors")
+    whole = file.read_bytes()
+    with safe_open(file, framework="np") as stream:
+        metadata = stream.metadata()
+    ((name, array),) = load_file(file).items()
+    if damage == "rows":
+        array = array[1:]
+    elif damage == "type":
+        array = array.astype(np.float16)
+    elif damage == "NaN":
+        array = np.where(np.arange(array.size).reshape(array.shape) == 3, np.nan, array)
+        array = array.astype(np.float32 if kind == "features" else np.float64)
+    elif damage == "shape":
+        array = array[..., None]
+    elif damage == "name":
+        name = "other"
+    elif damage == "errors":
+        metadata["errors"] = "[5" if kind == "parts" else "[null, 7]"
+    elif damage == "deep":
+        metadata["errors"] = "[" * 100_000
+    save_file({name: array}, file, metadata)
+    if damage in ("cut", "noise"):
+        file.write_bytes(whole[:-30] if damage == "cut" else bytes(100))
+    with pytest.warns(UserWarning, match=rf"{kind}/00-ID/.* is damaged: .* computed again"):
+        second = run(out)
+    np.testing.assert_array_equal(second.id_set.scores["mcm"][0], first.id_set.scores["mcm"][0])
+    # Written anew.
+    third = run(out)
+    np.testing.assert_array_equal(third.id_set.scores["mcm"][0], first.id_set.scores["mcm"][0])
+
+
 def test_equal_detectors_are_scored_once(
     run: Run, fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

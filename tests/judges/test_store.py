@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Query
 from negrefine.judges.store import (
     AnswerStore,
     StoredAnswer,
     as_json_lines,
+    default_store,
     read_json_lines,
 )
 
@@ -44,6 +50,7 @@ def test_gives_back_what_was_put_by_judge_and_question(store: AnswerStore) -> No
     assert [stored.query for stored in store] == [proper, dog, several]
 
 
+@settings(deadline=None)
 @given(st.dictionaries(QUERIES, ANSWERS, max_size=12))
 def test_any_text_survives_the_disk_and_jsonl(
     tmp_path_factory: pytest.TempPathFactory, answers: dict[Query, Answer]
@@ -86,6 +93,158 @@ def test_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
         read_json_lines(lines)
     with pytest.raises(InputError, match="cannot be read"):
         read_json_lines(tmp_path / "none.jsonl")
+
+
+CAT, BAT = Query("cat", ("animal",)), Query("bat", ("animal",))
+
+
+def closed(tmp_path: Path) -> Path:
+    """Return a store with two answers that no process has open."""
+    path = tmp_path / "a.sqlite"
+    store = AnswerStore(path)
+    store.put("j", [(CAT, Answer(True, "x", 0.75)), (Query("dog"), Answer(False))])
+    store.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "yes = 'maybe'",
+        "yes = 7",
+        "yes = 0.5",
+        "yes = x'01'",
+        "yes = 0",
+        "reason = x'ff00'",
+        "reason = CAST(x'ff' AS TEXT)",
+        "reason = 'y'",
+        "confidence = 'high'",
+        "confidence = 9",
+        "checksum = NULL",
+        "checksum = 'x'",
+    ],
+)
+def test_a_damaged_row_is_asked_again_and_replaced(change: str, tmp_path: Path) -> None:
+    path = closed(tmp_path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE answers SET {change} WHERE word = 'cat'")  # noqa: S608
+    store = AnswerStore(path)
+    with pytest.warns(UserWarning, match=r"a\.sqlite' that are damaged: 1; they are asked again"):
+        assert store.get("j", [CAT, Query("dog"), BAT]) == {1: Answer(False)}
+    with pytest.warns(UserWarning, match="damaged: 1; they are left out"):
+        assert [stored.query for stored in store] == [Query("dog")]
+    with pytest.warns(UserWarning, match="damaged: 1"):
+        assert [(c.yes, c.no, c.undecided) for c in store.counts()] == [(0, 1, 0)]
+    assert store.put("j", [(CAT, Answer(None, "z"))]) == 1
+    assert store.put("j", [(CAT, Answer(True))]) == 0
+    assert store.get("j", [CAT]) == {0: Answer(None, "z")}
+    assert len(list(store)) == 2
+    store.close()
+
+
+def test_a_question_that_became_another_does_not_give_it_its_answer(tmp_path: Path) -> None:
+    content = closed(tmp_path).read_bytes()
+    places = [i for i in range(len(content)) if content[i : i + 3] == b"cat"]
+    assert len(places) >= 2
+    for place in places:
+        changed = tmp_path / f"{place}.sqlite"
+        changed.write_bytes(content[:place] + b"b" + content[place + 1 :])
+        store = AnswerStore(changed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert store.get("j", [BAT]) == {}
+        store.close()
+
+
+def test_a_damaged_file_is_refused_and_kept(tmp_path: Path) -> None:
+    path = closed(tmp_path)
+    before = path.read_bytes()
+    for content in (before[:5000], before[:50], b"\0" * 9000, before[:4096] + b"\xff" * 9000):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"a\.sqlite' is damaged .*recover"):
+            AnswerStore(path).get("j", [CAT])
+        assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "make",
+    ["CREATE TABLE answers (id INTEGER PRIMARY KEY, word TEXT)", "PRAGMA application_id = 5"],
+)
+def test_the_database_of_another_program_is_not_touched(make: str, tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(make)
+    before = path.read_bytes()
+    with pytest.raises(
+        InputError, match=r"app\.db' cannot be used \(a database of another program"
+    ):
+        AnswerStore(path)
+    # Nor is a cache of embeddings a store of answers.
+    cache = tmp_path / "e.sqlite"
+    EmbeddingCache(cache).put("m", ["a"], np.ones((1, 4), np.float32))
+    with pytest.raises(InputError, match="a database of another program"):
+        AnswerStore(cache)
+    assert path.read_bytes() == before
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="not a regular file"):
+        AnswerStore(tmp_path / "pipe")
+
+
+_FIRST_VERSION = """
+CREATE TABLE judges (
+    id INTEGER PRIMARY KEY,
+    identity TEXT NOT NULL UNIQUE
+);
+CREATE TABLE answers (
+    id INTEGER PRIMARY KEY,
+    judge INTEGER NOT NULL REFERENCES judges (id),
+    word TEXT NOT NULL,
+    class_names TEXT NOT NULL,
+    yes INTEGER,
+    reason TEXT NOT NULL,
+    confidence REAL,
+    UNIQUE (judge, word, class_names)
+);
+INSERT INTO judges VALUES (1, 'j');
+INSERT INTO answers VALUES (1, 1, 'cat', '["animal"]', 1, 'x', 0.75);
+INSERT INTO answers VALUES (2, 1, 'dog', '[]', 'what', '', NULL);
+"""
+
+
+def test_answers_of_the_first_version_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(_FIRST_VERSION)
+    for _ in range(2):
+        store = AnswerStore(path)
+        with pytest.warns(UserWarning, match="damaged: 1"):
+            assert store.get("j", [CAT, Query("dog")]) == {0: Answer(True, "x", 0.75)}
+        store.close()
+
+
+def test_a_path_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store = AnswerStore("~/x/a.sqlite")
+    assert store.path == tmp_path / "x" / "a.sqlite"
+    assert store.path.exists()
+    store.close()
+    with pytest.raises(InputError, match="home directory in '~nobody-here/a' is not known"):
+        AnswerStore("~nobody-here/a")
+
+
+def test_without_a_home_the_default_store_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    for place in ("~nobody-here/x", str(tmp_path / "file" / "x")):
+        monkeypatch.setenv("NEGREFINE_CACHE", place)
+        with pytest.warns(UserWarning, match="not kept, and asked again by the next run"):
+            assert default_store() is None
+    monkeypatch.setenv("NEGREFINE_CACHE", str(tmp_path))
+    store = default_store()
+    assert store is not None
+    assert store.path == tmp_path / "answers.sqlite"
+    store.close()
 
 
 def negrefine(*arguments: Any, cache: Path) -> subprocess.CompletedProcess[str]:

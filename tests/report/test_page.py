@@ -234,6 +234,17 @@ def test_lists_removed_labels_with_reasons(
     assert f"{len(removed)} removed by the filter" in text
 
 
+def test_replaces_reports_only(evaluation: Evaluation, tmp_path: Path) -> None:
+    target = tmp_path / "a.html"
+    target.write_text("")
+    first = write_report(evaluation, target, n_mistakes=0).read_bytes()
+    assert write_report(evaluation, target, n_mistakes=0).read_bytes() == first
+    target.write_text("<html>mine</html>")
+    with pytest.raises(InputError, match=r"a\.html' exists and is not what negrefine writes"):
+        write_report(evaluation, target, n_mistakes=0)
+    assert target.read_text() == "<html>mine</html>"
+
+
 def test_needs_its_extra(
     evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

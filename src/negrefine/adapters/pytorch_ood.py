@@ -55,5 +55,5 @@ class OutlierScores(_Base):  # type: ignore[misc]
 
     def predict_features(self, x: Tensor) -> Tensor:
         """Return outlier scores of image features (B, d), float64 (B,), on the device of `x`."""
-        scores = self.detector.score_features(x.detach().cpu().numpy())
+        scores = self.detector.score_features(x)
         return -torch.from_numpy(scores).to(x.device)

@@ -16,7 +16,7 @@ from negrefine.errors import InputError
 from negrefine.evaluation.experiment import evaluate
 from negrefine.evaluation.measure import measure
 from negrefine.evaluation.results import Evaluation
-from negrefine.files import write_text
+from negrefine.files import check_replaceable, write_text
 
 NOT_COMPARABLE = "Not comparable with published numbers:"
 
@@ -118,6 +118,7 @@ def run_benchmark(
     `Benchmark.parameters` gives. Arguments and errors are those of `evaluate`. Also returns means
     over the classes of OOD sets whose authors report these (NINCO).
     """
+    check_replaceable(out / "benchmark.json", '"benchmark": ', '"group_means": ')
     benchmark = ready.benchmark
     contaminated = (f"{s.title}: {s.contamination}" for s in benchmark.sets if s.contamination)
     notes = [*benchmark.notes, *contaminated]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import sys
@@ -57,6 +58,9 @@ def _name(member: Callable[..., None] | typer.Typer) -> str:
     return str(name).replace("_", "-")
 
 
+# What no more can be written to.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 app = typer.Typer(
     name="negrefine",
     cls=_Grouped,
@@ -101,8 +105,10 @@ def main() -> NoReturn:
     code = _run()
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         # The reader (head, less) is gone; without this, Python would complain while it exits.
+        if error.errno in _FULL and code == 0:
+            _fail(f"standard output: {error.strerror}.")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = code or 1
     sys.exit(code)
@@ -125,8 +131,10 @@ def _run() -> int:
     except sqlite3.Error as error:
         _fail(f"a store of answers or embeddings cannot be used ({error}): move or remove it.")
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}.")
+        # Files of results, stores and detectors are named where they are written.
+        full = "standard output or a temporary file" if error.errno in _FULL else None
+        where = error.filename or full
+        _fail(f"{f'{where}: ' if where else ''}{error.strerror or error}.")
     return 1
 
 

@@ -55,7 +55,7 @@ def reproduce(
     from negrefine.benchmarks import load_benchmark, published
     from negrefine.benchmarks.run import benchmark_class_names, make_ready, run_benchmark
     from negrefine.evaluation.experiment import check_evaluation
-    from negrefine.files import write_text
+    from negrefine.files import check_replaceable, write_text
 
     tables = split_list("--only", only)
     known = published.table_names()
@@ -76,6 +76,8 @@ def reproduce(
         benchmark, folders.data, folders=folders.by_set(), allow_incomplete=allow_incomplete
     )
     check_evaluation(out, ready.ood_names, run.seeds)
+    check_replaceable(out / "reproduce.json", '"comparable": ', '"cells": ')
+    check_replaceable(out / "reproduce.md", "# Measured and published\n")
     lexicons = [each["lexicon"] for each in run.parameters.values() if "lexicon" in each]
     papers_words = bool(lexicons) and published.is_published_lexicon(lexicons[0])
     warnings = [*ready.warnings, *_departures(new, options, papers_words=papers_words)]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from negrefine.encoders import Encoder
     from negrefine.evaluation.results import Evaluation
 
+REPORT = "report.html"
 _T = TypeVar("_T")
 
 
@@ -33,8 +34,10 @@ class RunOptions:
         f"Methods, separated by commas, out of {', '.join(DETECTORS)}.",
         "LIST",
     )
-    seeds: str = option(
-        "0", "Seeds of the methods' random draws, such as '0', '0,1,2' or '0-9'.", "LIST"
+    seeds: str | None = option(
+        None,
+        "Seeds of the methods' random draws, such as '0', '0,1,2' or '0-9'; default: 0.",
+        "LIST",
     )
     bootstrap: int = option(1000, "Resamples for the confidence intervals; 0 for none.", min=0)
     judge: JudgeOptions
@@ -56,12 +59,20 @@ class RunOptions:
                 raise InputError(
                     f"There is no method {method!r}: choose from {', '.join(sorted(DETECTORS))}."
                 )
+        if self.seeds is not None and not any(DETECTORS[m].seed_parameter for m in methods):
+            noun, verb = ("method", "draws") if len(methods) == 1 else ("methods", "draw")
+            raise InputError(
+                f"--seeds has no effect on the {noun} {', '.join(map(repr, methods))}, which "
+                f"{verb} nothing: leave it out."
+            )
         if ablation and NegRefine.method not in methods:
             raise InputError("The ablation is NegRefine's: add negrefine to --methods.")
         given = {**self.judge.given(device), **self.words.given()}
         return Run(self, parameters_for(methods, given), seeds, ablation, report)
 
     def _seed_numbers(self) -> list[int]:
+        if self.seeds is None:
+            return [0]
         seeds: list[int] = []
         for part in split_list("--seeds", self.seeds):
             first, dash, last = part.partition("-")
@@ -117,7 +128,10 @@ class Run:
         `defaults` gives for a method the parameters that hold unless others were given.
         """
         from negrefine.evaluation.ablation import ablation_of
+        from negrefine.report.page import check_report
 
+        if self.report:
+            check_report(out / REPORT)
         detectors = {
             method: DETECTORS[method](encoder, **{**defaults(method), **given}).fit(
                 class_names, progress=True
@@ -145,8 +159,7 @@ class Run:
             warn_unreadable(errors, len(image_set.paths), image_set.name)
         paths = write_tables(evaluation)
         if self.report:
-            target = evaluation.directory / "report.html"
-            paths.append(write_report(evaluation, target, encoder=encoder))
+            paths.append(write_report(evaluation, evaluation.directory / REPORT, encoder=encoder))
         print_tables(rich_tables(evaluation))
         for note in evaluation.settings["notes"]:
             typer.echo(f"Note: {note}")

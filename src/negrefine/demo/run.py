@@ -17,7 +17,7 @@ from negrefine.evaluation.ablation import ablation_of
 from negrefine.evaluation.experiment import check_evaluation
 from negrefine.evaluation.results import Evaluation
 from negrefine.evaluation.tables import write_tables
-from negrefine.files import write_text
+from negrefine.files import check_replaceable, write_text
 from negrefine.labels.lexicon import Lexicon
 
 FPR = 0.1
@@ -62,6 +62,7 @@ def run_demo(
     check_target(out / "detector")
     ready = make_ready(load_benchmark("demo"))
     check_evaluation(out, ready.ood_names, (0,))
+    check_replaceable(out / "examples.json", '"caveat": ', '"examples": ')
     class_names = demo_class_names()
     encoder = load_encoder("builtin")
     say(f"Fitting NegRefine on {len(class_names)} animal names (mining WordNet)")

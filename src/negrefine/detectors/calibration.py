@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +16,9 @@ from negrefine.detectors.conformal import (
     threshold_rank,
     too_few,
 )
-from negrefine.detectors.scoring import Scored, as_real
+from negrefine.detectors.scoring import Scored
 from negrefine.errors import InputError, NotFittedError
+from negrefine.real_arrays import as_real
 
 if TYPE_CHECKING:
     from negrefine.encoders.images import ImageSource
@@ -63,7 +64,12 @@ class Calibrated(Scored):
             InputError: Too few images (see `images_needed`), too few that differ, or a rate outside
                 (0, 1).
         """
+        from negrefine.encoders.images import check_is_list
+
         self._check_fitted()
+        check_is_list(images)
+        # A generator is read twice: for copies, and for scores.
+        images = images if isinstance(images, Sized) else list(images)
         # Says what is wrong before minutes of encoding.
         conformal_threshold(np.zeros(len(images)), fpr, delta)
         if isinstance(images, (list, tuple, np.ndarray)):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from negrefine.errors import InputError
+from negrefine.real_arrays import as_real
 
 
 def p_values(calibration: NDArray[np.float64], scores: ArrayLike) -> NDArray[np.float64]:
@@ -22,7 +23,7 @@ def p_values(calibration: NDArray[np.float64], scores: ArrayLike) -> NDArray[np.
     For an image exchangeable with the n calibration images, whose scores (n,) are sorted,
     P(p <= t) <= t for every t, whatever the distribution of the scores, ties included.
     """
-    below = np.searchsorted(calibration, np.asarray(scores, dtype=np.float64), side="right")
+    below = np.searchsorted(calibration, as_real(scores, "Scores").astype(np.float64), side="right")
     return np.asarray((1.0 + below) / (len(calibration) + 1.0))
 
 

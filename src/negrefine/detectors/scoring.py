@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.errors import InputError, NotFittedError
 from negrefine.labels.negatives import Negatives
 from negrefine.progress import progress_bar
+from negrefine.real_arrays import as_real
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -187,6 +188,7 @@ class Scored(ABC):
             raise InputError(
                 f"Image features must have shape (n, {dim}) for this encoder, not {array.shape}."
             )
+        _check_directions(array, "Image features")
         return array
 
     def _check_patches(self, patches: ArrayLike | None, n_images: int) -> FloatArray | None:
@@ -207,35 +209,25 @@ class Scored(ABC):
                 f"Patch features must have shape ({n_images}, p, {dim}) for these image features, "
                 f"not {array.shape}."
             )
+        _check_directions(array, "Patch features")
         return array
 
 
 def _as_floats(values: ArrayLike, what: str) -> FloatArray:
-    array = as_real(values, what).astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        array = as_real(values, what).astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise InputError(f"{what} hold NaN or infinity: encode the images again.")
     return array
 
 
-def as_real(values: Any, what: str) -> NDArray[Any]:
-    """Return real numbers as an array; tensors may be of any float type, device and gradient.
-
-    Raises InputError for masked, complex and other values.
-    """
-    if hasattr(values, "detach"):
-        # NumPy has no bfloat16.
-        values = values.detach().cpu().to_dense() if values.is_sparse else values.detach().cpu()
-        if values.is_complex():
-            raise InputError(f"{what} must be real numbers, not complex ones.")
-        values = values.float().numpy() if values.is_floating_point() else values.numpy()
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise InputError(f"{what} are masked in places: fill them or leave those rows out.")
-    try:
-        array = np.asarray(values)
-        if array.dtype == object:
-            array = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what} are not an array of numbers ({error}).") from error
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"{what} must be real numbers, not {array.dtype}.")
-    return array
+def _check_directions(array: FloatArray, what: str) -> None:
+    """Raise InputError for a row that has no direction, and so no cosine with anything."""
+    longest = np.abs(array).max(axis=-1, initial=0)
+    zeros = np.argwhere(longest < np.finfo(np.float32).tiny)
+    if len(zeros):
+        place = ", ".join(map(str, zeros[0]))
+        raise InputError(
+            f"{what} have {len(zeros)} rows of nothing but zeros, the first at index {place}: "
+            "leave them out, or encode the images again."
+        )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -123,10 +124,9 @@ def convert_clipn(
             if target.exists():
                 target.rmdir()
             fresh.rename(target)
-    except OSError as error:
-        raise EncoderError(
-            f"The model cannot be written to {str(target)!r}: {error.strerror or error}."
-        ) from error
+    except (OSError, SafetensorError) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise EncoderError(f"The model cannot be written to {str(target)!r}: {problem}.") from error
     return PROMPT_NO in no_tower
 
 

@@ -7,37 +7,52 @@ import sqlite3
 import threading
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from negrefine.cache_directory import cache_directory
+from negrefine.cache_directory import cache_directory, expanded
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
+from negrefine.sqlite_file import OtherFileError, SQLiteFile, checksum
 
 # Below the number of parameters that any SQLite allows in one statement.
 _TEXTS_PER_QUERY = 500
 # Eviction goes below the limit, so that it does not run at every write.
 _KEPT_SHARE = 0.8
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS spaces (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE
-);
-CREATE TABLE IF NOT EXISTS embeddings (
-    id INTEGER PRIMARY KEY,
-    space INTEGER NOT NULL REFERENCES spaces (id),
-    text TEXT NOT NULL,
-    vector BLOB NOT NULL,
-    checksum INTEGER NOT NULL,
-    used INTEGER NOT NULL,
-    UNIQUE (space, text)
-);
-CREATE INDEX IF NOT EXISTS by_use ON embeddings (used);
-"""
+_COLUMNS = {
+    "spaces": ["id", "name"],
+    "embeddings": ["id", "space", "text", "vector", "checksum", "used"],
+}
+
+
+def _empty(db: sqlite3.Connection) -> None:
+    """Remove embeddings of the first version, whose checksums said nothing of texts and spaces."""
+    if db.execute("DELETE FROM embeddings").rowcount:
+        (path,) = db.execute("SELECT file FROM pragma_database_list").fetchone()
+        warnings.warn(
+            f"The embeddings in {path!r} are of an earlier version of negrefine, which did not "
+            "check them well enough: they are removed, and texts are encoded again.",
+            stacklevel=2,
+        )
+
+
+_FILE = SQLiteFile(
+    mark=int.from_bytes(b"NrEm", "big"),
+    version=2,
+    tables=(
+        "CREATE TABLE spaces (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+        "CREATE TABLE embeddings (id INTEGER PRIMARY KEY, "
+        "space INTEGER NOT NULL REFERENCES spaces (id), text TEXT NOT NULL, vector BLOB NOT NULL, "
+        "checksum INTEGER NOT NULL, used INTEGER NOT NULL, UNIQUE (space, text))",
+        "CREATE INDEX by_use ON embeddings (used)",
+    ),
+    columns=_COLUMNS,
+    first_columns=_COLUMNS,
+    upgrade=_empty,
+)
+_FAILURES = (sqlite3.Error, OSError, OtherFileError, UnicodeEncodeError)
 _T = TypeVar("_T")
 
 
@@ -45,16 +60,22 @@ class EmbeddingCache:
     """Embeddings by (space, text) in one SQLite file that several processes may share.
 
     A space is what else decides the numbers: the model, its precision and the prompt templates.
-    After a first failure to read or write, which warns, the file is not used any more and
-    embeddings are computed. At `max_bytes` the least recently used embeddings are removed.
+    Every row has a checksum; one that does not fit is no embedding. A damaged file is begun anew,
+    with a warning. After another failure to read or write, which warns too, the file is not used
+    any more. A file of another program is never changed. At `max_bytes` the least recently used
+    embeddings are removed.
     """
 
     def __init__(
         self, path: str | os.PathLike[str] | None = None, max_bytes: int = 4 << 30
     ) -> None:
-        """Use a file, by default "embeddings.sqlite" in `cache_directory()`; nothing is opened."""
-        self.path = cache_directory() / "embeddings.sqlite" if path is None else Path(path)
+        """Use a file, by default "embeddings.sqlite" in `cache_directory()`; nothing is opened.
+
+        Raises InputError if there is no home directory for the default or for "~".
+        """
+        self.path = cache_directory() / "embeddings.sqlite" if path is None else expanded(path)
         self.max_bytes = max_bytes
+        self._is_default = path is None
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._owner = 0
@@ -62,7 +83,7 @@ class EmbeddingCache:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles open the file for themselves."""
-        return EmbeddingCache, (self.path, self.max_bytes)
+        return EmbeddingCache, (None if self._is_default else self.path, self.max_bytes)
 
     def get(self, space: str, texts: Sequence[str]) -> list[FloatArray | None]:
         """Return for each text its embedding, float32 (d,), or None."""
@@ -75,33 +96,57 @@ class EmbeddingCache:
 
     def _try(self, action: Callable[[sqlite3.Connection], _T]) -> _T | None:
         with self._lock:
-            if not self._usable:
-                return None
             try:
-                return action(self._open())
-            except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
-                self._usable = False
-                warnings.warn(
-                    f"The embedding cache {str(self.path)!r} cannot be used ({error}); texts are "
-                    "encoded again. Check disk space and permissions, or delete the file.",
-                    stacklevel=4,
-                )
-                return None
+                return action(self._open()) if self._usable else None
+            except _FAILURES as error:
+                failure = error
+            self._close()
+            try:
+                if self._begin_anew(failure):
+                    return action(self._open())
+            except _FAILURES as error:
+                failure = error
+            self._close()
+            self._usable = False
+            warnings.warn(
+                f"The embedding cache {str(self.path)!r} cannot be used ({failure}); texts are "
+                "encoded again. Check disk space and permissions, delete the file if it is "
+                "negrefine's, or choose another.",
+                stacklevel=4,
+            )
+            return None
 
     def _open(self) -> sqlite3.Connection:
         # SQLite connections must not be carried over into a forked process.
         if self._db is None or self._owner != os.getpid():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            db = sqlite3.connect(
-                self.path, timeout=10.0, isolation_level="IMMEDIATE", check_same_thread=False
-            )
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            db.execute("PRAGMA journal_mode = WAL")
             # A power cut may lose the last embeddings, which only costs computing them again.
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.executescript(_SCHEMA)
-            self._db, self._owner = db, os.getpid()
+            self._db = _FILE.open(self.path, timeout=10.0, synchronous="NORMAL")
+            self._owner = os.getpid()
         return self._db
+
+    def _close(self) -> None:
+        if self._db is not None and self._owner == os.getpid():
+            self._db.close()
+        self._db = None
+
+    def _begin_anew(self, failure: Exception) -> bool:
+        """Remove the file, with a warning, if it is damaged and was an embedding cache."""
+        if not (
+            isinstance(failure, sqlite3.Error)
+            and _FILE.is_damaged(self.path)
+            # What stands in the default place is negrefine's, however little is left of it.
+            and (self._is_default or _FILE.bears_mark(self.path))
+        ):
+            return False
+        # Where another process does the same at this moment, what it writes may be lost.
+        for suffix in ("-wal", "-shm", ""):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        warnings.warn(
+            f"The embedding cache {str(self.path)!r} was damaged ({failure}) and is begun anew; "
+            "texts are encoded again.",
+            stacklevel=5,
+        )
+        return True
 
     def _get(
         self, db: sqlite3.Connection, space: str, texts: Sequence[str]
@@ -117,15 +162,16 @@ class EmbeddingCache:
                 "SELECT id, text, vector, checksum, used FROM embeddings "  # noqa: S608
                 f"WHERE space = (SELECT id FROM spaces WHERE name = ?) AND text IN ({marks})"
             )
-            for key, text, vector, checksum, used in db.execute(query, (space, *batch)):
-                # SQLite does not notice a changed byte inside a row.
-                if zlib.crc32(vector) == checksum:
+            for key, text, vector, check, used in db.execute(query, (space, *batch)):
+                # SQLite does not notice a changed byte inside a row or its index.
+                if isinstance(vector, bytes) and check == _checksum(space, text, vector):
                     found[text] = np.frombuffer(vector, dtype="<f4").astype(np.float32)
-                    if used < today:
+                    if used != today:
                         stale.append((today, key))
         if stale:
             # Eviction needs the day of the last use, no more.
             with db:
+                db.execute("BEGIN IMMEDIATE")
                 db.executemany("UPDATE embeddings SET used = ? WHERE id = ?", stale)
         return found
 
@@ -136,13 +182,13 @@ class EmbeddingCache:
         if sum(map(len, vectors)) > self.max_bytes:
             return
         with db:
+            db.execute("BEGIN IMMEDIATE")
             db.execute("INSERT OR IGNORE INTO spaces (name) VALUES (?)", (space,))
-            (key,) = db.execute("SELECT id FROM spaces WHERE name = ?", (space,)).fetchone()
             db.executemany(
                 "INSERT OR REPLACE INTO embeddings (space, text, vector, checksum, used) "
-                "VALUES (?, ?, ?, ?, ?)",
+                "VALUES ((SELECT id FROM spaces WHERE name = ?), ?, ?, ?, ?)",
                 [
-                    (key, text, vector, zlib.crc32(vector), _today())
+                    (space, text, vector, _checksum(space, text, vector), _today())
                     for text, vector in zip(texts, vectors, strict=True)
                 ],
             )
@@ -157,6 +203,7 @@ class EmbeddingCache:
             # A page is freed only when all its rows are gone, so the share is a first guess.
             share = max(0.05, 1 - _KEPT_SHARE * self.max_bytes / size)
             with db:
+                db.execute("BEGIN IMMEDIATE")
                 db.execute(
                     "DELETE FROM embeddings WHERE id IN "
                     "(SELECT id FROM embeddings ORDER BY used, id LIMIT ?)",
@@ -167,13 +214,17 @@ class EmbeddingCache:
 
 def open_cache(setting: EmbeddingCache | str | os.PathLike[str] | bool) -> EmbeddingCache | None:
     """Return what `load_encoder`'s `cache` means: True for the default file, False for none."""
-    if isinstance(setting, bool):
-        try:
-            return EmbeddingCache() if setting else None
-        except InputError as error:
-            warnings.warn(f"{error} No text embedding is kept.", stacklevel=3)
-            return None
-    return setting if isinstance(setting, EmbeddingCache) else EmbeddingCache(setting)
+    if isinstance(setting, EmbeddingCache):
+        return setting
+    try:
+        return EmbeddingCache(None if setting is True else setting) if setting else None
+    except InputError as error:
+        warnings.warn(f"{error} No text embedding is kept.", stacklevel=3)
+        return None
+
+
+def _checksum(space: str, text: str, vector: bytes) -> int:
+    return checksum(f"{space}\0{text}\0", vector)
 
 
 def _today() -> int:

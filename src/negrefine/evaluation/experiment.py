@@ -33,7 +33,8 @@ from negrefine.evaluation.results import (
     set_directory,
 )
 from negrefine.evaluation.store import Block, Parts, Scorer, SetStore
-from negrefine.files import storable
+from negrefine.evaluation.tables import check_tables
+from negrefine.files import naming, storable
 
 # Components that do not depend on a detector's seed: S_MM, which takes by far the longest.
 _UNSEEDED = frozenset({"multi_match"})
@@ -65,6 +66,7 @@ def check_evaluation(out: Path, ood_names: Sequence[str], seeds: Sequence[int]) 
     others = {name for name in names - _UNFINISHED if not name.startswith(".")}
     if others and MANIFEST not in names:
         raise InputError(f"{str(out)!r} holds other files: name an empty or a new folder.")
+    check_tables(out)
 
 
 def evaluate(
@@ -108,7 +110,8 @@ def evaluate(
     image_sets = [replace(id_images, name=ID), *ood_images]
     _check_same_run(out, first)
     check_apart(id_images.paths, {each.name: each.paths for each in ood_images})
-    out.mkdir(parents=True, exist_ok=True)
+    with naming(out):
+        out.mkdir(parents=True, exist_ok=True)
     saved = {row: out / "detectors" / detector_directory(row) for row in detectors}
     for row, detector in detectors.items():
         detector.save(saved[row])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ from negrefine.detectors.explanation import verdict_of
 from negrefine.detectors.mcm import RULES
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.errors import ImageError, InputError, NotFittedError
-from negrefine.files import file_stamp, storable, write_text
+from negrefine.files import file_stamp, naming, storable, write_text
 from negrefine.progress import progress_bar
 
 _CLASS_COLUMNS = {
@@ -134,7 +136,7 @@ def score_files(
     }
     stamps = [file_stamp(path) for path in paths]
     with (
-        _continued(journal, json.dumps(identity)) as (known, keep),
+        _continued(journal, json.dumps(identity), detector) as (known, keep),
         progress_bar("Scoring images", len(paths), enabled=progress) as advance,
     ):
         missing = {s: path for s, path in zip(stamps, paths, strict=True) if s not in known}
@@ -255,49 +257,103 @@ def _class_fields(
 
 @contextmanager
 def _continued(
-    journal: Path | None, identity: str
+    journal: Path | None, identity: str, detector: Detector
 ) -> Iterator[tuple[dict[str, ScoredImage], Callable[[Mapping[str, ScoredImage]], None]]]:
     """Yield the rows of the journal by the stamps of their files, and a function that adds rows."""
     if journal is None:
         yield {}, lambda _: None
         return
-    known = _read_journal(journal, identity)
-    # Written anew, so that no unfinished line is left.
-    write_text(journal, "".join([identity + "\n", *itertools.starmap(_line, known.items())]))
-    with journal.open("a", encoding="utf-8") as stream:
+    with naming(journal):
+        known = _read_journal(journal, identity, detector)
+        # Written anew, so that nothing is left that is no row.
+        write_text(journal, "".join([identity + "\n", *itertools.starmap(_line, known.items())]))
+        stream = journal.open("a", encoding="utf-8")
 
-        def keep(rows: Mapping[str, ScoredImage]) -> None:
+    def keep(rows: Mapping[str, ScoredImage]) -> None:
+        with naming(journal):
             stream.writelines(itertools.starmap(_line, rows.items()))
             stream.flush()
             os.fsync(stream.fileno())
 
+    try:
         yield known, keep
+    finally:
+        # What could not be written to a full disk cannot be written now, either.
+        with suppress(OSError):
+            stream.close()
 
 
-def _read_journal(journal: Path, identity: str) -> dict[str, ScoredImage]:
-    rows: dict[str, ScoredImage] = {}
+def _read_journal(journal: Path, identity: str, detector: Detector) -> dict[str, ScoredImage]:
     _check_journal(journal)
-    # A killed run leaves at most one unfinished line, at the end.
-    with suppress(OSError, ValueError):
-        header, *lines = journal.read_text(encoding="utf-8").splitlines()
-        for content in map(json.loads, lines if header == identity else ()):
-            row = ScoredImage(**content["row"])
-            # The cause of an error may be gone.
-            if row.error is None:
-                rows[content["stamp"]] = row
+    header, *lines = journal.read_bytes().split(b"\n") if journal.exists() else [b""]
+    if header != identity.encode():
+        return {}
+    rows: dict[str, ScoredImage] = {}
+    # A killed run leaves at most one unfinished line, at the end; a finished run nothing.
+    *lines, _ = lines or [b""]
+    n_bad = 0
+    for stamp, row in (_read_line(line, detector) for line in lines):
+        if row is None:
+            n_bad += 1
+        # The cause of an error may be gone.
+        elif row.error is None:
+            rows[stamp] = row
+    if n_bad:
+        warnings.warn(
+            f"Lines of {str(journal)!r} that are no rows of results: {n_bad}; their images are "
+            "scored again.",
+            stacklevel=2,
+        )
     return rows
+
+
+def _read_line(line: bytes, detector: Detector) -> tuple[str, ScoredImage | None]:
+    """Return the stamp and row of a line, None for one that is damaged or something else."""
+    # JSON may be no JSON, too deep, no object, or have other fields.
+    with suppress(ValueError, RecursionError, TypeError, KeyError):
+        content = json.loads(line)
+        stamp, row = content["stamp"], ScoredImage(**content["row"])
+        if isinstance(stamp, str) and isinstance(row.path, str) and _is_row(row, detector):
+            return stamp, row
+    return "", None
+
+
+def _is_row(row: ScoredImage, detector: Detector) -> bool:
+    """Whether a row is one that `_score_batches` may have made with this detector."""
+    if row.error is not None:
+        return isinstance(row.error, str)
+    names = [row.nearest_class, row.runner_up]
+    numbers = [row.score, row.similarity]
+    if len(detector.class_names_) == 1:
+        del names[1]
+    else:
+        numbers.append(row.runner_up_similarity)
+    if detector.calibration_scores_ is not None:
+        numbers.append(row.p_value)
+    return (
+        isinstance(row.parts, dict)
+        and set(row.parts) == set(detector.part_names_)
+        and all(isinstance(x, float) and math.isfinite(x) for x in [*numbers, *row.parts.values()])
+        and all(name in detector.class_names_ for name in names)
+        and row.verdict == verdict_of(cast(float, row.score), detector.offset_)
+    )
 
 
 def _check_journal(journal: Path) -> None:
     """Raise InputError for a file that `score_files` has not written, which is never replaced."""
-    with suppress(FileNotFoundError):
+    if not journal.exists():
+        return
+    head = b""
+    if journal.is_file():
         with journal.open("rb") as stream:
             head = stream.readline(4096)
-        if head and not head.startswith(b'{"detector": "'):
-            raise InputError(
-                f"{str(journal)!r} would keep the unfinished rows, and it is a file that negrefine "
-                "has not written: rename it, or choose another name for the results."
-            )
+            if not head:
+                return
+    if not head.startswith(b'{"detector": "'):
+        raise InputError(
+            f"{str(journal)!r} would keep the unfinished rows, and it is a file that negrefine "
+            "has not written: rename it, or choose another name for the results."
+        )
 
 
 def _line(stamp: str, row: ScoredImage) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,24 @@ class Block:
     errors: Sequence[str | None] = ()
 
     @classmethod
-    def read(cls, file: Path, key: str) -> Block | None:
-        """Return what was written for this key, or None."""
+    def read(cls, file: Path, key: str, fits: Callable[[Block], bool]) -> Block | None:
+        """Return what was written for this key, or None; a block that does not fit is damaged."""
         try:
             with safe_open(file, framework="np") as stream:
                 metadata = stream.metadata() or {}
                 if metadata.get("key") != key:
                     return None
                 arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-                return cls(arrays, json.loads(metadata["errors"]))
-        except (OSError, SafetensorError, KeyError, ValueError):
+                block = cls(arrays, json.loads(metadata["errors"]))
+                if fits(block):
+                    return block
+        except FileNotFoundError:
             return None
+        # The kinds of errors of damaged files, of JSON that is too deep and of types unknown here.
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError):
+            pass
+        warnings.warn(f"{str(file)!r} is damaged: its content is computed again.", stacklevel=3)
+        return None
 
     def write(self, file: Path, key: str) -> None:
         """Write the block; `key` says what decided its content."""
@@ -127,13 +135,13 @@ class SetStore:
                 files = paths[start : start + _BLOCK]
                 target = self.root / "features" / self.folder / f"{number:05}.safetensors"
                 key = _digest([model, *map(file_stamp, files)])
-                block = Block.read(target, key)
+                block = Block.read(target, key, partial(_holds_features, n_images=len(files)))
                 if block is not None and _any_readable(files, block.errors):
                     block = None
                 missing = [
                     scorer
                     for scorer in patch_scorers
-                    if block is None or Block.read(*self._parts_file(number, scorer, block)) is None
+                    if block is None or self._read_parts(number, scorer, block) is None
                 ]
                 if block is None or missing:
                     encoded, scored = _encode(encoder, files, missing, batch_size)
@@ -155,19 +163,43 @@ class SetStore:
         scored = []
         with progress_bar(caption, total, enabled=self.progress) as advance:
             for number, block in enumerate(blocks):
-                place = self._parts_file(number, scorer, block)
-                parts = Block.read(*place)
+                parts = self._read_parts(number, scorer, block)
                 if parts is None:
                     parts = Block(scorer.score(block.features))
-                    parts.write(*place)
+                    parts.write(*self._parts_file(number, scorer, block))
                 scored.append(parts.arrays)
                 advance(len(block.features))
         return scorer.joined(scored)
+
+    def _read_parts(self, number: int, scorer: Scorer, block: Block) -> Block | None:
+        fits = partial(_holds_parts, scorer=scorer, n_readable=len(block.features))
+        return Block.read(*self._parts_file(number, scorer, block), fits)
 
     def _parts_file(self, number: int, scorer: Scorer, block: Block) -> tuple[Path, str]:
         """Return where the components of a block of features are, and their key."""
         name = f"{number:05}.{scorer.identity[:16]}.safetensors"
         return self.root / "parts" / self.folder / name, _digest([scorer.identity, block.digest])
+
+
+def _holds_features(block: Block, n_images: int) -> bool:
+    errors, ((name, features),) = block.errors, block.arrays.items()
+    return (
+        name == "features"
+        and features.dtype == np.float32
+        and features.ndim == 2
+        and isinstance(errors, list)
+        and len(errors) == n_images
+        and all(error is None or isinstance(error, str) for error in errors)
+        and len(features) == errors.count(None)
+        and bool(np.isfinite(features).all())
+    )
+
+
+def _holds_parts(block: Block, scorer: Scorer, n_readable: int) -> bool:
+    return set(block.arrays) == set(scorer.part_names) and all(
+        part.dtype == np.float64 and part.shape == (n_readable,) and np.isfinite(part).all()
+        for part in block.arrays.values()
+    )
 
 
 def _encode(

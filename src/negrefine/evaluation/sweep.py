@@ -16,6 +16,7 @@ from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.errors import InputError
 from negrefine.judges.base import Judge
 from negrefine.progress import progress_bar
+from negrefine.real_arrays import as_real
 
 
 class RememberedTexts:
@@ -109,7 +110,9 @@ def sweep(
         raise InputError("A sweep needs at least one OOD set.")
     names = list(class_names)
     remembered = RememberedTexts(encoder)
-    sets = [np.asarray(features) for features in (id_features, *ood_features.values())]
+    sets = [
+        as_real(features, "Image features") for features in (id_features, *ood_features.values())
+    ]
     rows: list[SweepRow] = []
     total = math.prod(len(v) for name, v in values.items() if name != "alpha")
     with progress_bar("Sweeping", total, enabled=progress) as advance:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from negrefine.evaluation.results import MEAN, Evaluation, Measured, Result
-from negrefine.files import write_rows, write_text
+from negrefine.files import check_replaceable, write_rows, write_text
 from negrefine.text_tables import console_table, markdown_table
 
 if TYPE_CHECKING:
@@ -101,6 +101,18 @@ class ResultTable:
 def percent(fraction: float) -> str:
     """Return a fraction in percent with two decimals."""
     return f"{100 * fraction:.2f}"
+
+
+def check_tables(directory: Path) -> None:
+    """Raise InputError if a file stands where `write_tables` writes that it has not written."""
+    target = directory / "results"
+    for suffix, mark in {
+        ".csv": "auroc",
+        ".json": "auroc",
+        ".md": "AUROC",
+        ".tex": "AUROC",
+    }.items():
+        check_replaceable(target.with_suffix(suffix), mark)
 
 
 def write_tables(evaluation: Evaluation) -> list[Path]:

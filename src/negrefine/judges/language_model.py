@@ -11,7 +11,7 @@ from functools import cached_property
 from negrefine.errors import InputError
 from negrefine.judges.base import AnswerBatch, Query, QueryJudge, Usage
 from negrefine.judges.prompts import PUBLISHED_PROMPTS, JudgePrompts
-from negrefine.judges.store import AnswerStore
+from negrefine.judges.store import AnswerStore, default_store
 
 
 @dataclass(repr=False, eq=False, kw_only=True)
@@ -68,7 +68,7 @@ class LanguageModelJudge(QueryJudge):
     def _open_store(self) -> AnswerStore | None:
         if self.store is None or isinstance(self.store, AnswerStore):
             return self.store
-        return AnswerStore(None if self.store == "default" else self.store)
+        return default_store() if self.store == "default" else AnswerStore(self.store)
 
     def _check_at_least(self, **minimum: float) -> None:
         """Raise InputError if an attribute is less than its minimum; None is allowed."""

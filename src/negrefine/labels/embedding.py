@@ -47,12 +47,13 @@ def embed(
         return ensemble(
             encoder.encode_texts, names, templates, description=description, progress=progress
         )
-    # An encoder with a cache says in `text_space` what else decides its text features.
+    # An encoder with a cache says in `text_space` what else decides its text features, and in `dim`
+    # their length.
     cached: Any = encoder
     digest = hashlib.sha256("\n".join(templates).encode()).hexdigest()
     space = f"{cached.text_space} {digest}"
     known = dict(zip(names, cache.get(space, names), strict=True))
-    missing = [name for name, row in known.items() if row is None]
+    missing = [name for name, row in known.items() if row is None or row.shape != (cached.dim,)]
     with progress_bar(description, len(known), enabled=progress) as advance:
         advance(len(known) - len(missing))
         for start in range(0, len(missing), _NAMES_PER_CHUNK):

@@ -17,12 +17,14 @@ from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
 from negrefine.evaluation.results import Evaluation
 from negrefine.evaluation.tables import METRIC_PAIRS, Cell, percent
-from negrefine.files import write_text
+from negrefine.files import check_replaceable, write_text
 from negrefine.labels.negatives import removal_counts
 from negrefine.report import figures
 from negrefine.report.card import explanation_sentences
 from negrefine.report.content import ReportContent
 
+# How a report is known: by the policy at its head.
+_MARK = "default-src 'none'; img-src data:; style-src 'sha256-"
 # Control characters and lone surrogates, which HTML cannot hold.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -52,7 +54,7 @@ def write_report(
 
     Args:
         evaluation: From `evaluate` or `load_evaluation`.
-        target: The file; one that exists is replaced.
+        target: The file; a report that exists is replaced, another file is not.
         detectors: What was given to `evaluate`, to explain the mistakes.
         encoder: The encoder of the detectors, to load the saved detector where `detectors` does
             not hold it; without either the explanations are left out.
@@ -68,9 +70,15 @@ def write_report(
     check_report_packages()
     if n_mistakes < 0:
         raise InputError(f"n_mistakes must be 0 or more, not {n_mistakes}.")
+    check_report(target)
     text = _render(ReportContent(evaluation, detectors or {}, encoder, n_mistakes))
     write_text(target, _UNPRINTABLE.sub("\ufffd", text))
     return target
+
+
+def check_report(target: Path) -> None:
+    """Raise InputError for a file that exists and is no report, which is never replaced."""
+    check_replaceable(target, _MARK)
 
 
 def _render(content: ReportContent) -> str:
