@@ -7,17 +7,16 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from negrefine.judges.base import Answer
 from negrefine.judges.thoughts import without_thoughts
 
-_FIRST_WORD = re.compile(r"[\W_]*(yes|no)(?![^\W_])", re.IGNORECASE)
-_BOTH = re.compile(
-    r"[\W_]*(yes[\W_]+(and|or)?[\W_]*no|no[\W_]+(and|or)?[\W_]*yes)(?![^\W_])", re.IGNORECASE
-)
+_WORD = re.compile(r"[^\W_]+")
 # A smaller probability of yes and no together means that the model was about to say something else.
 LEAST_MASS = 0.5
+_YES_NO = frozenset({"yes", "no"})
 _SHOWN_CHARACTERS = 40
 # Where servers put thoughts that they separate from the content.
 _THOUGHT_FIELDS = ("reasoning", "reasoning_content", "thinking")
@@ -94,10 +93,13 @@ def read_reply(text: str, alternatives: Iterable[tuple[str, float]] = ()) -> Ans
     word's spellings in the probability of all spellings of yes and no.
     """
     reply = without_thoughts(text)
-    match = _FIRST_WORD.match(reply)
-    if match is None or _BOTH.match(reply):
+    # The first three words suffice for "yes and no".
+    said = [word[0].lower() for word in islice(_WORD.finditer(reply), 3)]
+    if len(said) == 3 and said[1] in {"and", "or"}:
+        del said[1]
+    if not said or said[0] not in _YES_NO or {*said[:2]} == _YES_NO:
         return None
-    yes = match[1].lower() == "yes"
+    yes = said[0] == "yes"
     p = _share_of_yes(alternatives)
     if p is None:
         return Answer(yes, f"replied {reply[:_SHOWN_CHARACTERS]!r}")
