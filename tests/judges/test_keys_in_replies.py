@@ -119,7 +119,7 @@ def test_a_key_that_is_a_word_changes_no_answer(key: str) -> None:
 
 
 def test_what_is_no_piece_of_the_key_stays() -> None:
-    text = "Yes, 100% of sk-cities \\ are \\u0041 very secret %41 é 12345"
+    text = "Yes, 100% of sk-cities \\ are \\u0041 very odd %41 é 12345"
     assert KeyMask(KEY)(text, 100) == text
     assert KeyMask()(KEY, 7) == KEY[:7]
     assert KEY not in repr(KeyMask(KEY))

@@ -124,7 +124,7 @@ class ChatAsker:
             problem = f"refused: {text}; {advice}"
             if not self._server.reached:
                 settings = hub.connection_settings(str(self._client.base_url), error)
-                problem = f"cannot be reached: {text}; {advice}{settings.rstrip('.')}"
+                problem = f"cannot be reached: {text}; {advice}.{settings}".rstrip(".")
         self._fatal = JudgeError(f"T{self.where[1:]} {problem}.")
         return self._fatal
 

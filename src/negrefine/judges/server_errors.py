@@ -127,6 +127,8 @@ def advice(error: Exception, model: str, api_key_env: str) -> str:
         return "check that it runs, and its address"
     if status in {401, 403}:
         return f"check the key in the environment variable {api_key_env!r}"
+    if status == 407:
+        return "check the user and password of the proxy that the environment names"
     if status == 404:
         return f"check the address, and that it has a model {model!r}"
     return "check the model, the options and the account"
