@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -98,6 +100,26 @@ def test_no_error_repeats_the_key(
         with pytest.raises(JudgeError, match=re.escape("***")) as caught:
             judge.is_proper_noun(["paris"])
         assert_hidden(str(caught.value))
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_no_log_repeats_the_key(
+    server: Server, judge: OpenAIJudge, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    def behave(handler: Any, *_: Any) -> bool:
+        handler.send(status, message(f"Yes {KEY}"), x_request_id=KEY, x_spaced=" ".join(KEY))
+        return True
+
+    server.behave = behave
+    with caplog.at_level(logging.DEBUG), suppress(JudgeError):
+        judge.is_proper_noun(["paris"])
+    assert "chat/completions" in caplog.text
+    assert "'***" in caplog.text
+    for line in caplog.text.splitlines():
+        assert_hidden(line)
+    # Nothing is masked in what others log later.
+    logging.getLogger("openai._base_client").warning(KEY)
+    assert caplog.messages[-1] == KEY
 
 
 def test_a_finish_reason_repeats_no_key(server: Server, judge: OpenAIJudge) -> None:

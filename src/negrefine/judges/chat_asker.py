@@ -56,7 +56,7 @@ class ChatAsker:
         self._judge = judge
         self._client = client
         self._server = server
-        self._mask = KeyMask("" if client.api_key == NO_KEY else client.api_key)
+        self.mask = KeyMask("" if client.api_key == NO_KEY else client.api_key)
         self._open_requests = asyncio.Semaphore(judge.concurrency)
         # Failures since the last answer: a dead server must not be asked 70,000 times.
         self._failures_in_a_row = 0
@@ -79,11 +79,11 @@ class ChatAsker:
         for _ in range(2):
             reply = await self._reply(query)
             if reply.refusal:
-                return Answer(None, self._mask(reply.refusal, 2 * SHOWN_CHARACTERS))
-            if answer := read_reply(reply.text, reply.alternatives, self._mask):
+                return Answer(None, self.mask(reply.refusal, 2 * SHOWN_CHARACTERS))
+            if answer := read_reply(reply.text, reply.alternatives, self.mask):
                 return answer
             text = reply.text
-        return Answer(None, f"neither yes nor no, twice: {self._mask(text, SHOWN_CHARACTERS)!r}")
+        return Answer(None, f"neither yes nor no, twice: {self.mask(text, SHOWN_CHARACTERS)!r}")
 
     async def _reply(self, query: Query) -> Reply:
         judge = self._judge
@@ -104,7 +104,7 @@ class ChatAsker:
 
     def _give_up(self, error: Exception, *, transient: bool) -> Exception:
         """Return what to raise: whether only this question or all questions fail."""
-        text = server_errors.error_text(error, self._mask)
+        text = server_errors.error_text(error, self.mask)
         judge = self._judge
         no_answer = isinstance(error, NoAnswerError)
         # Before the first answer, an error of one question is assumed to be one of all.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 24
 # Sent where a server needs no key.
 NO_KEY = "none"
+# What takes part in a request, in all versions of the openai package.
+LOGGING_PACKAGES = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
 _CONNECT_SECONDS = 10.0
 _OWN_ADDRESS = "https://api.openai.com/v1"
 

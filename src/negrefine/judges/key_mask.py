@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _MASK = "***"
 # This many letters and digits of the key in a row are as good as the key to whoever guesses.
 _PIECE = 8
-# What is read is bounded, since every character is looked at; more is never shown.
+# Masking shortens a text, so more of it is read than is shown, within a bound.
 _READ_CHARACTERS = 4096
 # One character of a text, perhaps encoded as in URLs, JSON or Python; white space has no group.
 _CHARACTER = re.compile(
@@ -33,7 +36,7 @@ class KeyMask:
 
     def __call__(self, text: str, most: int) -> str:
         """Return at most so many characters of a text, masked before it is cut."""
-        text = text[:_READ_CHARACTERS]
+        text = text[: max(most, _READ_CHARACTERS)]
         if not self._key:
             return text[:most]
         if not self._pieces:
@@ -59,6 +62,26 @@ class KeyMask:
                 kept += (text[end:first], _MASK)
             end = last
         return "".join([*kept, text[end:]])[:most]
+
+
+@contextmanager
+def masked_logs(mask: KeyMask, *packages: str) -> Iterator[None]:
+    """Mask what these packages log; servers repeat keys in headers, too."""
+
+    def hide(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        record.msg, record.args = mask(text, len(text)), ()
+        return True
+
+    # A filter is not passed on to the loggers below.
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in packages]
+    for name in names:
+        logging.getLogger(name).addFilter(hide)
+    try:
+        yield
+    finally:
+        for name in names:
+            logging.getLogger(name).removeFilter(hide)
 
 
 def _counts(character: str) -> bool:

@@ -14,7 +14,8 @@ from typing import Any
 from negrefine.errors import InputError, JudgeError
 from negrefine.judges.base import Answer, AnswerBatch, Query
 from negrefine.judges.chat_asker import ChatAsker, ServerFacts, UnansweredError
-from negrefine.judges.chat_client import check_address, open_client
+from negrefine.judges.chat_client import LOGGING_PACKAGES, check_address, open_client
+from negrefine.judges.key_mask import masked_logs
 from negrefine.judges.language_model import LanguageModelJudge
 from negrefine.judges.prompts import judge_identity
 
@@ -46,7 +47,7 @@ class OpenAIJudge(LanguageModelJudge):
     turns out to refuse. An error in a body with status 200 counts as one with its code as status,
     and a reply that the server ended with an error as a body that is not a chat completion.
 
-    The key, and what looks like eight letters and digits of it, is "***" in reasons and messages.
+    The key, or eight letters and digits of it in a row, is "***" in reasons, messages and logs.
 
     At most `concurrency` requests are open, and at most twice as many answers wait for the reader.
 
@@ -144,7 +145,7 @@ class OpenAIJudge(LanguageModelJudge):
                 positions[portal.start_task_soon(asker.ask, queries[i])] = i
 
         # The event loop has a thread of its own: a notebook already has one in the main thread.
-        with start_blocking_portal() as portal:
+        with masked_logs(asker.mask, *LOGGING_PACKAGES), start_blocking_portal() as portal:
             try:
                 start()
                 while positions:
