@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 from negrefine.errors import InputError, NegrefineError, is_out_of_memory
 from negrefine.model_files import WEIGHTS, check_directory
@@ -23,9 +25,9 @@ _DTYPES = ("bfloat16", "float16", "float32")
 
 
 # Read by the HTTP clients of the hub and of openai, in upper and lower case.
-_CONNECTION_VARIABLES = frozenset(
-    {"ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
-)
+_PROXIES = frozenset({"ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"})
+_CERTIFICATES = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR"})
+_HUB_ADDRESS = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def find_directory(
         )
     if there or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise kind.error(f"{name!r} is not a directory: give {_wanted(kind)}.")
+    _check_hub_address(kind.error)
     from huggingface_hub import snapshot_download
 
     files = [*kind.files, *([WEIGHTS] if weights else [])]
@@ -163,41 +166,95 @@ def _download_error(error: Exception, kind: ModelKind, name: str, revision: str 
         ),
         None,
     )
-    settings = connection_settings()
-    if settings and (bad or no_file):
-        why = str(bad or no_file).rstrip(".")
-        return f"The model hub cannot be reached with these settings: {why}.{settings}"
+    settings = connection_settings(os.environ.get("HF_ENDPOINT", _HUB_ADDRESS), error)
+    wrong = bad or no_file
+    if settings and wrong:
+        return f"The model hub cannot be reached with these settings{reason_of(wrong)}.{settings}"
     # What is left is a failed connection, whose classes change between releases of huggingface_hub.
     builtin = f", or use {kind.builtin!r}, which needs no network" if kind.builtin else ""
     return (
         f"The model hub cannot be reached and {name!r} is not in its local cache: give a local "
         f"{kind.noun} directory, or point HF_HOME at a cache that holds the model{builtin}."
+        f"{settings}"
     )
 
 
-def _causes(error: BaseException) -> list[BaseException]:
+def _check_hub_address(error_class: type[NegrefineError]) -> None:
+    """Raise `error_class` if $HF_ENDPOINT is set to what is no address."""
+    url = os.environ.get("HF_ENDPOINT")
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise error_class(
+            f"The environment has HF_ENDPOINT={_without_password(url)}, which is no address of a "
+            f"model hub: unset it, or give one such as {_HUB_ADDRESS!r}."
+        )
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """Return an error and what led to it, through groups of errors."""
     causes: list[BaseException] = []
-    step: BaseException | None = error
+    step = error
     while step is not None and step not in causes:
         causes.append(step)
-        step = step.__cause__ or step.__context__
+        group = getattr(step, "exceptions", ())
+        step = group[0] if group else step.__cause__ or step.__context__
     return causes
 
 
-def connection_settings() -> str:
-    """Return a sentence that names the environment's proxies and certificates, "" without any."""
-    names = [name for name in os.environ if name.upper() in _CONNECTION_VARIABLES]
-    given = ", ".join(f"{name}={_without_password(os.environ[name])}" for name in sorted(names))
-    if not given:
+def bypasses_proxies(url: str) -> bool:
+    """Return whether the environment's proxies are not for this address (NO_PROXY)."""
+    try:
+        host = urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return False
+    return bool(getproxies_environment() and proxy_bypass(host))
+
+
+def connection_settings(url: str = "", error: BaseException | None = None) -> str:
+    """Return a sentence that names the environment's settings of connections, "" without any.
+
+    Those are proxies, unless they are not for `url`, and certificates that are missing or, where
+    `error` is about them, set.
+    """
+    about_certificates = any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
+    settings: dict[str, str] = {}
+    for name in sorted(os.environ):
+        value = os.environ[name]
+        if name.upper() in _PROXIES and value and not bypasses_proxies(url):
+            settings[name] = _without_password(value)
+        # Many systems set these, to what is there.
+        broken = about_certificates or not os.path.exists(value)  # noqa: PTH110  may be no path
+        if name.upper() in _CERTIFICATES and value and broken:
+            settings[name] = value
+    if not settings:
         return ""
+    given = ", ".join(f"{name}={value}" for name, value in settings.items())
     advice = "correct or unset them"
-    if any(os.environ[name].startswith("socks") for name in names):
+    if any(name.upper() in _PROXIES for name in settings):
+        advice += ", or add the host to NO_PROXY"
+    if any(value.startswith("socks") for value in settings.values()):
         advice += "; a SOCKS proxy needs 'pip install socksio'"
     return f" The environment has {given}: {advice}."
 
 
+def reason_of(error: BaseException) -> str:
+    """Return why a connection failed after a colon, "" if it might quote a proxy's password."""
+    values = [value for name, value in os.environ.items() if name.upper() in _PROXIES]
+    if any("@" in value for value in values):
+        return ""
+    said = [str(cause) for cause in _causes(error) if not hasattr(cause, "exceptions")]
+    return f": {next(filter(None, said), type(error).__name__)}".rstrip(".")
+
+
 def _without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
+    # A password may contain "/" and "@", and the scheme may be missing.
+    return re.sub(r"\A([a-z][a-z0-9+.-]*://)?.*@", r"\1", url, flags=re.IGNORECASE | re.DOTALL)
 
 
 def load_weights(

@@ -274,8 +274,9 @@ def test_leaving_early_keeps_what_has_arrived(server: Server, tmp_path: Path) ->
         if arrived >= 10:
             break
     stream.close()  # type: ignore[attr-defined]
-    assert len(AnswerStore(tmp_path / "a.sqlite").get(judge.identity, QUERIES)) == arrived
-    assert server.asked.total() <= arrived + 4
+    # One more may have arrived in the meantime.
+    kept = len(AnswerStore(tmp_path / "a.sqlite").get(judge.identity, QUERIES))
+    assert arrived <= kept <= server.asked.total() <= arrived + 4
 
 
 @pytest.mark.parametrize("end", [GeneratorExit, KeyboardInterrupt])

@@ -175,6 +175,27 @@ def test_what_is_not_a_completion_is_shown(server: Server) -> None:
         answer_all(judge_at(server.url, max_retries=0), [Query("a")])
 
 
+@pytest.mark.parametrize(
+    "body",
+    [{"detail": "Ask Bob"}, {"detail": [{"msg": "Ask Bob"}]}, ["Ask Bob"], b"<p>Ask Bob</p>"],
+)
+def test_the_words_of_an_error_without_a_message_are_shown(server: Server, body: Any) -> None:
+    server.behave = lambda handler, *_: handler.send(400, body) or True
+    with pytest.raises(JudgeError, match=r"Error code: 400 - .*Ask Bob"):
+        answer_all(judge_at(server.url, max_retries=0), [Query("a")])
+
+
+def test_an_option_that_is_refused_without_a_message_is_left_out(server: Server) -> None:
+    def refuse(handler: Any, question: str, body: dict[str, Any]) -> bool:
+        if "temperature" in body:
+            handler.send(422, {"detail": [{"loc": ["body", "temperature"], "msg": "forbidden"}]})
+            return True
+        return False
+
+    server.behave = refuse
+    assert decisions(answer_all(judge_at(server.url), QUERIES)) == expected()
+
+
 @pytest.mark.parametrize("status", [200, 400, 422, 500])
 @pytest.mark.parametrize(
     "words",
@@ -228,7 +249,8 @@ def test_a_question_that_is_filtered_is_undecided(server: Server) -> None:
         return False
 
     server.behave = filtered
-    answers = answer_all(judge_at(server.url, concurrency=2), QUERIES)
+    with pytest.warns(UserWarning, match="4 of 120 questions to 'openai:m' were refused"):
+        answers = answer_all(judge_at(server.url, concurrency=2), QUERIES)
     for query, answer, yes in zip(QUERIES, answers, expected(), strict=True):
         assert answer.yes is (None if query.word == "word 5" else yes)
 

@@ -9,6 +9,9 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from negrefine import hub
+from negrefine.judges.key_mask import KeyMask
+
 # Statuses after which the same request may succeed.
 _TRANSIENT = frozenset({408, 409, 425, 429})
 # Statuses that every question would get.
@@ -34,19 +37,16 @@ _NO_SYSTEM_ROLE = re.compile(
     re.IGNORECASE,
 )
 _SHOWN_CHARACTERS = 300
+_READ_CHARACTERS = 4096
 
 
-def raise_error_in(completion: Any, response: Any) -> None:
+def raise_error_in(body: Any, response: Any) -> None:
     """Raise the error that the body of a response with status 200 holds, with its code as status.
 
     Without a code that is a status or says which one, it is one of the server, status 500.
     """
     from openai import APIStatusError
 
-    body = completion
-    if isinstance(completion, str):
-        with suppress(ValueError):
-            body = json.loads(completion)
     error = _field(body, "error")
     if not error and _field(body, "object") == "error":
         error = body
@@ -69,18 +69,27 @@ def raise_error_in(completion: Any, response: Any) -> None:
 
 
 def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _is_error_status(value: Any) -> bool:
-    return str(value).isdecimal() and 400 <= int(value) < 600
+    return re.fullmatch(r"[45][0-9][0-9]", str(value)) is not None
+
+
+def words(error: Exception) -> str:
+    """Return the beginning of what the server said: its message, or the body without one."""
+    text = str(error)[:_READ_CHARACTERS]
+    response = getattr(error, "response", None)
+    if response is not None and response.content and re.fullmatch(r"Error code: \d+", text):
+        text += f" - {response.content[:_READ_CHARACTERS].decode(errors='replace')}"
+    return text
 
 
 def refuses_system_role(error: Exception) -> bool:
     """Return whether an error may be about the role of the system message."""
     status = getattr(error, "status_code", 0)
     # Chat templates raise an exception, which is an error of the server for some servers.
-    return status in {400, 422, 500, 501} and _NO_SYSTEM_ROLE.search(str(error)) is not None
+    return status in {400, 422, 500, 501} and _NO_SYSTEM_ROLE.search(words(error)) is not None
 
 
 def is_transient(error: Exception, *, reached: bool) -> bool:
@@ -94,7 +103,7 @@ def is_transient(error: Exception, *, reached: bool) -> bool:
         transient = error.status_code in _TRANSIENT or error.status_code >= 500
         return transient and error.code != "insufficient_quota"
     if isinstance(error, APIConnectionError):
-        refused = {"ConnectError", "ConnectTimeout", "UnsupportedProtocol"}
+        refused = {"ConnectError", "ConnectTimeout", "UnsupportedProtocol", "ProxyError"}
         return reached or type(error.__cause__).__name__ not in refused
     return isinstance(error, APIError | ValueError)
 
@@ -108,7 +117,7 @@ def is_fatal(error: Exception) -> bool:
 def is_filtered(error: Exception) -> bool:
     """Return whether a content filter refused the question."""
     code = getattr(error, "code", None)
-    return "content_filter" in f"{code} {error}" or code == "content_policy_violation"
+    return "content_filter" in f"{code} {words(error)}" or code == "content_policy_violation"
 
 
 def advice(error: Exception, model: str, api_key_env: str) -> str:
@@ -118,6 +127,8 @@ def advice(error: Exception, model: str, api_key_env: str) -> str:
         return "check that it runs, and its address"
     if status in {401, 403}:
         return f"check the key in the environment variable {api_key_env!r}"
+    if status == 407:
+        return "check the user and password of the proxy that the environment names"
     if status == 404:
         return f"check the address, and that it has a model {model!r}"
     return "check the model, the options and the account"
@@ -129,16 +140,16 @@ def retry_after(error: Exception) -> float:
     value = "" if response is None else response.headers.get("retry-after", "")
     with suppress(ValueError):
         return float(value)
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError, LookupError):
         return parsedate_to_datetime(value).timestamp() - time.time()
     return 0.0
 
 
-def error_text(error: Exception, key: str) -> str:
-    """Return an error on one line, with "***" for the key, if any, which some servers repeat."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    cause = error.__cause__
-    if cause is not None and str(cause) and str(cause) not in text:
-        text += f" {cause}"
-    # Cut last: a cut within the key would hide the rest of it from the search.
-    return (text.replace(key, "***") if key else text)[:_SHOWN_CHARACTERS]
+def error_text(error: Exception, mask: KeyMask) -> str:
+    """Return an error on one line, without what the mask hides: servers repeat keys."""
+    if hasattr(error, "exceptions"):
+        return mask(f"the connection failed{hub.reason_of(error)}", _SHOWN_CHARACTERS)
+    text = " ".join(words(error).split()) or type(error).__name__
+    if error.__cause__ is not None:
+        text = text.rstrip(".") + hub.reason_of(error.__cause__)
+    return mask(text, _SHOWN_CHARACTERS)
