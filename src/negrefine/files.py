@@ -16,12 +16,15 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from negrefine.errors import InputError
+from negrefine.shown_text import table_cell
 
 
 def write_rows(
     path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], schema: Mapping[str, str]
 ) -> None:
     """Write rows to a .csv, .jsonl or .parquet file, atomically.
+
+    In CSV, text that a spreadsheet would take for a formula has a "'" before it (`table_cell`).
 
     Args:
         path: The suffix decides the format.
@@ -91,7 +94,7 @@ def check_target(
 def _writer(target: Path) -> Callable[[pa.Table, Path], object]:
     """Return the function that writes a table in the format of a suffix."""
     writers: dict[str, Callable[[pa.Table, Path], object]] = {
-        ".csv": pyarrow.csv.write_csv,
+        ".csv": _write_csv,
         ".parquet": pyarrow.parquet.write_table,
         ".jsonl": _write_json_lines,
     }
@@ -123,6 +126,14 @@ def _columns(target: Path) -> list[str] | None:
         raise _unwritable(target, error) from error
 
 
+def _write_csv(table: pa.Table, path: Path) -> None:
+    for i, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            cells = [text and table_cell(text) for text in table[i].to_pylist()]
+            table = table.set_column(i, field, pa.array(cells, field.type))
+    pyarrow.csv.write_csv(table, path)
+
+
 def _write_json_lines(table: pa.Table, path: Path) -> None:
     with path.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row) + "\n" for row in table.to_pylist())
@@ -132,11 +143,6 @@ def _unwritable(target: Path, error: OSError) -> InputError:
     return InputError(
         f"The results cannot be written to {str(target)!r}: {error.strerror or error}."
     )
-
-
-def storable(text: str) -> str:
-    """Return text that UTF-8 can hold: file names on Linux may be any bytes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def file_stamp(path: Path) -> str:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from negrefine.errors import BundleError
+from negrefine.shown_text import json_text
 
 FORMAT = "negrefine-detector"
 FORMAT_VERSION = 2
@@ -46,7 +47,7 @@ def write_bundle(
     target = Path(path)
     contents = {_ARRAYS: save(arrays)}
     for name, rows in tables.items():
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        lines = (json_text(row) + "\n" for row in rows)
         contents[f"{name}.jsonl"] = "".join(lines).encode("utf-8")
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = {
@@ -57,7 +58,7 @@ def write_bundle(
         "files": digests,
     }
     manifest["checksum"] = _checksum(manifest)
-    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    text = json_text(manifest, indent=2) + "\n"
     files = {_stored_name(name, digests[name]): data for name, data in contents.items()}
     try:
         target.mkdir(parents=True, exist_ok=True)

@@ -21,8 +21,9 @@ from negrefine.detectors.explanation import verdict_of
 from negrefine.detectors.mcm import RULES
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.errors import ImageError, InputError, NotFittedError
-from negrefine.files import file_stamp, storable, write_text
+from negrefine.files import file_stamp, write_text
 from negrefine.progress import progress_bar
+from negrefine.shown_text import storable
 
 _CLASS_COLUMNS = {
     "nearest_class": "string",
@@ -36,6 +37,7 @@ _CLASS_COLUMNS = {
 class ScoredImage:
     """One row of results.
 
+    `path` is `storable`: of a file name that is not UTF-8, `shown_text.restored` gives it back.
     `score` is larger for in-distribution images; None if the image could not be read, and `error`
     says why. `verdict` is "ID" or "OOD" if the detector has a threshold. `p_value` is conformal,
     small for OOD; None without calibration scores. `nearest_class` is the most similar class name,

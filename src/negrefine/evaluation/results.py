@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from negrefine.errors import InputError
 from negrefine.files import write_atomically, write_text
+from negrefine.shown_text import json_text
 
 Scores = NDArray[np.float64]
 
@@ -165,7 +166,7 @@ def save_evaluation(evaluation: Evaluation) -> None:
             name: str(path.relative_to(directory)) for name, path in evaluation.detectors.items()
         },
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True, default=asdict)
+    text = json_text(content, indent=2, sort_keys=True, default=asdict)
     write_text(directory / MANIFEST, text + "\n")
 
 

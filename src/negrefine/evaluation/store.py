@@ -21,8 +21,9 @@ from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.encoders.images import read_image
 from negrefine.errors import ImageError
-from negrefine.files import file_stamp, storable, write_atomically
+from negrefine.files import file_stamp, write_atomically
 from negrefine.progress import progress_bar
+from negrefine.shown_text import storable
 
 Parts = dict[str, NDArray[np.float64]]
 

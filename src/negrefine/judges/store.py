@@ -17,6 +17,7 @@ from typing import Any
 from negrefine.cache_directory import cache_directory
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Query
+from negrefine.shown_text import json_text
 
 # Another process that writes at the same time locks the file for milliseconds.
 _BUSY_SECONDS = 60.0
@@ -161,7 +162,7 @@ def as_json_lines(answers: Iterable[StoredAnswer]) -> Iterator[str]:
     """Yield one JSON object per answer, without line breaks."""
     for stored in answers:
         line = {"judge": stored.identity, **asdict(stored.query), **asdict(stored.answer)}
-        yield json.dumps(line, ensure_ascii=False)
+        yield json_text(line)
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> list[StoredAnswer]:

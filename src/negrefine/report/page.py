@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.resources import files
@@ -22,9 +21,7 @@ from negrefine.labels.negatives import removal_counts
 from negrefine.report import figures
 from negrefine.report.card import explanation_sentences
 from negrefine.report.content import ReportContent
-
-# Control characters and lone surrogates, which HTML cannot hold.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+from negrefine.shown_text import visible
 
 
 def check_report_packages() -> None:
@@ -68,8 +65,7 @@ def write_report(
     check_report_packages()
     if n_mistakes < 0:
         raise InputError(f"n_mistakes must be 0 or more, not {n_mistakes}.")
-    text = _render(ReportContent(evaluation, detectors or {}, encoder, n_mistakes))
-    write_text(target, _UNPRINTABLE.sub("\ufffd", text))
+    write_text(target, _render(ReportContent(evaluation, detectors or {}, encoder, n_mistakes)))
     return target
 
 
@@ -82,6 +78,8 @@ def _render(content: ReportContent) -> str:
     environment = Environment(
         loader=PackageLoader("negrefine.report", ""),
         autoescape=True,
+        # Before it is escaped, all text from outside the template.
+        finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
