@@ -281,5 +281,6 @@ def test_evaluate(hostile: Hostile, quick: Any, tmp_path: Path) -> None:
     assert (
         rf"method & f\textbar{{}}oo`d{slash}x1b{{[}}31m"
         r"\textless{}script\textgreater{}{[}x{]}"
-        rf"(http://evil.org)\${slash}\$\_\%{slash}u202e{slash}x0a & mean & mean AUROC & mean FPR95 \\"
+        rf"(http://evil.org)\${slash}\$\_\%{slash}u202e{slash}x0a & mean & "
+        r"mean AUROC & mean FPR95 \\"
     ) in latex
