@@ -11,7 +11,8 @@ import negrefine
 PACKAGE = Path(negrefine.__file__).parent
 # A room may import those to its left; the rooms of one entry do not import each other.
 ROOMS = (
-    ("errors", "shown_text"),
+    ("shown_text",),
+    ("errors",),
     ("cache_directory", "constraints", "progress"),
     ("files", "hub", "metrics", "text_tables"),
     ("encoders",),

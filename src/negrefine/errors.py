@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from negrefine.shown_text import visible
+
 
 class NegrefineError(Exception):
-    """Base of all errors that negrefine raises on purpose."""
+    """Base of all errors that negrefine raises on purpose; their text is `visible`, on one line."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class InputError(NegrefineError, ValueError):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -37,7 +37,13 @@ def write_rows(
     target = Path(path)
     write = _writer(target)
     table = pa.Table.from_pylist(rows, schema=pa.schema(schema.items()))
-    write_atomically(target, lambda temporary: write(table, temporary))
+
+    def write_file(temporary: Path) -> None:
+        # Arrow opens no file whose name is not UTF-8.
+        with temporary.open("wb") as stream:
+            write(table, stream)
+
+    write_atomically(target, write_file)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -91,9 +97,9 @@ def check_target(
         raise _unwritable(target, error) from error
 
 
-def _writer(target: Path) -> Callable[[pa.Table, Path], object]:
+def _writer(target: Path) -> Callable[[pa.Table, BinaryIO], object]:
     """Return the function that writes a table in the format of a suffix."""
-    writers: dict[str, Callable[[pa.Table, Path], object]] = {
+    writers: dict[str, Callable[[pa.Table, BinaryIO], object]] = {
         ".csv": _write_csv,
         ".parquet": pyarrow.parquet.write_table,
         ".jsonl": _write_json_lines,
@@ -111,11 +117,12 @@ def _columns(target: Path) -> list[str] | None:
         if target.stat().st_size == 0 or target.is_dir():
             return None
         if target.suffix.lower() == ".parquet":
-            return list(pyarrow.parquet.read_schema(target).names)
-        with target.open(encoding="utf-8", newline="") as stream:
+            with target.open("rb") as stream:
+                return list(pyarrow.parquet.read_schema(stream).names)
+        with target.open(encoding="utf-8", newline="") as lines:
             if target.suffix.lower() == ".csv":
-                return next(csv.reader(stream), [])
-            row = json.loads(stream.readline())
+                return next(csv.reader(lines), [])
+            row = json.loads(lines.readline())
             return list(row) if isinstance(row, dict) else []
     except FileNotFoundError:
         return None
@@ -126,17 +133,16 @@ def _columns(target: Path) -> list[str] | None:
         raise _unwritable(target, error) from error
 
 
-def _write_csv(table: pa.Table, path: Path) -> None:
+def _write_csv(table: pa.Table, stream: BinaryIO) -> None:
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
             cells = [text and table_cell(text) for text in table[i].to_pylist()]
             table = table.set_column(i, field, pa.array(cells, field.type))
-    pyarrow.csv.write_csv(table, path)
+    pyarrow.csv.write_csv(table, stream)
 
 
-def _write_json_lines(table: pa.Table, path: Path) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row) + "\n" for row in table.to_pylist())
+def _write_json_lines(table: pa.Table, stream: BinaryIO) -> None:
+    stream.writelines(f"{json.dumps(row)}\n".encode() for row in table.to_pylist())
 
 
 def _unwritable(target: Path, error: OSError) -> InputError:

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -113,16 +114,17 @@ def test_score(hostile: Hostile, quick: Any, tmp_path: Path) -> None:
     assert len(set(printed)) == len(printed) == len(NAMES) + 1
     assert r"z\x1b[31m\udcfe\x0a.png" in printed[-1]
     for suffix in ("csv", "jsonl", "parquet"):
-        out = tmp_path / f"s\x1b.{suffix}"
+        out = tmp_path / f"s\x1b\udcfe.{suffix}"
         checked(quick("score", hostile.detector, hostile.pictures, "--out", out))
-    rows = pq.read_table(tmp_path / "s\x1b.parquet").to_pylist()
-    lines = (tmp_path / "s\x1b.jsonl").read_text(encoding="utf-8").splitlines()
+    table = pa.BufferReader((tmp_path / "s\x1b\udcfe.parquet").read_bytes())
+    rows = pq.read_table(table).to_pylist()
+    lines = (tmp_path / "s\x1b\udcfe.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == rows
     *paths, broken = (Path(restored(row["path"])) for row in rows)
     assert paths == hostile.files
     assert os.fsencode(broken.name) == BROKEN
     assert {row["nearest_class"] for row in rows[:-1]} <= set(CLASSES)
-    with (tmp_path / "s\x1b.csv").open(encoding="utf-8", newline="") as stream:
+    with (tmp_path / "s\x1b\udcfe.csv").open(encoding="utf-8", newline="") as stream:
         cells = list(csv.DictReader(stream))
     assert [cell["path"] for cell in cells] == [row["path"] for row in rows]
     assert [float(cell["score"]) for cell in cells[:-1]] == [row["score"] for row in rows[:-1]]
@@ -237,7 +239,7 @@ class Elements(HTMLParser):
 
 
 def test_evaluate(hostile: Hostile, quick: Any, tmp_path: Path) -> None:
-    out = tmp_path / "o\x1b[1m"
+    out = tmp_path / os.fsdecode(b"o\xfe\x1b[1m")
     ood = tmp_path / os.fsdecode(b"food\xff")
     for group in (b"plain", b"\xfe", b"\\udcfe", b"<b>\x1b"):
         folder = ood / os.fsdecode(group)

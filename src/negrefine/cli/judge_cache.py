@@ -13,6 +13,7 @@ from negrefine.cli.output import print_rows, say
 from negrefine.errors import InputError
 from negrefine.judges.replay import as_official_log, read_official_log
 from negrefine.judges.store import AnswerStore, as_json_lines, read_json_lines
+from negrefine.shown_text import storable
 
 judge_cache = typer.Typer(
     name="judge-cache",
@@ -90,7 +91,7 @@ def import_answers(
         for line in (
             read_json_lines(path)
             if file_format is Format.JSONL
-            else read_official_log(path, judge or path.name)
+            else read_official_log(path, judge or storable(path.name))
         )
     ]
     store = AnswerStore(answers)

@@ -25,6 +25,7 @@ from negrefine.encoders.text_tower import encode_tokens
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import ImageError, InputError
 from negrefine.progress import progress_bar
+from negrefine.shown_text import visible
 
 _Pixels: TypeAlias = "FloatArray | ImageError"
 
@@ -232,7 +233,7 @@ class CLIPEncoder:
         except ImageError as error:
             # Errors of the preprocessing do not name the file.
             file = f"{source}: " if isinstance(source, (str, os.PathLike)) else ""
-            return error if str(error).startswith(file) else ImageError(f"{file}{error}")
+            return error if str(error).startswith(visible(file)) else ImageError(f"{file}{error}")
 
     @torch.inference_mode()
     def _start(self, pixels: list[_Pixels], patches: bool) -> Callable[[], EncodedImages]:

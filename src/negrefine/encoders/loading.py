@@ -23,6 +23,7 @@ from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError
 from negrefine.files import file_stamp
+from negrefine.shown_text import is_utf8
 
 BUILTIN = "builtin"
 _CLIP = hub.ModelKind(
@@ -104,6 +105,11 @@ def load_encoder(
     if name != BUILTIN and Path(name).is_dir():
         name = str(directory)
     _check_is_model(directory, name)
+    if not is_utf8(str(directory)):
+        raise EncoderError(
+            f"{name!r} is in a folder whose name is not UTF-8, where safetensors reads no weights: "
+            "rename the folder."
+        )
     config = _read_json(directory / "config.json", name)
     if config.get("model_type") != "clip":
         raise EncoderError(

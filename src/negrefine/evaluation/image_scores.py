@@ -231,7 +231,7 @@ def _score_batches(
         for error in batch.errors:
             stamp, path = next(remaining)
             if error is not None:
-                row = ScoredImage(storable(str(path)), None, error=storable(str(error)))
+                row = ScoredImage(storable(str(path)), None, error=str(error))
             else:
                 i = next(readable)
                 row = ScoredImage(

@@ -237,12 +237,14 @@ def _write_set(path: Path, image_set: SetScores) -> None:
         columns |= {f"score/{method}/{seed}": pa.array(v) for seed, v in seeds.items()}
     for method, parts in image_set.parts.items():
         columns |= {f"part/{method}/{part}": pa.array(v) for part, v in parts.items()}
-    table = pa.table(columns)
-    write_atomically(path, lambda temporary: pyarrow.parquet.write_table(table, temporary))
+    content = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(pa.table(columns), content)
+    # Arrow opens no file whose name is not UTF-8.
+    write_atomically(path, lambda temporary: temporary.write_bytes(content.getvalue()))
 
 
 def _read_set(path: Path, name: str) -> SetScores:
-    table = pyarrow.parquet.read_table(path)
+    table = pyarrow.parquet.read_table(pa.BufferReader(path.read_bytes()))
     scores: dict[str, dict[int, Scores]] = {}
     parts: dict[str, dict[str, Scores]] = {}
     for column in table.column_names:
