@@ -11,6 +11,7 @@ import negrefine
 PACKAGE = Path(negrefine.__file__).parent
 # A room may import those to its left; the rooms of one entry do not import each other.
 ROOMS = (
+    ("shown_text",),
     ("errors",),
     ("cache_directory", "constraints", "directory_lock", "progress", "reading"),
     ("real_arrays", "records", "sqlite_file"),
@@ -97,3 +98,20 @@ def test_no_file_is_longer_than_400_lines() -> None:
 def test_files_of_the_package_share_few_names_that_say_nothing() -> None:
     names = {Path(path).stem for _, path, _ in modules()}
     assert not names & {"utils", "util", "helpers", "helper", "misc", "common"}
+
+
+def test_nothing_prints_but_the_module_that_shows_what_others_have_named() -> None:
+    printing = {
+        path
+        for _, path, tree in modules()
+        for node in ast.walk(tree)
+        if (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) in {"print", "typer.echo", "typer.secho", "Console"}
+        )
+        or (
+            isinstance(node, ast.Attribute)
+            and ast.unparse(node) in {"sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer"}
+        )
+    }
+    assert printing == {"cli/output.py", "progress.py"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from negrefine.shown_text import visible
+
 _MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc")
 
 
@@ -13,7 +15,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class NegrefineError(Exception):
-    """Base of all errors that negrefine raises on purpose."""
+    """Base of all errors that negrefine raises on purpose; their text is `visible`, on one line."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class InputError(NegrefineError, ValueError):

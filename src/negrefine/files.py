@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
@@ -18,6 +18,7 @@ import pyarrow.parquet
 
 from negrefine.errors import InputError
 from negrefine.reading import parse_json
+from negrefine.shown_text import table_cell
 
 # A row of a table is shorter, and another file may have no line breaks.
 _LINE_CHARACTERS = 1 << 20
@@ -27,6 +28,8 @@ def write_rows(
     path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], schema: Mapping[str, str]
 ) -> None:
     """Write rows to a .csv, .jsonl or .parquet file, atomically.
+
+    In CSV, text that a spreadsheet would take for a formula has a "'" before it (`table_cell`).
 
     Args:
         path: The suffix decides the format.
@@ -39,7 +42,13 @@ def write_rows(
     target = Path(path)
     write = _writer(target)
     table = pa.Table.from_pylist(rows, schema=pa.schema(schema.items()))
-    write_atomically(target, lambda temporary: write(table, temporary))
+
+    def write_file(temporary: Path) -> None:
+        # Arrow opens no file whose name is not UTF-8.
+        with temporary.open("wb") as stream:
+            write(table, stream)
+
+    write_atomically(target, write_file)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -113,10 +122,10 @@ def check_replaceable(path: Path, *marks: str) -> None:
         )
 
 
-def _writer(target: Path) -> Callable[[pa.Table, Path], object]:
+def _writer(target: Path) -> Callable[[pa.Table, BinaryIO], object]:
     """Return the function that writes a table in the format of a suffix."""
-    writers: dict[str, Callable[[pa.Table, Path], object]] = {
-        ".csv": pyarrow.csv.write_csv,
+    writers: dict[str, Callable[[pa.Table, BinaryIO], object]] = {
+        ".csv": _write_csv,
         ".parquet": pyarrow.parquet.write_table,
         ".jsonl": _write_json_lines,
     }
@@ -133,11 +142,12 @@ def _columns(target: Path) -> list[str] | None:
         if target.stat().st_size == 0 or target.is_dir():
             return None
         if target.suffix.lower() == ".parquet":
-            return list(pyarrow.parquet.read_schema(target).names)
-        with target.open(encoding="utf-8", newline="") as stream:
+            with target.open("rb") as stream:
+                return list(pyarrow.parquet.read_schema(stream).names)
+        with target.open(encoding="utf-8", newline="") as lines:
             if target.suffix.lower() == ".csv":
-                return next(csv.reader(stream), [])
-            row = parse_json(stream.readline(_LINE_CHARACTERS))
+                return next(csv.reader(lines), [])
+            row = parse_json(lines.readline(_LINE_CHARACTERS))
             return list(row) if isinstance(row, dict) else []
     except FileNotFoundError:
         return None
@@ -146,14 +156,16 @@ def _columns(target: Path) -> list[str] | None:
         return []
 
 
-def _write_json_lines(table: pa.Table, path: Path) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row) + "\n" for row in table.to_pylist())
+def _write_csv(table: pa.Table, stream: BinaryIO) -> None:
+    for i, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            cells = [text and table_cell(text) for text in table[i].to_pylist()]
+            table = table.set_column(i, field, pa.array(cells, field.type))
+    pyarrow.csv.write_csv(table, stream)
 
 
-def storable(text: str) -> str:
-    """Return text that UTF-8 can hold: file names on Linux may be any bytes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def _write_json_lines(table: pa.Table, stream: BinaryIO) -> None:
+    stream.writelines(f"{json.dumps(row)}\n".encode() for row in table.to_pylist())
 
 
 def file_stamp(path: Path) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from negrefine.shown_text import visible
+
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, Task
     from rich.text import Text
@@ -62,7 +64,7 @@ def progress_bar(
         yield advance
         seconds = time.monotonic() - started
         if seconds >= LONG_SECONDS:
-            line = f"{description}: {advance.done:,} in {seconds:,.0f} s"
+            line = f"{visible(description)}: {advance.done:,} in {seconds:,.0f} s"
             console.print(line, markup=False, soft_wrap=True)
         return
     from rich.progress import (
@@ -74,7 +76,7 @@ def progress_bar(
     )
 
     columns: list[ProgressColumn] = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -82,7 +84,7 @@ def progress_bar(
     if unit is not None:
         columns.insert(3, _speed_column(unit))
     with Progress(*columns, console=console) as bar:
-        bar.add_task(description, total=total)
+        bar.add_task(visible(description), total=total)
         yield Advance(bar)
 
 

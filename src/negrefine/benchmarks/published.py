@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,8 @@ from negrefine.benchmarks.catalogue import load_benchmark, load_set, read_data
 from negrefine.constraints import OneOf
 from negrefine.evaluation.results import MEAN, Evaluation, Result
 from negrefine.labels.lexicon import Lexicon
-from negrefine.text_tables import console_table, markdown_table
+from negrefine.shown_text import json_text
+from negrefine.text_tables import console_table, markdown_table, markdown_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -145,7 +145,7 @@ def rich_tables(cells: Sequence[Cell]) -> list[Table]:
 def as_markdown(cells: Sequence[Cell], warnings: Sequence[str]) -> str:
     """Return a page with the warnings, the tables and the reasons."""
     lines = ["# Measured and published", ""]
-    lines += [line for warning in warnings for line in (f"**{warning}**", "")]
+    lines += [line for warning in warnings for line in (f"**{markdown_text(warning)}**", "")]
     for title, source, why, rows in _text_tables(cells):
         lines += [f"## {title}", "", f"In percent. {source}", *([why] if why else []), ""]
         lines.append(markdown_table(_COLUMNS, rows))
@@ -164,7 +164,7 @@ def as_json(cells: Sequence[Cell], warnings: Sequence[str], settings: dict[str, 
         "cells": [asdict(cell) | {"difference": cell.difference} for cell in cells],
         "reasons": {key: reason_texts()[key] for key in _reason_numbers(cells)},
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return json_text(content, indent=2) + "\n"
 
 
 def _text_tables(cells: Sequence[Cell]) -> Iterator[tuple[str, str, str, list[list[str]]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from negrefine.evaluation.experiment import evaluate
 from negrefine.evaluation.measure import measure
 from negrefine.evaluation.results import Evaluation
 from negrefine.files import check_replaceable, write_text
+from negrefine.shown_text import json_text
 
 NOT_COMPARABLE = "Not comparable with published numbers:"
 
@@ -149,7 +149,7 @@ def run_benchmark(
         ],
         "group_means": [asdict(row) for row in means],
     }
-    write_text(out / "benchmark.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(out / "benchmark.json", json_text(content, indent=2) + "\n")
     return evaluation, means
 
 

@@ -26,12 +26,16 @@ from negrefine.cli.explain import explain
 from negrefine.cli.fit import fit
 from negrefine.cli.judge_cache import judge_cache
 from negrefine.cli.labels import labels
-from negrefine.cli.output import warn
+from negrefine.cli.output import say, warn
 from negrefine.cli.refine import refine
 from negrefine.cli.reproduce import reproduce
 from negrefine.cli.score import score
 from negrefine.cli.sweep import sweep
 from negrefine.errors import NegrefineError, is_out_of_memory
+from negrefine.shown_text import visible
+
+# Wrong usage; of Click, or of the copy of it that some versions of Typer have.
+_UsageError: Any = typer.BadParameter.__bases__[0]
 
 _GROUPS = {
     "Detect": (fit, calibrate, refine, score, explain, labels),
@@ -82,7 +86,7 @@ for each in chain.from_iterable(_GROUPS.values()):
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"negrefine {version('negrefine')}")
+        say(f"negrefine {version('negrefine')}")
         raise typer.Exit
 
 
@@ -116,18 +120,26 @@ def main() -> NoReturn:
 
 def _run() -> int:
     try:
-        app()
+        code = app(standalone_mode=False)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
+    except _UsageError as error:
+        # It repeats what was typed.
+        error.message = visible(error.message)
+        error.show()
+        return int(error.exit_code)
     except NegrefineError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted.")
         return 130
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         _fail("the memory is full: give a smaller --batch-size, or a smaller model.")
+    except UnicodeEncodeError as error:
+        part = error.object[max(error.start - 40, 0) : error.end + 40]
+        _fail(f"{part!r} is not valid Unicode: give another name.")
     except sqlite3.Error as error:
         _fail(f"a store of answers or embeddings cannot be used ({error}): move or remove it.")
     except OSError as error:
@@ -135,8 +147,10 @@ def _run() -> int:
         full = "standard output or a temporary file" if error.errno in _FULL else None
         where = error.filename or full
         _fail(f"{f'{where}: ' if where else ''}{error.strerror or error}.")
+    else:
+        return code if isinstance(code, int) else 0
     return 1
 
 
 def _fail(sentence: str) -> None:
-    typer.echo(f"negrefine: error: {' '.join(sentence.split())}", err=True)
+    say(f"negrefine: error: {sentence}", err=True)

@@ -19,7 +19,7 @@ from negrefine.cli.options import (
     ImageFolders,
     split_list,
 )
-from negrefine.cli.output import print_json, print_table, warn
+from negrefine.cli.output import print_json, print_table, say, warn
 from negrefine.cli.runs import RunOptions
 from negrefine.errors import InputError
 from negrefine.labels.class_names import read_class_names
@@ -79,7 +79,7 @@ def list_all(as_json: bool = AS_JSON) -> None:
         title="Image sets",
         caption="* contaminated with images of ImageNet-1K classes",
     )
-    typer.echo("'negrefine benchmark check NAME --data ROOT' says what is missing and where to go.")
+    say("'negrefine benchmark check NAME --data ROOT' says what is missing and where to go.")
 
 
 @benchmark.command("check")
@@ -172,12 +172,12 @@ def _show_findings(chosen: Benchmark, findings: list[Finding]) -> None:
     )
     for finding in findings:
         if not finding.ok:
-            typer.echo(f"- {finding.problem}\n  {finding.remedy}")
+            say(f"- {finding.problem}", f"  {finding.remedy}")
     for image_set in chosen.sets:
         if image_set.contamination:
-            typer.echo(f"Note: {image_set.title}: {image_set.contamination}")
+            say(f"Note: {image_set.title}: {image_set.contamination}")
     for note in chosen.notes:
-        typer.echo(f"Note: {note}")
+        say(f"Note: {note}")
 
 
 def _count(number: int | None) -> str:

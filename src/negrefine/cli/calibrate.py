@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 from dataclasses import asdict
 
-import typer
-
 from negrefine.cli.bundles import option
 from negrefine.cli.options import AS_JSON, BATCH_SIZE, DELTA, SavedDetector
-from negrefine.cli.output import describe_calibration, print_json, warn_builtin, warn_unreadable
+from negrefine.cli.output import (
+    describe_calibration,
+    print_json,
+    say,
+    warn_builtin,
+    warn_unreadable,
+)
 
 
 def calibrate(
@@ -62,9 +66,9 @@ def calibrate(
         found = {name: asdict(detection) for name, detection in detections.items()}
         print_json({"calibration": asdict(report), "ood": found}, indent=None)
         return
-    typer.echo(f"Saved {saved.detector_dir}: {describe_calibration(report)}.")
+    say(f"Saved {saved.detector_dir}: {describe_calibration(report)}.")
     for name, detection in detections.items():
-        typer.echo(
+        say(
             f"{name}: {detection.n_flagged} of {detection.n} flagged, {detection.rate:.1%} "
             f"(95 % interval {detection.low:.1%} to {detection.high:.1%})"
         )

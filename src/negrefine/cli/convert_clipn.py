@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from negrefine.cli.bundles import option
+from negrefine.cli.output import say
 
 
 def convert_clipn(
@@ -31,4 +32,4 @@ def convert_clipn(
 
     learned = convert(checkpoint, base, out, quick_gelu=quick_gelu)
     prompts = "learned 'no' prompts" if learned else "no learned prompts (hand-crafted variant)"
-    typer.echo(f"Wrote the encoder {out}: {prompts}.")
+    say(f"Wrote the encoder {out}: {prompts}.")

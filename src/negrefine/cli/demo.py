@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from negrefine.cli.bundles import option
-from negrefine.cli.output import print_table
+from negrefine.cli.output import print_table, say
 
 if TYPE_CHECKING:
     from negrefine.evaluation.results import Evaluation
@@ -31,26 +29,27 @@ def demo(
     result = run_demo(
         out,
         min_frequency=0 if full else 1,
-        say=lambda line: typer.echo(f"{line} ...", err=True),
+        say=lambda line: say(f"{line} ...", err=True),
         progress=True,
     )
     _print_results(result.evaluation)
-    typer.echo(
-        f"\nExamples; threshold set for a false-alarm rate of {FPR:.0%} on {result.n_calibration} "
-        "other animal pictures:"
+    say(
+        "",
+        f"Examples; threshold set for a false-alarm rate of {FPR:.0%} on {result.n_calibration} "
+        "other animal pictures:",
     )
     for image, explanation in result.examples:
         truth = image.class_name or f"one of the {image.set_name}"
-        typer.echo(
+        say(
             f"  {explanation.verdict:<3} {explanation.score:.3f}  {image.annotation} ({truth}): "
             f"{explanation.summary()}"
         )
-    typer.echo(f"\n{CAVEAT}")
+    say("", CAVEAT)
     results = ", ".join(str(out / name) for name in ("results.csv", "examples.json", "scores"))
-    typer.echo(f"Results: {results}; detector: {out / 'detector'}")
+    say(f"Results: {results}; detector: {out / 'detector'}")
     # "make demo" installs into an environment that is not on the search path.
     command = "negrefine" if shutil.which("negrefine") else sys.argv[0]
-    typer.echo(f"Next: {command} explain {out / 'detector'} YOUR_PICTURE.png")
+    say(f"Next: {command} explain {out / 'detector'} YOUR_PICTURE.png")
 
 
 def _print_results(evaluation: Evaluation) -> None:

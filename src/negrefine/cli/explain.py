@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from negrefine.cli.bundles import option
 from negrefine.cli.options import IMAGES, SavedDetector
-from negrefine.cli.output import print_json, warn_builtin, warn_unreadable
+from negrefine.cli.output import print_json, say, warn_builtin, warn_unreadable
 from negrefine.errors import ImageError, InputError
+from negrefine.shown_text import storable
 
 # Written into each card, so that no other picture is replaced by one.
 _MARK = ("Software", "negrefine explain")
@@ -47,13 +46,12 @@ def explain(
         except ImageError as error:
             errors.append(error)
             continue
+        shown = storable(str(path))
         if as_json:
             headline = explanation.headline()
-            print_json(
-                {"path": str(path), "headline": headline, **explanation.as_dict()}, indent=None
-            )
+            print_json({"path": shown, "headline": headline, **explanation.as_dict()}, indent=None)
         else:
-            typer.echo(f"{path}\n{_render(explanation)}\n")
+            say(shown, *_render(explanation), "")
         if card is not None:
             _save_card(card, explanation, path)
     if len(errors) == len(paths):
@@ -98,8 +96,8 @@ def _save_card(card: Path, explanation: Explanation, path: Path) -> None:
     write_atomically(card, lambda temporary: picture.save(temporary, format="PNG", pnginfo=mark))
 
 
-def _render(explanation: Explanation) -> str:
-    """Return an explanation as plain text, a few lines long."""
+def _render(explanation: Explanation) -> list[str]:
+    """Return an explanation as a few lines of plain text."""
     from negrefine.detectors.explanation import verdict_sentences
 
     parts = ", ".join(f"{name} {value:.4f}" for name, value in explanation.parts.items())
@@ -131,7 +129,7 @@ def _render(explanation: Explanation) -> str:
             f"winning patch    row {patch.row}, column {patch.column}: "
             f"{patch.class_name} {patch.similarity:.3f}"
         )
-    return "\n".join(f"  {line}" for line in lines)
+    return [f"  {line}" for line in lines]
 
 
 def _matches(matches: Iterable[Match]) -> str:

@@ -22,6 +22,7 @@ from negrefine.cli.output import (
     describe_calibration,
     describe_detector,
     print_filter_summary,
+    say,
     warn_builtin,
     warn_unreadable,
 )
@@ -117,4 +118,4 @@ def fit(
     detector.save(out)
     if isinstance(detector, NegRefine) and hasattr(detector.judge, "usage"):
         print_filter_summary(detector)
-    typer.echo(f"Saved {method} to {out}: {summary}.")
+    say(f"Saved {method} to {out}: {summary}.")

@@ -9,9 +9,11 @@ import typer
 
 from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import ANSWERS
+from negrefine.cli.output import print_rows, say
 from negrefine.errors import InputError
 from negrefine.judges.replay import as_official_log, read_official_log
 from negrefine.judges.store import AnswerStore, as_json_lines, read_json_lines
+from negrefine.shown_text import storable
 
 judge_cache = typer.Typer(
     name="judge-cache",
@@ -28,11 +30,13 @@ _FORMAT = option(Format.JSONL, "'official' is the log of the published code.", n
 def stats(answers: Path | None = ANSWERS) -> None:
     """Show how many answers of which judge are stored, as a tab-separated table."""
     store = AnswerStore(answers)
-    typer.echo("proper_noun\tsubcategory\tyes\tno\tundecided\tjudge")
-    for row in store.counts():
-        numbers = (row.proper_noun, row.subcategory, row.yes, row.no, row.undecided)
-        typer.echo("\t".join(map(str, numbers)) + f"\t{row.identity}")
-    typer.echo(f"{store.path}", err=True)
+    rows = [
+        (row.proper_noun, row.subcategory, row.yes, row.no, row.undecided, row.identity)
+        for row in store.counts()
+    ]
+    columns = ["proper_noun", "subcategory", "yes", "no", "undecided", "judge"]
+    print_rows(columns, rows, "\t", quote=False)
+    say(str(store.path), err=True)
 
 
 @judge_cache.command("export")
@@ -52,16 +56,16 @@ def export_answers(
         identity = _choose(store, judge)
         chosen = [stored for stored in chosen if stored.identity == identity]
     write = as_json_lines if file_format is Format.JSONL else as_official_log
-    text = "".join(f"{line}\n" for line in write(chosen))
+    lines = list(write(chosen))
     if str(out) == "-":
-        typer.echo(text, nl=False)
+        say(*lines)
         return
     from negrefine.files import write_text
 
     if out.exists() and out.stat().st_size and not force:
         raise InputError(f"{str(out)!r} exists: choose another name, or add --force.")
-    write_text(out, text)
-    typer.echo(f"Wrote {len(chosen)} answers to {out}.", err=True)
+    write_text(out, "".join(f"{line}\n" for line in lines))
+    say(f"Wrote {len(chosen)} answers to {out}.", err=True)
 
 
 @judge_cache.command("import")
@@ -87,7 +91,7 @@ def import_answers(
         for line in (
             read_json_lines(path)
             if file_format is Format.JSONL
-            else read_official_log(path, judge or path.name)
+            else read_official_log(path, judge or storable(path.name))
         )
     ]
     store = AnswerStore(answers)
@@ -96,7 +100,7 @@ def import_answers(
         own = [(line.query, line.answer) for line in lines if line.identity == identity]
         new += store.put(identity, own)
     n_judges = len(store.counts())
-    typer.echo(f"{new} new of {len(lines)} answers; the store holds {n_judges} judges.", err=True)
+    say(f"{new} new of {len(lines)} answers; the store holds {n_judges} judges.", err=True)
 
 
 def _choose(store: AnswerStore, text: str | None) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import sys
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 
-import typer
-
 from negrefine.cli.bundles import option
 from negrefine.cli.options import DETECTOR_DIR
+from negrefine.cli.output import print_rows, say
 from negrefine.errors import InputError
 
 Which = Enum("Which", {"ALL": "all", "KEPT": "kept", "REMOVED": "removed"}, type=str)
@@ -30,17 +28,26 @@ def labels(
     found = load_labels(detector_dir)
     if found is None:
         raise InputError(f"The detector in {str(detector_dir)!r} has no negative labels.")
-    writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
-    writer.writerow(["status", "text", "pos", "lexname", "similarity", "reason"])
-    for label in found:
-        status = Which.KEPT if label.kept else Which.REMOVED
-        if show in {Which.ALL, status}:
-            similarity = f"{label.similarity:.4f}"
-            writer.writerow(
-                [status.value, label.text, label.pos, label.lexname, similarity, label.reason]
-            )
+    shown = [
+        (Which.KEPT if label.kept else Which.REMOVED, label)
+        for label in found
+        if show is Which.ALL or label.kept == (show is Which.KEPT)
+    ]
+    rows = [
+        # No text: a negative number is no formula.
+        [
+            status.value,
+            each.text,
+            each.pos,
+            each.lexname,
+            Decimal(f"{each.similarity:.4f}"),
+            each.reason,
+        ]
+        for status, each in shown
+    ]
+    print_rows(["status", "text", "pos", "lexname", "similarity", "reason"], rows, "\t")
     counts = removal_counts(found)
     n_removed = sum(counts.values())
     reasons = ", ".join(f"{count} {kind}" for kind, count in list(counts.items())[:5])
     tail = f" ({reasons})" if reasons else ""
-    typer.echo(f"{len(found) - n_removed} kept, {n_removed} removed{tail}.", err=True)
+    say(f"{len(found) - n_removed} kept, {n_removed} removed{tail}.", err=True)

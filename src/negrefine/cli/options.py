@@ -15,6 +15,7 @@ from negrefine.cli.bundles import option
 from negrefine.cli.method_options import Given
 from negrefine.errors import InputError
 from negrefine.labels.class_names import read_class_names
+from negrefine.shown_text import is_utf8
 
 if TYPE_CHECKING:
     from negrefine.detectors import Detector
@@ -230,6 +231,8 @@ def named_folders(option_name: str, texts: Sequence[str], name: str = "NAME") ->
             raise InputError(
                 f"{option_name} takes {name}=DIR with a new {name} each time, not {text!r}."
             )
+        if not is_utf8(key):
+            raise InputError(f"The name {key!r} is not valid Unicode: give another one.")
         # The shell leaves a "~" after "=" alone.
         folders[key] = os.path.expanduser(folder)  # noqa: PTH111 - Path raises for unknown users
     return folders

@@ -1,8 +1,12 @@
-"""What several commands print: warnings, tables, JSON and summaries of detectors."""
+"""How commands print: lines, warnings, tables, JSON and summaries of detectors.
+
+Nothing is printed elsewhere, so that no name or reply is obeyed by a terminal.
+"""
 
 from __future__ import annotations
 
-import json
+import csv
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +14,7 @@ import typer
 
 from negrefine.detectors import Detector, NegRefine
 from negrefine.labels.negatives import Cause
+from negrefine.shown_text import json_text, printed_cell, visible
 from negrefine.text_tables import console_table
 
 if TYPE_CHECKING:
@@ -21,10 +26,15 @@ if TYPE_CHECKING:
     from negrefine.evaluation.image_scores import CalibrationReport
 
 
+def say(*lines: str, err: bool = False) -> None:
+    """Print lines, on standard error if `err`."""
+    for line in lines:
+        typer.echo(visible(line), err=err)
+
+
 def warn(*sentences: str) -> None:
     """Print warnings to standard error."""
-    for sentence in sentences:
-        typer.echo(f"negrefine: warning: {sentence}", err=True)
+    say(*(f"negrefine: warning: {sentence}" for sentence in sentences), err=True)
 
 
 def warn_unreadable(
@@ -50,7 +60,18 @@ def warn_builtin(encoder: Encoder, paths: Sequence[Path]) -> None:
 
 def print_json(content: Any, indent: int | None = 2) -> None:
     """Print JSON to standard output."""
-    typer.echo(json.dumps(content, indent=indent, ensure_ascii=False))
+    typer.echo(json_text(content, indent=indent))
+
+
+def print_rows(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str, *, quote: bool = True
+) -> None:
+    """Print a table for programs, CSV or tab-separated; text in it is a `printed_cell`."""
+    style: dict[str, Any] = {} if quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
+    writer = csv.writer(sys.stdout, delimiter=delimiter, lineterminator="\n", **style)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([printed_cell(cell) if isinstance(cell, str) else cell for cell in row])
 
 
 def print_table(

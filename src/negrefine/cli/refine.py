@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import MethodOptions, method_options
 from negrefine.cli.options import SavedDetector, WordLists
-from negrefine.cli.output import print_filter_summary
+from negrefine.cli.output import print_filter_summary, say
 from negrefine.detectors import NegRefine
 from negrefine.detectors.negrefine import FILTER_PARAMETERS
 from negrefine.errors import InputError
@@ -51,4 +49,4 @@ def refine(
     refined.save(target, replacing=version if out is None else None)
     print_filter_summary(refined)
     had = "" if detector.offset_ is None else " It has no threshold now: calibrate it again."
-    typer.echo(f"Saved {refined.method} to {target}.{had}")
+    say(f"Saved {refined.method} to {target}.{had}")

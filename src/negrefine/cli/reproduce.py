@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import typer
-
 from negrefine.cli.bundles import option
 from negrefine.cli.options import (
     ALLOW_INCOMPLETE,
@@ -16,7 +14,7 @@ from negrefine.cli.options import (
     ImageFolders,
     split_list,
 )
-from negrefine.cli.output import print_tables, warn
+from negrefine.cli.output import print_tables, say, warn
 from negrefine.cli.runs import RunOptions
 from negrefine.detectors import NegRefine
 from negrefine.errors import InputError
@@ -107,11 +105,9 @@ def reproduce(
     write_text(out / "reproduce.json", published.as_json(cells, warnings, evaluation.settings))
     write_text(out / "reproduce.md", published.as_markdown(cells, warnings))
     print_tables(published.rich_tables(cells))
-    typer.echo("Known reasons for differences:")
-    for line in published.reason_lines(cells):
-        typer.echo(line)
+    say("Known reasons for differences:", *published.reason_lines(cells))
     warn(*warnings)
-    typer.echo(f"Wrote {out / 'reproduce.json'} and {out / 'reproduce.md'}.", err=True)
+    say(f"Wrote {out / 'reproduce.json'} and {out / 'reproduce.md'}.", err=True)
 
 
 def _departures(new: EncoderOptions, options: RunOptions, *, papers_words: bool) -> list[str]:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
-
 from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import parameters_for
 from negrefine.cli.options import BATCH_SIZE, LexiconOptions, split_list
-from negrefine.cli.output import print_tables, warn, warn_unreadable
+from negrefine.cli.output import print_tables, say, warn, warn_unreadable
 from negrefine.detectors import DETECTORS, NegRefine
 from negrefine.errors import InputError
 
@@ -162,6 +160,6 @@ class Run:
             paths.append(write_report(evaluation, evaluation.directory / REPORT, encoder=encoder))
         print_tables(rich_tables(evaluation))
         for note in evaluation.settings["notes"]:
-            typer.echo(f"Note: {note}")
+            say(f"Note: {note}")
         names = ", ".join(path.name for path in paths)
-        typer.echo(f"Wrote {names} to {evaluation.directory}.", err=True)
+        say(f"Wrote {names} to {evaluation.directory}.", err=True)

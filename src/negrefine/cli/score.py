@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from pathlib import Path
-
-import typer
 
 from negrefine.cli.bundles import option
 from negrefine.cli.options import BATCH_SIZE, IMAGES, SavedDetector
-from negrefine.cli.output import warn, warn_builtin, warn_unreadable
+from negrefine.cli.output import print_rows, say, warn, warn_builtin, warn_unreadable
 from negrefine.errors import ImageError
 
 
@@ -59,9 +55,7 @@ def score(
     schema = score_columns(parts, p_value=calibrated)
     rows = [row.as_row(parts, p_value=calibrated) for row in scored]
     if out is None or journal is None:
-        writer = csv.DictWriter(sys.stdout, list(schema), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        print_rows(list(schema), [list(row.values()) for row in rows], ",")
     else:
         write_rows(out, rows, schema)
         journal.unlink(missing_ok=True)
@@ -72,4 +66,4 @@ def score(
     if out is not None:
         flagged = sum(row.verdict == "OOD" for row in scored)
         verdicts = f", {flagged} flagged OOD" if detector.offset_ is not None else ""
-        typer.echo(f"Wrote {len(scored)} rows to {out}{verdicts}.", err=True)
+        say(f"Wrote {len(scored)} rows to {out}{verdicts}.", err=True)

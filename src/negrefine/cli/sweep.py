@@ -6,8 +6,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import Given, MethodOptions, method_options
@@ -19,7 +17,7 @@ from negrefine.cli.options import (
     LexiconOptions,
     named_folders,
 )
-from negrefine.cli.output import print_table, warn_builtin, warn_unreadable
+from negrefine.cli.output import print_table, say, warn_builtin, warn_unreadable
 from negrefine.detectors import NegRefine
 from negrefine.errors import InputError
 from negrefine.evaluation.sweep import Setting
@@ -96,7 +94,7 @@ def sweep(
     columns = [*varied, "labels", "OOD set", "AUROC", "FPR95"]
     print_table(columns, shown_rows, title="AUROC/FPR95 in percent")
     if out is not None:
-        typer.echo(f"Wrote {len(rows)} rows to {out}.", err=True)
+        say(f"Wrote {len(rows)} rows to {out}.", err=True)
 
 
 def _numbers(given: Given) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from negrefine.evaluation.results import Evaluation
 from negrefine.evaluation.tables import write_tables
 from negrefine.files import check_replaceable, write_text
 from negrefine.labels.lexicon import Lexicon
+from negrefine.shown_text import json_text
 
 FPR = 0.1
 CAVEAT = (
@@ -86,7 +86,7 @@ def run_demo(
     examples = list(zip(shown, explanations, strict=True))
     described = [{"file": image.path.name, **example.as_dict()} for image, example in examples]
     content = {"caveat": CAVEAT, "examples": described}
-    write_text(out / "examples.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(out / "examples.json", json_text(content, indent=2) + "\n")
     write_tables(evaluation)
     return DemoResult(evaluation, examples, len(calibration))
 

@@ -28,6 +28,7 @@ from safetensors.numpy import load, save
 from negrefine.directory_lock import lock_directory
 from negrefine.errors import BundleError
 from negrefine.reading import NotRegularError, parse_json, read_bytes, read_json, reason
+from negrefine.shown_text import json_text
 
 FORMAT = "negrefine-detector"
 FORMAT_VERSION = 2
@@ -68,7 +69,7 @@ def write_bundle(
     target = Path(path)
     contents = {_ARRAYS: save(arrays)}
     for name, rows in tables.items():
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        lines = (json_text(row) + "\n" for row in rows)
         contents[f"{name}.jsonl"] = "".join(lines).encode("utf-8")
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = {
@@ -79,7 +80,7 @@ def write_bundle(
         "files": digests,
     }
     manifest["checksum"] = _checksum(manifest)
-    text = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+    text = f"{json_text(manifest, indent=2)}\n".encode()
     if len(text) > _MANIFEST_BYTES or max(map(len, contents.values())) > _DATA_BYTES:
         raise BundleError(
             f"The detector cannot be saved in {str(target)!r}: detector.json may have "

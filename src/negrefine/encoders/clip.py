@@ -25,6 +25,7 @@ from negrefine.encoders.tokens import TextTokenizer
 from negrefine.encoders.vision_tower import image_and_patch_features, image_features
 from negrefine.errors import ImageError, InputError
 from negrefine.progress import progress_bar
+from negrefine.shown_text import visible
 
 if TYPE_CHECKING:
     from transformers import CLIPModel
@@ -237,7 +238,7 @@ class CLIPEncoder:
         except ImageError as error:
             # Errors of the preprocessing do not name the file.
             file = f"{source}: " if isinstance(source, (str, os.PathLike)) else ""
-            return error if str(error).startswith(file) else ImageError(f"{file}{error}")
+            return error if str(error).startswith(visible(file)) else ImageError(f"{file}{error}")
 
     @torch.inference_mode()
     def _start(self, pixels: list[_Pixels], patches: bool) -> Callable[[], EncodedImages]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from negrefine.errors import InputError
+from negrefine.shown_text import visible
 
 # Pillow registers these too: data, films, and drawings that need an external interpreter.
 NO_IMAGES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
@@ -257,7 +258,7 @@ def _extension(name: str) -> str:
 
 def _kinds(left_out: dict[str, str]) -> str:
     counts = sorted(Counter(left_out.values()).items(), key=lambda item: (-item[1], item[0]))
-    text = ", ".join(f"{n} {kind}" for kind, n in counts)
+    text = ", ".join(f"{n} {visible(kind)}" for kind, n in counts)
     return f"{text}; {INSTALL_HEIF}" if "HEIC" in left_out.values() else text
 
 

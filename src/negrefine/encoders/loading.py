@@ -26,6 +26,7 @@ from negrefine.errors import EncoderError, InputError
 from negrefine.files import file_stamp
 from negrefine.model_files import read_object, weight_files
 from negrefine.model_sizes import check_sizes, tensor_shapes
+from negrefine.shown_text import is_utf8
 
 # torch is imported once the arguments and the small files of a model are known to be right, and
 # transformers for models alone that are unusual: each takes seconds.
@@ -289,8 +290,13 @@ def _quantisation(config: Mapping[str, Any]) -> str:
 
 
 def check_is_model(directory: Path, name: str) -> None:
-    """Raise EncoderError if `hub.check_model` refuses a directory."""
+    """Raise EncoderError if `hub.check_model` refuses a directory, or safetensors would."""
     hub.check_model(_CLIP, directory, name)
+    if not is_utf8(str(directory)):
+        raise EncoderError(
+            f"{name!r} is in a folder whose name is not UTF-8, where safetensors reads no weights: "
+            "rename the folder."
+        )
 
 
 def _without(config: Any, names: Collection[str]) -> Any:

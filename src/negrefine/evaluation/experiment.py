@@ -34,7 +34,8 @@ from negrefine.evaluation.results import (
 )
 from negrefine.evaluation.store import Block, Parts, Scorer, SetStore
 from negrefine.evaluation.tables import check_tables
-from negrefine.files import naming, storable
+from negrefine.files import naming
+from negrefine.shown_text import is_utf8, storable
 
 # Components that do not depend on a detector's seed: S_MM, which takes by far the longest.
 _UNSEEDED = frozenset({"multi_match"})
@@ -208,7 +209,7 @@ def _check_names(what: str, names: Sequence[str]) -> None:
             raise InputError(
                 f"{what} cannot be called {name!r}: give each a name of its own{reserved}."
             )
-        if storable(name) != name:
+        if not is_utf8(name):
             raise InputError(f"The name {name!r} is not valid Unicode: give another one.")
 
 
@@ -275,7 +276,7 @@ def _score_set(
         np.array([-1] * n if image_set.labels is None else image_set.labels, dtype=np.int64),
         on_all(np.concatenate(nearest), -1),
         errors,
-        [""] * n if image_set.groups is None else image_set.groups,
+        [""] * n if image_set.groups is None else list(map(storable, image_set.groups)),
         scores,
         parts,
     )

@@ -23,8 +23,9 @@ from negrefine.detectors.explanation import verdict_of
 from negrefine.detectors.mcm import RULES
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.errors import ImageError, InputError, NotFittedError
-from negrefine.files import file_stamp, naming, storable, write_text
+from negrefine.files import file_stamp, naming, write_text
 from negrefine.progress import progress_bar
+from negrefine.shown_text import storable
 
 _CLASS_COLUMNS = {
     "nearest_class": "string",
@@ -38,6 +39,7 @@ _CLASS_COLUMNS = {
 class ScoredImage:
     """One row of results.
 
+    `path` is `storable`: of a file name that is not UTF-8, `shown_text.restored` gives it back.
     `score` is larger for in-distribution images; None if the image could not be read, and `error`
     says why. `verdict` is "ID" or "OOD" if the detector has a threshold. `p_value` is conformal,
     small for OOD; None without calibration scores. `nearest_class` is the most similar class name,
@@ -231,7 +233,7 @@ def _score_batches(
         for error in batch.errors:
             stamp, path = next(remaining)
             if error is not None:
-                row = ScoredImage(storable(str(path)), None, error=storable(str(error)))
+                row = ScoredImage(storable(str(path)), None, error=str(error))
             else:
                 i = next(readable)
                 row = ScoredImage(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from negrefine.encoders.copies import first_copies
 from negrefine.errors import InputError
+from negrefine.shown_text import visible
 
 
 def check_apart(id_images: Sequence[Path], ood_images: Mapping[str, Sequence[Path]]) -> None:
@@ -23,7 +24,7 @@ def check_apart(id_images: Sequence[Path], ood_images: Mapping[str, Sequence[Pat
             continue
         found = (
             f"{len(both)} of {len(paths)} images of the OOD set {name!r} are in-distribution "
-            f"images too, the first: {both[0]}"
+            f"images too, the first: {visible(str(both[0]))}"
         )
         if 2 * len(both) > len(paths):
             raise InputError(f"{found}: name another folder.")

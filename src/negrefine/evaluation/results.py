@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from negrefine.errors import InputError
 from negrefine.files import write_atomically, write_text
 from negrefine.reading import read_json, reason
 from negrefine.records import from_row
+from negrefine.shown_text import json_text
 
 Scores = NDArray[np.float64]
 
@@ -168,7 +168,7 @@ def save_evaluation(evaluation: Evaluation) -> None:
             name: str(path.relative_to(directory)) for name, path in evaluation.detectors.items()
         },
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True, default=asdict)
+    text = json_text(content, indent=2, sort_keys=True, default=asdict)
     write_text(directory / MANIFEST, text + "\n")
 
 
@@ -247,12 +247,14 @@ def _write_set(path: Path, image_set: SetScores) -> None:
         columns |= {f"score/{method}/{seed}": pa.array(v) for seed, v in seeds.items()}
     for method, parts in image_set.parts.items():
         columns |= {f"part/{method}/{part}": pa.array(v) for part, v in parts.items()}
-    table = pa.table(columns)
-    write_atomically(path, lambda temporary: pyarrow.parquet.write_table(table, temporary))
+    content = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(pa.table(columns), content)
+    # Arrow opens no file whose name is not UTF-8.
+    write_atomically(path, lambda temporary: temporary.write_bytes(content.getvalue()))
 
 
 def _read_set(path: Path, name: str) -> SetScores:
-    table = pyarrow.parquet.read_table(path)
+    table = pyarrow.parquet.read_table(pa.BufferReader(path.read_bytes()))
     scores: dict[str, dict[int, Scores]] = {}
     parts: dict[str, dict[str, Scores]] = {}
     for column in table.column_names:

@@ -14,16 +14,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from negrefine.detectors import Detector
 from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.encoders.images import read_image
 from negrefine.errors import ImageError
-from negrefine.files import file_stamp, storable, write_atomically
+from negrefine.files import file_stamp, write_atomically
 from negrefine.progress import progress_bar
+from negrefine.reading import parse_json
 
 Parts = dict[str, NDArray[np.float64]]
 
@@ -45,14 +46,15 @@ class Block:
     def read(cls, file: Path, key: str, fits: Callable[[Block], bool]) -> Block | None:
         """Return what was written for this key, or None; a block that does not fit is damaged."""
         try:
-            with safe_open(file, framework="np") as stream:
-                metadata = stream.metadata() or {}
-                if metadata.get("key") != key:
-                    return None
-                arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-                block = cls(arrays, json.loads(metadata["errors"]))
-                if fits(block):
-                    return block
+            # safe_open, which gives the metadata, opens no file whose name is not UTF-8.
+            content = file.read_bytes()
+            header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            metadata = header["__metadata__"]
+            if metadata["key"] != key:
+                return None
+            block = cls(load(content), parse_json(metadata["errors"]))
+            if fits(block):
+                return block
         except FileNotFoundError:
             return None
         # The kinds of errors of damaged files, of JSON that is too deep and of types unknown here.
@@ -211,7 +213,7 @@ def _encode(
     scored: list[list[Parts]] = []
     for batch in iter_encoded_images(encoder, paths, batch_size, patches=bool(scorers)):
         features.append(batch.features)
-        errors += [None if error is None else storable(str(error)) for error in batch.errors]
+        errors += [None if error is None else str(error) for error in batch.errors]
         scored.append([scorer.score(batch.features, batch.patches) for scorer in scorers])
     parts = [scorer.joined([batch[i] for batch in scored]) for i, scorer in enumerate(scorers)]
     return Block({"features": np.concatenate(features)}, errors), parts

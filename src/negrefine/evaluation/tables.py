@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,17 +11,12 @@ import pyarrow as pa
 
 from negrefine.evaluation.results import MEAN, Evaluation, Measured, Result
 from negrefine.files import check_replaceable, write_rows, write_text
-from negrefine.text_tables import console_table, markdown_table
+from negrefine.shown_text import json_text, visible
+from negrefine.text_tables import console_table, latex_text, markdown_table, markdown_text
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
-
-_LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"} | {
-    ord("~"): r"\textasciitilde{}",
-    ord("^"): r"\textasciicircum{}",
-    ord("\\"): r"\textbackslash{}",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +119,7 @@ def write_tables(evaluation: Evaluation) -> list[Path]:
     write_rows(target.with_suffix(".csv"), flat.rename_columns(names).to_pylist(), schema)
     content = {"results": rows, "id_accuracy": evaluation.accuracy}
     texts = {
-        ".json": json.dumps(content, indent=2, ensure_ascii=False, default=asdict) + "\n",
+        ".json": json_text(content, indent=2, default=asdict) + "\n",
         ".md": markdown(evaluation),
         ".tex": latex(evaluation),
     }
@@ -137,15 +131,15 @@ def write_tables(evaluation: Evaluation) -> list[Path]:
 def markdown(evaluation: Evaluation) -> str:
     """Return two Markdown tables in percent, the best of a column in bold."""
     text = ""
-    for title, (header, *body) in _pair_tables(evaluation, "**{}**", str):
+    for title, (header, *body) in _pair_tables(evaluation, "**{}**", markdown_text):
         text += f"{markdown_table(header, body)}\n{title}\n\n"
-    return text + "".join(f"- {note}\n" for note in evaluation.settings["notes"])
+    return text + "".join(f"- {markdown_text(note)}\n" for note in evaluation.settings["notes"])
 
 
 def latex(evaluation: Evaluation) -> str:
     """Return the same as LaTeX tables for the package booktabs."""
-    text = "".join(f"% {note}\n" for note in evaluation.settings["notes"])
-    tables = _pair_tables(evaluation, "\\textbf{{{}}}", lambda name: name.translate(_LATEX))
+    text = "".join(f"% {visible(note)}\n" for note in evaluation.settings["notes"])
+    tables = _pair_tables(evaluation, "\\textbf{{{}}}", latex_text)
     for title, rows in tables:
         header, *body = (f"{' & '.join(row)} \\\\\n" for row in rows)
         text += (
@@ -169,7 +163,7 @@ def rich_tables(evaluation: Evaluation) -> list[Table]:
         sections = []
         for name in found.sets:
             heading = "mean over the sets" if name == MEAN else f"against {name}"
-            rows.append([Text(heading, style="italic"), *[""] * len(METRICS)])
+            rows.append([Text(visible(heading), style="italic"), *[""] * len(METRICS)])
             for method in found.methods:
                 rows.append([f"  {evaluation.title_of(method)}"])
                 for cell in found.row(method, name):
@@ -206,7 +200,7 @@ def _pair_tables(
 ) -> Iterator[tuple[str, list[list[str]]]]:
     """Yield caption and rows for each of `METRIC_PAIRS`, the header first.
 
-    The mean has intervals, the sets only values.
+    The mean has intervals, the sets only values. `escape` is for names.
     """
     for metrics in METRIC_PAIRS:
         sets = [*(ood_set.name for ood_set in evaluation.ood_sets), MEAN]
@@ -216,6 +210,6 @@ def _pair_tables(
             for method in table.methods:
                 by_set = (table.row(method, name, metrics) for name in sets)
                 pairs = ["/".join(cell.marked(bold) for cell in cells) for cells in by_set]
-                means = [escape(cell.text()) for cell in table.row(method, MEAN, metrics)]
+                means = [cell.text() for cell in table.row(method, MEAN, metrics)]
                 rows.append([escape(evaluation.title_of(method)), *pairs, *means])
         yield caption(evaluation, metrics), rows

@@ -18,8 +18,8 @@ from typing import Any
 
 from negrefine.cache_directory import cache_directory, expanded
 from negrefine.errors import InputError
-from negrefine.files import storable
 from negrefine.judges.base import Answer, Query
+from negrefine.shown_text import json_text, storable
 from negrefine.sqlite_file import OtherFileError, SQLiteFile, checksum
 
 # Another process that writes at the same time locks the file for milliseconds.
@@ -220,7 +220,7 @@ def as_json_lines(answers: Iterable[StoredAnswer]) -> Iterator[str]:
     """Yield one JSON object per answer, without line breaks."""
     for stored in answers:
         line = {"judge": stored.identity, **asdict(stored.query), **asdict(stored.answer)}
-        yield json.dumps(line, ensure_ascii=False)
+        yield json_text(line)
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> list[StoredAnswer]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from negrefine.errors import InputError
 from negrefine.labels.class_lists import parse_class_list
 from negrefine.labels.text_files import read_text
+from negrefine.shown_text import is_utf8
 
 
 def read_class_names(
@@ -80,7 +81,7 @@ def usable_class_names(class_names: Iterable[str]) -> list[str]:
             problem = f"is {name!r}, a {type(name).__name__}: give strings"
         elif not name.strip():
             problem = "is blank: remove it or fill it in"
-        elif name != name.encode(errors="ignore").decode():
+        elif not is_utf8(name):
             problem = f"is {name!r}, which UTF-8 cannot hold: correct it"
         if problem:
             raise InputError(f"Class name {position} {problem}.")

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from negrefine.detectors.explanation import Explanation, Match, verdict_sentences
 from negrefine.encoders.images import read_image
+from negrefine.shown_text import visible
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -158,8 +159,15 @@ def _width(text: str, size: int) -> float:
     return sum(font.getlength(piece) for font, piece in _runs(text, size))
 
 
+def _bounded(text: str) -> str:
+    """Return the `visible` text, cut where it fills the card anyway: measuring takes time."""
+    text = visible(text)
+    return text if len(text) <= 2000 else text[:2000] + "\u2026"
+
+
 def _cut(text: str, size: int, width: float) -> str:
     """Return the text, with an ellipsis in place of what is too long."""
+    text = _bounded(text)
     if _width(text, size) <= width:
         return text
     while text and _width(text + "\u2026", size) > width:
@@ -170,7 +178,7 @@ def _cut(text: str, size: int, width: float) -> str:
 def _wrap(text: str, size: int, width: float) -> list[str]:
     """Return lines of at most this width, at most three, words whole where they fit."""
     lines: list[str] = []
-    for word in text.split():
+    for word in _bounded(text).split():
         if lines and _width(f"{lines[-1]} {word}", size) <= width:
             lines[-1] += f" {word}"
         else:

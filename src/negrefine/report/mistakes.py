@@ -16,6 +16,7 @@ from negrefine.detectors.explanation import Explanation
 from negrefine.encoders.images import read_image
 from negrefine.errors import ImageError
 from negrefine.evaluation.results import Evaluation, SetScores
+from negrefine.shown_text import restored
 
 THUMBNAIL_SIZE = 160
 
@@ -93,7 +94,7 @@ def find_mistakes(
 
 def _with_picture(mistake: Mistake, root: Path, detector: Detector | None) -> Mistake:
     """Return the mistake with its thumbnail, and explained if there is a detector."""
-    path = Path(mistake.path)
+    path = Path(restored(mistake.path))
     if not path.exists():
         path = root / path
     try:

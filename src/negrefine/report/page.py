@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.resources import files
@@ -22,11 +21,10 @@ from negrefine.labels.negatives import removal_counts
 from negrefine.report import figures
 from negrefine.report.card import explanation_sentences
 from negrefine.report.content import ReportContent
+from negrefine.shown_text import visible
 
 # How a report is known: by the policy at its head.
 _MARK = "default-src 'none'; img-src data:; style-src 'sha256-"
-# Control characters and lone surrogates, which HTML cannot hold.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def check_report_packages() -> None:
@@ -71,8 +69,7 @@ def write_report(
     if n_mistakes < 0:
         raise InputError(f"n_mistakes must be 0 or more, not {n_mistakes}.")
     check_report(target)
-    text = _render(ReportContent(evaluation, detectors or {}, encoder, n_mistakes))
-    write_text(target, _UNPRINTABLE.sub("\ufffd", text))
+    write_text(target, _render(ReportContent(evaluation, detectors or {}, encoder, n_mistakes)))
     return target
 
 
@@ -90,6 +87,8 @@ def _render(content: ReportContent) -> str:
     environment = Environment(
         loader=PackageLoader("negrefine.report", ""),
         autoescape=True,
+        # Before it is escaped, all text from outside the template.
+        finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
