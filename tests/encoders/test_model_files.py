@@ -305,8 +305,13 @@ def test_a_tokenizer_for_newer_versions_is_part_of_the_fingerprint(folder: Path)
     assert load_encoder(folder, device="cpu").fingerprint != first
 
 
-def test_a_tokenizer_outside_the_directory_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_outside_the_directory_is_refused(
+    folder: Path, language_model: Path, tmp_path: Path
+) -> None:
     shutil.copy(folder / "tokenizer.json", tmp_path / "tokenizer.4.0.0.json")
-    edit(folder / "tokenizer_config.json", fast_tokenizer_files=["../tokenizer.4.0.0.json"])
+    for model in (folder, language_model):
+        edit(model / "tokenizer_config.json", fast_tokenizer_files=["../tokenizer.4.0.0.json"])
+    with pytest.raises(InputError, match="only files in the directory itself are loaded"):
+        _ = HFJudge(language_model, device="cpu")._lm
     with pytest.raises(EncoderError, match="only files in the directory itself are loaded"):
         load_encoder(folder)

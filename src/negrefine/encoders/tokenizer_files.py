@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from negrefine.errors import EncoderError
-from negrefine.model_files import read_object
+from negrefine.model_files import newer_tokenizers, read_object
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 _SPECIAL = "special_tokens_map.json"
@@ -24,16 +24,7 @@ def tokenizer_files(directory: Path, name: str) -> list[Path]:
     """
     files = [file for part in TOKENIZER_FILES if (file := directory / part).exists()]
     config = _object(directory / "tokenizer_config.json", name)
-    # transformers takes the newest of these that it is not too old for.
-    versions = config.get("fast_tokenizer_files") or []
-    for version in versions if isinstance(versions, list) else [versions]:
-        if not isinstance(version, str) or "/" in version or not (directory / version).is_file():
-            raise EncoderError(
-                f"tokenizer_config.json of {name!r} names the tokenizer {version!r}, and only "
-                "files in the directory itself are loaded."
-            )
-        if version not in TOKENIZER_FILES:
-            files.append(directory / version)
+    files += [file for file in newer_tokenizers(directory, name, EncoderError) if file not in files]
     if "added_tokens_decoder" in config:
         return files
     special = _object(directory / _SPECIAL, name)
