@@ -175,3 +175,22 @@ def _inside(directory: Path, named: object, source: str, error: type[NegrefineEr
             "weights never: convert them once with save_pretrained."
         )
     return directory / path
+
+
+def newer_tokenizers(directory: Path, name: str, error: type[NegrefineError]) -> list[Path]:
+    """Return the files of which `transformers` takes one as tokenizer if it is new enough.
+
+    Raises:
+        error: tokenizer_config.json names one that is not in the directory itself.
+    """
+    file = directory / "tokenizer_config.json"
+    config = read_object(file, name, error) if file.exists() else {}
+    named = config.get("fast_tokenizer_files") or []
+    versions = named if isinstance(named, list) else [named]
+    for version in versions:
+        if not isinstance(version, str) or "/" in version or not (directory / version).is_file():
+            raise error(
+                f"tokenizer_config.json of {name!r} names the tokenizer {version!r}, and only "
+                "files in the directory itself are loaded."
+            )
+    return [directory / version for version in versions]

@@ -268,3 +268,52 @@ def test_deep_json(folder: Path, name: str, depth: int) -> None:
         said = f"The tokenizer of {str(folder)!r} cannot be loaded"
     assert str(caught.value).startswith(said)
     assert "\n" not in str(caught.value)
+
+
+def edit(file: Path, **fields: Any) -> None:
+    content = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**content, **fields}))
+
+
+def test_special_tokens_that_change_token_ids(folder: Path, builtin_encoder: CLIPEncoder) -> None:
+    special, config = folder / "special_tokens_map.json", folder / "tokenizer_config.json"
+    same = json.loads(config.read_text())["eos_token"]
+    edit(special, eos_token={"content": same, "lstrip": False})
+    assert load_encoder(folder, device="cpu").fingerprint == builtin_encoder.fingerprint
+    edit(special, eos_token="cat</w>")
+    with pytest.raises(EncoderError, match=r"gives 'cat</w>' as eos_token, and tokenizer_config"):
+        load_encoder(folder)
+    # Where tokenizer_config.json says nothing, the other file decides.
+    content = json.loads(config.read_text())
+    del content["eos_token"]
+    config.write_text(json.dumps(content))
+    fingerprints = set()
+    for token in (same, "cat</w>"):
+        edit(special, eos_token=token)
+        fingerprints.add(load_encoder(folder, device="cpu").fingerprint)
+    assert len(fingerprints) == 2
+
+
+def test_a_tokenizer_for_newer_versions_is_part_of_the_fingerprint(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", fast_tokenizer_files=["tokenizer.4.0.0.json"])
+    with pytest.raises(EncoderError, match="only files in the directory itself are loaded"):
+        load_encoder(folder)
+    newer = folder / "tokenizer.4.0.0.json"
+    shutil.copy(folder / "tokenizer.json", newer)
+    first = load_encoder(folder, device="cpu").fingerprint
+    content = json.loads(newer.read_text())
+    content["model"]["merges"].pop()
+    newer.write_text(json.dumps(content))
+    assert load_encoder(folder, device="cpu").fingerprint != first
+
+
+def test_a_tokenizer_outside_the_directory_is_refused(
+    folder: Path, language_model: Path, tmp_path: Path
+) -> None:
+    shutil.copy(folder / "tokenizer.json", tmp_path / "tokenizer.4.0.0.json")
+    for model in (folder, language_model):
+        edit(model / "tokenizer_config.json", fast_tokenizer_files=["../tokenizer.4.0.0.json"])
+    with pytest.raises(InputError, match="only files in the directory itself are loaded"):
+        _ = HFJudge(language_model, device="cpu")._lm
+    with pytest.raises(EncoderError, match="only files in the directory itself are loaded"):
+        load_encoder(folder)

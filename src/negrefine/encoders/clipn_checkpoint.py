@@ -22,13 +22,13 @@ from torch import Tensor
 from negrefine.encoders.clip_config import NO_TOWER
 from negrefine.encoders.clipn import PROMPT_NO
 from negrefine.encoders.loading import (
-    TOKENIZER_FILES,
     check_is_model,
     find_model_directory,
     load_encoder,
     load_preprocessing,
     load_tokenizer,
 )
+from negrefine.encoders.tokenizer_files import TOKENIZER_FILES
 from negrefine.errors import EncoderError
 from negrefine.model_files import check_files
 

@@ -21,6 +21,7 @@ from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.encoders.names import BUILTIN, advice
 from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
+from negrefine.encoders.tokenizer_files import tokenizer_files
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError, InputError
 from negrefine.files import file_stamp
@@ -42,7 +43,6 @@ _CLIP = hub.ModelKind(
     error=EncoderError,
 )
 _OPENAI_CONTEXT = 77
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 # Fields of config.json that say how a model is run, not what it is.
 _OUTPUT_CONFIG = frozenset(
     {
@@ -310,7 +310,7 @@ def _fingerprint(
     directory: Path, weights: list[Path], identity: dict[str, Any], name: str
 ) -> Callable[[], str]:
     """Return a function that hashes `identity` and the loaded files, which must not change."""
-    files = [file for part in TOKENIZER_FILES if (file := directory / part).exists()]
+    files = tokenizer_files(directory, name)
     no_tower = directory / NO_TOWER
     files += sorted([*weights, no_tower] if no_tower.exists() else weights)
     stamps = [file_stamp(file) for file in files]

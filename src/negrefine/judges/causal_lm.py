@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from negrefine import hub
 from negrefine.errors import InputError
-from negrefine.model_files import read_object, weight_files
+from negrefine.model_files import newer_tokenizers, read_object, weight_files
 from negrefine.model_sizes import check_sizes, tensor_shapes
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def load_causal_lm(
     config = read_object(directory / "config.json", name, InputError)
     weights = weight_files(directory, config, name, InputError)
     check_sizes(config, tensor_shapes(weights, name, InputError), name, InputError)
+    newer_tokenizers(directory, name, InputError)
     advice = "give a directory with tokenizer.json, as save_pretrained writes it"
     with hub.loading(f"The tokenizer of {name!r} cannot be loaded", advice, InputError):
         tokenizer = AutoTokenizer.from_pretrained(
