@@ -20,7 +20,9 @@ _BUSY = (errno.EAGAIN, errno.EACCES)
 
 
 @contextmanager
-def lock_directory(directory: Path, *, shared: bool = False) -> Iterator[bool]:
+def lock_directory(
+    directory: Path, *, shared: bool = False, wait: float | None = None
+) -> Iterator[bool]:
     """Keep other processes, and other threads, from locking a directory; several may share a lock.
 
     The lock is on the directory itself, so no file is left behind, not even by a killed process.
@@ -28,7 +30,8 @@ def lock_directory(directory: Path, *, shared: bool = False) -> Iterator[bool]:
     systems: then nobody is kept out.
 
     Raises:
-        OSError: The directory is missing or unreadable, or another process holds it for a minute.
+        TimeoutError: Others hold it for longer than `wait` seconds, by default a minute.
+        OSError: The directory is missing or unreadable.
     """
     if fcntl is None:
         yield False
@@ -36,7 +39,11 @@ def lock_directory(directory: Path, *, shared: bool = False) -> Iterator[bool]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     locked = False
     try:
-        locked = _lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        locked = _lock(
+            descriptor,
+            fcntl.LOCK_SH if shared else fcntl.LOCK_EX,
+            _WAIT_SECONDS if wait is None else wait,
+        )
         yield locked
     finally:
         if locked:
@@ -45,14 +52,14 @@ def lock_directory(directory: Path, *, shared: bool = False) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, kind: int) -> bool:
+def _lock(descriptor: int, kind: int, wait: float) -> bool:
     """Return whether there are locks here, once the directory is locked."""
-    give_up = time.monotonic() + _WAIT_SECONDS
+    give_up = time.monotonic() + wait
     while (problem := _try_lock(descriptor, kind)) in _BUSY:
         if time.monotonic() > give_up:
             raise TimeoutError(
                 errno.ETIMEDOUT,
-                f"another process has been writing there for {_WAIT_SECONDS:g} seconds",
+                f"another process has been writing there for {wait:g} seconds",
             )
         time.sleep(_POLL_SECONDS)
     return problem is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +61,28 @@ class SameName(MCM):
 
     def compute_part(self, name: str, images: ImageBlock) -> torch.Tensor:
         return -super().compute_part(name, images)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs locks on directories")
+def test_one_evaluation_at_a_time_in_a_folder(run: Run, tmp_path: Path) -> None:
+    found = run(tmp_path / "out", ("mcm",))
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    code = (
+        "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX); "
+        "print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(InputError, match=r"Another process is evaluating into .*/out': wait"):
+            run(tmp_path / "out", ("glmcm",))
+        other.communicate(b"")
+    assert {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()} == before
+    assert run(tmp_path / "out", ("mcm",)).results == found.results
 
 
 def test_numbers(run: Run, fit: Fit, tmp_path: Path) -> None:

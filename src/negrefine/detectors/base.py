@@ -277,7 +277,9 @@ class Detector(Parametrised, Calibrated):
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
         """Take up what `_saved_arrays` and `_saved_tables` gave; ValueError if it does not fit."""
         del tables
-        rows = UnitRows(len(class_names), "class names", getattr(self.encoder, "dim", None))
+        # Encoders of one's own need not say what d is.
+        dim = getattr(self.encoder, "dim", None)
+        rows = UnitRows(len(class_names), "class names", dim if isinstance(dim, int) else None)
         self.class_names_ = class_names
         self.class_features_ = checked(arrays, "class_features", rows)
         self.calibration_scores_ = None

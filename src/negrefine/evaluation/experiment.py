@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from negrefine.detectors import Detector
 from negrefine.detectors.parameters import encode_parameter
+from negrefine.directory_lock import lock_directory
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError, NotFittedError
 from negrefine.evaluation.images import ImageSet
@@ -113,60 +115,79 @@ def evaluate(
     check_apart(id_images.paths, {each.name: each.paths for each in ood_images})
     with naming(out):
         out.mkdir(parents=True, exist_ok=True)
-    saved = {row: out / "detectors" / detector_directory(row) for row in detectors}
-    for row, detector in detectors.items():
-        detector.save(saved[row])
-    scorers = {row: _scorers_by_seed(detector, seeds) for row, detector in detectors.items()}
-    scorers |= {row: _scorers_by_seed(detector, ()) for row, detector in (ablation or {}).items()}
-    used = [s for by_seed in scorers.values() for wanted in by_seed.values() for s in wanted]
-    on_patches = {s.identity: s for s in used if s.detector.uses_patches}
-    scored = []
-    for number, image_set in enumerate(image_sets):
-        store = SetStore(out, set_directory(number, image_set.name), image_set.name, progress)
-        blocks = store.encode(first.encoder, image_set.paths, list(on_patches.values()), batch_size)
-        scored.append(_score_set(image_set, store, blocks, scorers, first.class_features_))
-    id_set, *ood_sets = scored
-    results = {}
-    for row in scorers:
-        ood_scores = {ood_set.name: ood_set.readable_scores(row) for ood_set in ood_sets}
-        results[row] = measure(row, id_set.readable_scores(row), ood_scores, n_bootstrap)
-    known = id_set.readable & (id_set.labels >= 0)
-    evaluation = Evaluation(
-        directory=out,
-        title=title,
-        class_names=first.class_names_,
-        methods=list(detectors),
-        id_set=id_set,
-        ood_sets=ood_sets,
-        results=[result for row in detectors for result in results[row]],
-        ablation=[result for row in ablation or {} for result in results[row]],
-        accuracy=measure_accuracy((id_set.predictions == id_set.labels)[known], n_bootstrap),
-        settings={
-            "encoder": {
-                "name": first.encoder.name,
-                "fingerprint": first.encoder.fingerprint,
-                "options": first.encoder.options,
-                "dtype": str(getattr(first.encoder, "dtype", "")),
+    with _alone(out):
+        saved = {row: out / "detectors" / detector_directory(row) for row in detectors}
+        for row, detector in detectors.items():
+            detector.save(saved[row])
+        scorers = {row: _scorers_by_seed(detector, seeds) for row, detector in detectors.items()}
+        scorers |= {
+            row: _scorers_by_seed(detector, ()) for row, detector in (ablation or {}).items()
+        }
+        used = [s for by_seed in scorers.values() for wanted in by_seed.values() for s in wanted]
+        on_patches = {s.identity: s for s in used if s.detector.uses_patches}
+        scored = []
+        for number, image_set in enumerate(image_sets):
+            store = SetStore(out, set_directory(number, image_set.name), image_set.name, progress)
+            blocks = store.encode(
+                first.encoder, image_set.paths, list(on_patches.values()), batch_size
+            )
+            scored.append(_score_set(image_set, store, blocks, scorers, first.class_features_))
+        id_set, *ood_sets = scored
+        results = {}
+        for row in scorers:
+            ood_scores = {ood_set.name: ood_set.readable_scores(row) for ood_set in ood_sets}
+            results[row] = measure(row, id_set.readable_scores(row), ood_scores, n_bootstrap)
+        known = id_set.readable & (id_set.labels >= 0)
+        evaluation = Evaluation(
+            directory=out,
+            title=title,
+            class_names=first.class_names_,
+            methods=list(detectors),
+            id_set=id_set,
+            ood_sets=ood_sets,
+            results=[result for row in detectors for result in results[row]],
+            ablation=[result for row in ablation or {} for result in results[row]],
+            accuracy=measure_accuracy((id_set.predictions == id_set.labels)[known], n_bootstrap),
+            settings={
+                "encoder": {
+                    "name": first.encoder.name,
+                    "fingerprint": first.encoder.fingerprint,
+                    "options": first.encoder.options,
+                    "dtype": str(getattr(first.encoder, "dtype", "")),
+                },
+                "methods": {
+                    row: {
+                        name: encode_parameter(value)
+                        for name, value in detector.get_params(deep=False).items()
+                        if name != "encoder"
+                    }
+                    for row, detector in detectors.items()
+                },
+                "seeds": list(seeds),
+                "n_bootstrap": n_bootstrap,
+                "notes": [*notes, *_small_sets(scored)],
+                "versions": {name: version(name) for name in _PACKAGES}
+                | {"python": platform.python_version()},
             },
-            "methods": {
-                row: {
-                    name: encode_parameter(value)
-                    for name, value in detector.get_params(deep=False).items()
-                    if name != "encoder"
-                }
-                for row, detector in detectors.items()
-            },
-            "seeds": list(seeds),
-            "n_bootstrap": n_bootstrap,
-            "notes": [*notes, *_small_sets(scored)],
-            "versions": {name: version(name) for name in _PACKAGES}
-            | {"python": platform.python_version()},
-        },
-        detectors=saved,
-        titles={row: d.title for row, d in detectors.items() if row == d.method and d.title},
-    )
-    save_evaluation(evaluation)
-    return evaluation
+            detectors=saved,
+            titles={row: d.title for row, d in detectors.items() if row == d.method and d.title},
+        )
+        save_evaluation(evaluation)
+        return evaluation
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Raise InputError while another process evaluates into a folder: the results would mix."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock_directory(out, wait=0))
+        except TimeoutError as error:
+            raise InputError(
+                f"Another process is evaluating into {str(out)!r}: wait for it, or name another "
+                "folder."
+            ) from error
+        yield
 
 
 def _small_sets(image_sets: Sequence[SetScores]) -> list[str]:
