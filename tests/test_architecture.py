@@ -12,7 +12,7 @@ PACKAGE = Path(negrefine.__file__).parent
 # A room may import those to its left; the rooms of one entry do not import each other.
 ROOMS = (
     ("errors",),
-    ("cache_directory", "constraints", "progress"),
+    ("cache_directory", "constraints", "progress", "similar_names"),
     ("files", "hub", "metrics", "text_tables"),
     ("encoders",),
     ("labels",),

@@ -860,3 +860,24 @@ def test_a_filter_that_fails_leaves_the_detector_as_it_was(
     assert detector.identity() == before
     assert (detector.score_features(features) == scores).all()
     assert detector.with_filter("none").class_names_ == CLASS_NAMES
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"noun": ("a {}",)}, "has adjectives, and the prompts have no template for them"),
+        ({"adjective": ("a {}",)}, "no template for nouns, into which S_MM puts pairs of names"),
+        ({}, "add 'noun' to the prompts"),
+    ],
+)
+def test_prompts_without_templates_for_the_words_of_a_lexicon(
+    builtin_encoder: CLIPEncoder, small_lexicon: Lexicon, given: Any, said: str
+) -> None:
+    prompts = Prompts(class_name=("a {}",), **given)
+    mining: dict[str, Any] = {"lexicon": small_lexicon, "lexicon_files": "full"}
+    detector = NegRefine(builtin_encoder, judge="none", prompts=prompts, **mining)
+    with pytest.raises(InputError, match=said):
+        detector.fit(CLASS_NAMES)
+    if "noun" not in given:
+        with pytest.raises(InputError, match="has nouns, and the prompts have no template"):
+            NegLabel(builtin_encoder, prompts=prompts, **mining).fit(CLASS_NAMES)

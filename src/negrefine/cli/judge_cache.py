@@ -8,23 +8,20 @@ from pathlib import Path
 import typer
 
 from negrefine.cli.bundles import option
+from negrefine.cli.groups import CommandGroup
 from negrefine.cli.judge_options import ANSWERS
 from negrefine.errors import InputError
 from negrefine.judges.replay import as_official_log, read_official_log
 from negrefine.judges.store import AnswerStore, as_json_lines, read_json_lines
 
-judge_cache = typer.Typer(
-    name="judge-cache",
-    help="Look at, export and import the stored answers of language models.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+judge_cache = CommandGroup(
+    "judge-cache", "Look at, export and import the stored answers of language models."
 )
 
 Format = Enum("Format", {"JSONL": "jsonl", "OFFICIAL": "official"}, type=str)
 _FORMAT = option(Format.JSONL, "'official' is the log of the published code.", name="--format")
 
 
-@judge_cache.command()
 def stats(answers: Path | None = ANSWERS) -> None:
     """Show how many answers of which judge are stored, as a tab-separated table."""
     store = AnswerStore(answers)
@@ -35,7 +32,6 @@ def stats(answers: Path | None = ANSWERS) -> None:
     typer.echo(f"{store.path}", err=True)
 
 
-@judge_cache.command("export")
 def export_answers(
     out: Path = typer.Argument(metavar="FILE", help="'-' is standard output."),
     file_format: Format = _FORMAT,
@@ -64,9 +60,10 @@ def export_answers(
     typer.echo(f"Wrote {len(chosen)} answers to {out}.", err=True)
 
 
-@judge_cache.command("import")
 def import_answers(
-    files: list[Path] = typer.Argument(metavar="FILE", hidden=True),
+    files: list[Path] = typer.Argument(
+        metavar="FILE", help="Files that 'export' wrote, or official logs."
+    ),
     file_format: Format = _FORMAT,
     judge: str | None = option(
         None,
@@ -117,3 +114,8 @@ def _choose(store: AnswerStore, text: str | None) -> str:
         f"{len(found)} judges in {str(store.path)!r} match: name one with --judge, as "
         "'judge-cache stats' prints it."
     )
+
+
+judge_cache.add(stats)
+judge_cache.add(export_answers, "export")
+judge_cache.add(import_answers, "import")

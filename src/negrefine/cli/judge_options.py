@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from negrefine.cli.bundles import option
 from negrefine.cli.method_options import Given
 from negrefine.errors import InputError
+from negrefine.similar_names import similar_names
 
 if TYPE_CHECKING:
     from negrefine.judges.base import Judge
@@ -114,7 +115,7 @@ class JudgeOptions:
             return OpenAIJudge(argument, self.judge_url, store=store, **self._server_options())
         raise InputError(
             "--judge must be 'wordnet', 'none', 'hf:MODEL', 'openai:MODEL', 'replay:FILE' or "
-            f"several of them joined by '+', not {self.judge!r}."
+            f"several of them joined by '+', not {self.judge!r}{_meant(text)}"
         )
 
     def _check_effects(self, kinds: set[str]) -> None:
@@ -151,6 +152,19 @@ def _json_object(option_name: str, text: str) -> dict[str, Any]:
         f"{option_name} is {text!r}, which is {problem}: give one such as "
         '\'{"chat_template_kwargs": {"enable_thinking": false}}\'.'
     )
+
+
+def _meant(text: str) -> str:
+    """Return the end of a sentence: what the first wrong part of a judge probably means."""
+    for part in text.split("+"):
+        kind, _, argument = part.partition(":")
+        takes = {"wordnet": "", "none": "", "hf": "MODEL", "openai": "MODEL", "replay": "FILE"}
+        complete = kind in takes and bool(argument) == bool(takes[kind])
+        similar = [] if complete else similar_names(kind, takes)
+        if similar:
+            argument = takes[similar[0]] and f":{argument or takes[similar[0]]}"
+            return f": did you mean {similar[0] + argument!r}?"
+    return "."
 
 
 def _parts(text: str) -> list[str]:

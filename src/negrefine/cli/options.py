@@ -21,21 +21,37 @@ if TYPE_CHECKING:
     from negrefine.encoders import CLIPEncoder
 
 DETECTOR_DIR = typer.Argument(metavar="DETECTOR_DIR", help="Directory written by 'negrefine fit'.")
-# Typer would list it with the type <list[str]>; the commands describe it in their first lines.
-IMAGES = typer.Argument(metavar="IMAGES", hidden=True)
+IMAGES = typer.Argument(metavar="IMAGES", help="Files, folders or quoted patterns.")
 OOD_SETS = option(
     ...,
     "An OOD set: a folder, file or quoted pattern; may be given several times.",
     "NAME=IMAGES",
     name="--ood",
 )
-AS_JSON = option(False, "Print JSON.", name="--json")
+ID_IMAGES = option(
+    ...,
+    "In-distribution images: files, folders or quoted patterns; may be given several times.",
+    "IMAGES",
+    name="--id",
+)
+AS_JSON = option(False, "Print JSON instead of text.", name="--json")
 ENCODER_HELP = (
     "Hub id such as 'openai/clip-vit-base-patch16', a CLIPModel directory, or 'builtin' (a toy "
     "that knows emoji and icons, not photographs)."
 )
-DEVICE = option("auto", "'auto' (a GPU if there is one), 'cpu', 'cuda', 'cuda:1', ...")
-DTYPE = option("auto", "'auto' (float32), 'float32', 'float16' or 'bfloat16'.")
+CLASSES_HELP = (
+    "Text file with one class name per line, or JSON, YAML or a table with names; or a list of a "
+    "benchmark such as 'imagenet-1k'."
+)
+CLASSES_METAVAR = "FILE|PRESET"
+UNDERSCORES_AS_SPACES = option(
+    False, "Read 'tabby_cat' in FILE as 'tabby cat'.", name="--underscores-as-spaces"
+)
+DEVICE = option("auto", "'auto' (a GPU if there is one), 'cpu', 'cuda' or 'cuda:1'.", "DEVICE")
+DTYPE = option("auto", "'auto' (float32), 'float32', 'float16' or 'bfloat16'.", "DTYPE")
+FPR = option(
+    None, "Guaranteed false-alarm rate of the threshold on in-distribution images; default: 0.05."
+)
 DELTA = option(
     None,
     "Guarantee the rate of this very threshold with probability 1 - DELTA instead of the mean "
@@ -56,7 +72,7 @@ class EncoderOptions:
 
     encoder: str = option(..., ENCODER_HELP, "ID_OR_DIR")
     resample: str | None = option(
-        None, "'bicubic' or 'bilinear' instead of the model's own resize filter."
+        None, "'bicubic' or 'bilinear' instead of the model's own resize filter.", "FILTER"
     )
     exif_orientation: bool | None = option(
         None,
@@ -111,15 +127,8 @@ class SavedDetector:
 class ClassOptions:
     """The class names."""
 
-    classes: str = option(
-        ...,
-        "Text file with one class name per line, or JSON, YAML or a table with names; or a list "
-        "of a benchmark such as 'imagenet-1k'.",
-        "FILE|PRESET",
-    )
-    underscores_as_spaces: bool = option(
-        False, "Read 'tabby_cat' in FILE as 'tabby cat'.", name="--underscores-as-spaces"
-    )
+    classes: str = option(..., CLASSES_HELP, CLASSES_METAVAR)
+    underscores_as_spaces: bool = UNDERSCORES_AS_SPACES
 
     def read(self) -> list[str]:
         """Return the class names; a file wins over a preset of its name."""
@@ -127,7 +136,13 @@ class ClassOptions:
 
         path = Path(self.classes)
         if not (path.exists() or path.suffix or len(path.parts) > 1):
-            return class_list(self.classes)
+            names = class_list(self.classes)
+            if self.underscores_as_spaces:
+                raise InputError(
+                    f"--underscores-as-spaces has no effect on the list {self.classes!r}, whose "
+                    "names are written with spaces: leave it out."
+                )
+            return names
         if path.exists() and self.classes in list_class_lists():
             warnings.warn(
                 f"The file {self.classes!r} is read, not the list of the same name: give "
@@ -180,6 +195,29 @@ class WordLists:
         return {
             name: Given(f"--{name}", read_class_names(file)) for name, file in files.items() if file
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """What negative labels are made of, and which of them stay."""
+
+    words: LexiconOptions
+    lists: WordLists
+    prompts: Path | None = option(
+        None,
+        "Prompt templates instead of the published ones: JSON lists by name (class_name, noun, "
+        'adjective, no), such as \'{"class_name": ["a photo of a {}."]}\'.',
+        "FILE",
+    )
+
+    def given(self) -> dict[str, Given]:
+        """Return the parameters that were given."""
+        from negrefine.labels.prompts import Prompts
+
+        given = {**self.words.given(), **self.lists.given()}
+        if self.prompts is not None:
+            given["prompts"] = Given("--prompts", Prompts.from_json(self.prompts))
+        return given
 
 
 @dataclass(frozen=True, kw_only=True)
