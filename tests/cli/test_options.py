@@ -20,7 +20,7 @@ from negrefine.errors import InputError
 
 JUDGE = {
     *("--judge", "--judge-url", "--judge-key", "--concurrency", "--max-tokens"),
-    *("--request-fields", "--judge-mode", "--answers"),
+    *("--request-fields", "--judge-mode", "--least-mass", "--answers"),
 }
 
 

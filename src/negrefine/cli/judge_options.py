@@ -32,6 +32,7 @@ _TAKERS = {
         ("judge_url", "judge_key", "concurrency", "max_tokens", "request_fields"), ("openai",)
     ),
     "judge_mode": ("hf",),
+    "least_mass": ("hf",),
     "answers": ("hf", "openai"),
 }
 
@@ -77,6 +78,11 @@ class JudgeOptions:
         "Of 'hf:MODEL': 'probability' (the default) compares P(yes) with P(no); 'official' "
         "generates text as published.",
     )
+    least_mass: float | None = option(
+        None,
+        "Of 'hf:MODEL' in mode 'probability': the smallest P(yes) + P(no) that is an answer; below "
+        "it, a question stays undecided; default: 0.5.",
+    )
     answers: Path | None = ANSWERS
 
     def given(self, device: str) -> dict[str, Given]:
@@ -110,7 +116,10 @@ class JudgeOptions:
             return ReplayJudge(*argument.split(","))
         if kind == "hf" and argument:
             mode = self.judge_mode or JudgeMode.PROBABILITY
-            return HFJudge(argument, device=device, mode=mode.value, store=store)
+            mass: dict[str, Any] = (
+                {} if self.least_mass is None else {"least_mass": self.least_mass}
+            )
+            return HFJudge(argument, device=device, mode=mode.value, store=store, **mass)
         if kind == "openai" and argument:
             return OpenAIJudge(argument, self.judge_url, store=store, **self._server_options())
         raise InputError(
@@ -127,6 +136,12 @@ class JudgeOptions:
                     f"--{name.replace('_', '-')} has no effect without --judge {judges}: leave it "
                     "out."
                 )
+
+        if self.least_mass is not None and self.judge_mode is JudgeMode.OFFICIAL:
+            raise InputError(
+                "--least-mass has no effect with --judge-mode official, which generates text: "
+                "leave it out."
+            )
 
     def _server_options(self) -> dict[str, Any]:
         """Return the options that were given, as `OpenAIJudge` takes them."""
