@@ -24,7 +24,7 @@ _FORMAT = option(Format.JSONL, "'official' is the log of the published code.", n
 
 def stats(answers: Path | None = ANSWERS) -> None:
     """Show how many answers of which judge are stored, as a tab-separated table."""
-    store = AnswerStore(answers)
+    store = _existing(answers)
     typer.echo("proper_noun\tsubcategory\tyes\tno\tundecided\tjudge")
     for row in store.counts():
         numbers = (row.proper_noun, row.subcategory, row.yes, row.no, row.undecided)
@@ -42,7 +42,9 @@ def export_answers(
     answers: Path | None = ANSWERS,
 ) -> None:
     """Write stored answers to a file."""
-    store = AnswerStore(answers)
+    if force and str(out) == "-":
+        raise InputError("--force has no effect on standard output: leave it out.")
+    store = _existing(answers)
     chosen = list(store)
     if judge is not None or file_format is Format.OFFICIAL:
         identity = _choose(store, judge)
@@ -94,6 +96,13 @@ def import_answers(
         new += store.put(identity, own)
     n_judges = len(store.counts())
     typer.echo(f"{new} new of {len(lines)} answers; the store holds {n_judges} judges.", err=True)
+
+
+def _existing(answers: Path | None) -> AnswerStore:
+    """Return the store that is there; a given file that is missing must not become an empty one."""
+    if answers is not None and not answers.exists():
+        raise InputError(f"There is no store of answers {str(answers)!r}: check the path.")
+    return AnswerStore(answers)
 
 
 def _choose(store: AnswerStore, text: str | None) -> str:

@@ -58,6 +58,11 @@ class RunOptions:
         report = self._with_report()
         methods, seeds = split_list("--methods", self.methods), self._seed_numbers()
         check_methods(methods)
+        if seeds != [0] and not any(DETECTORS[method].seed_parameter for method in methods):
+            raise InputError(
+                f"--seeds has no effect on {', '.join(methods)}, which draw nothing at random: "
+                "leave it out."
+            )
         if ablation and NegRefine.method not in methods:
             raise InputError("The ablation is NegRefine's: add negrefine to --methods.")
         given = {**self.judge.given(device), **self.labels.given(), **self.filtering.given()}
