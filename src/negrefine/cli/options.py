@@ -14,7 +14,7 @@ import typer
 from negrefine.cli.bundles import option
 from negrefine.cli.method_options import Given
 from negrefine.errors import InputError
-from negrefine.labels.class_names import read_class_names
+from negrefine.labels.class_names import read_class_names, read_names
 
 if TYPE_CHECKING:
     from negrefine.detectors import Detector
@@ -193,7 +193,9 @@ class WordLists:
         """Return the lists as parameters, without those that were not given."""
         files = {"keep": self.keep, "drop": self.drop}
         return {
-            name: Given(f"--{name}", read_class_names(file)) for name, file in files.items() if file
+            name: Given(f"--{name}", read_names(file, f"list of words to {name}", "word"))
+            for name, file in files.items()
+            if file
         }
 
 
