@@ -35,6 +35,7 @@ def explain(
     """
     from negrefine.encoders import find_images
 
+    saved.check_order(images)
     paths = find_images(images)
     if card is not None:
         _check_card(card, len(paths))

@@ -15,6 +15,7 @@ from negrefine.cli.bundles import option
 from negrefine.cli.method_options import Given
 from negrefine.errors import InputError
 from negrefine.labels.class_names import read_class_names, read_names
+from negrefine.similar_names import hint
 
 if TYPE_CHECKING:
     from negrefine.detectors import Detector
@@ -116,6 +117,17 @@ class SavedDetector:
     device: str = DEVICE
     dtype: str = DTYPE
 
+    def check_order(self, images: Sequence[str]) -> None:
+        """Raise InputError if a detector is among the images and not where it belongs."""
+        if _is_detector(self.detector_dir):
+            return
+        for each in images:
+            if _is_detector(Path(each)):
+                raise InputError(
+                    f"{str(self.detector_dir)!r} is no saved detector, and {each!r} is one: give "
+                    "the detector first, then the images."
+                )
+
     def load(self) -> Detector:
         """Load the detector with its encoder."""
         from negrefine.detectors import load_detector
@@ -136,7 +148,13 @@ class ClassOptions:
 
         path = Path(self.classes)
         if not (path.exists() or path.suffix or len(path.parts) > 1):
-            names = class_list(self.classes)
+            try:
+                names = class_list(self.classes)
+            except InputError as error:
+                known = hint(self.classes, list_class_lists())
+                raise InputError(
+                    f"There is neither a file nor a class list {self.classes!r}: {known}"
+                ) from error
             if self.underscores_as_spaces:
                 raise InputError(
                     f"--underscores-as-spaces has no effect on the list {self.classes!r}, whose "
@@ -233,8 +251,12 @@ class ImageFolders:
 
     def by_set(self) -> dict[str, Path]:
         """Return set name to folder of --folder."""
-        folders = named_folders("--folder", self.folder, name="SET")
+        folders = named_folders("--folder", self.folder, name="SET", value="DIR")
         return {name: Path(folder) for name, folder in folders.items()}
+
+
+def _is_detector(directory: Path) -> bool:
+    return (directory / "detector.json").is_file()
 
 
 def _parse_background(text: str) -> tuple[int, int, int] | None:
@@ -261,14 +283,17 @@ def split_list(option_name: str, text: str) -> list[str]:
     return list(dict.fromkeys(parts))
 
 
-def named_folders(option_name: str, texts: Sequence[str], name: str = "NAME") -> dict[str, str]:
+def named_folders(
+    option_name: str, texts: Sequence[str], name: str = "NAME", value: str = "IMAGES"
+) -> dict[str, str]:
     """Return name to folder from texts such as "food=images/food", each with a new name."""
     folders: dict[str, str] = {}
     for text in texts:
         key, _, folder = text.partition("=")
         if not key or not folder or key in folders:
             raise InputError(
-                f"{option_name} takes {name}=DIR with a new {name} each time, not {text!r}."
+                f"{option_name} takes {name}={value} with a new {name} each time, such as "
+                f"'food=images/food', not {text!r}."
             )
         # The shell leaves a "~" after "=" alone.
         folders[key] = os.path.expanduser(folder)  # noqa: PTH111 - Path raises for unknown users

@@ -42,6 +42,7 @@ def score(
 
     if out is not None:
         check_target(out, *columns_of_any_method())
+    saved.check_order(images)
     paths = find_images(images)
     detector = saved.load()
     warn_builtin(detector.encoder, paths)
