@@ -14,7 +14,7 @@ ROOMS = (
     ("shown_text",),
     ("errors",),
     ("cache_directory", "constraints", "directory_lock", "progress", "reading"),
-    ("real_arrays", "records", "sqlite_file"),
+    ("real_arrays", "records", "similar_names", "sqlite_file"),
     ("files", "metrics", "model_formats", "model_sizes", "text_tables"),
     ("model_files",),
     ("hub",),

@@ -255,6 +255,7 @@ def test_reproduce_on_folders_like_the_real_ones(
     assert "CLIPN needs its own weights" in result.stdout
 
 
+PETS = ("--classes", "pets")
 MCM_ONLY = ("--methods", "mcm", "--encoder", "builtin", "--out", "x")
 
 
@@ -282,6 +283,30 @@ MCM_ONLY = ("--methods", "mcm", "--encoder", "builtin", "--out", "x")
         (
             ("benchmark", "run", "pets", "--names", "official", "--encoder", "x", "--out", "x"),
             "spelling",
+        ),
+        (
+            ("benchmark", "run", "demo", *MCM_ONLY, "--seeds", "0-9"),
+            "--seeds has no effect on mcm, which draw nothing at random",
+        ),
+        (
+            ("benchmark", "check", "demo", "--data", "."),
+            "'.' has no effect: all image sets",
+        ),
+        (
+            ("benchmark", "check", "demo", "--folder", "demo-food=."),
+            "The images of 'demo-food' come with negrefine",
+        ),
+        (
+            ("benchmark", "run", "demo", *MCM_ONLY, "--underscores-as-spaces"),
+            "--underscores-as-spaces has no effect without --classes",
+        ),
+        (
+            ("benchmark", "run", "demo", *MCM_ONLY, "--classes", "imagenet-10"),
+            "demo has 25 classes, but 10 names were given",
+        ),
+        (
+            (*("benchmark", "run", "demo", *MCM_ONLY), "--underscores-as-spaces", *PETS),
+            "no effect on the list 'pets', whose names are written with spaces",
         ),
     ],
 )

@@ -57,8 +57,61 @@ def test_wrong_usage(quick: Any, arguments: list[str]) -> None:
     done = quick(*arguments)
     assert done.code == 2
     assert done.out == ""
-    assert "Usage: " in done.err
-    assert "Traceback" not in done.err
+    assert done.err.startswith("negrefine: error: "), done.err
+    assert done.err.count("\n") == 1
+    command = "negrefine" if arguments == ["nonsense"] else f"negrefine {arguments[0]}"
+    assert done.err.endswith(f" See '{command} --help'.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["scroe"], "There is no command 'scroe': did you mean score?"),
+        (["FIT"], "There is no command 'FIT': did you mean fit?"),
+        (["eval"], "There is no command 'eval': did you mean evaluate?"),
+        (["judge_cache"], "There is no command 'judge_cache': did you mean judge-cache?"),
+        (["check", "demo"], "There is no command 'check': did you mean benchmark check?"),
+        (["xyzzy"], "There is no command 'xyzzy'."),
+        (["benchmark", "chekc"], "There is no command 'chekc': did you mean check?"),
+        (["judge-cache", "exprot"], "There is no command 'exprot': did you mean export?"),
+        (["fit", "--devise", "cpu"], "There is no option --devise: did you mean --device?"),
+        (
+            ["score", "--batchsize", "4"],
+            "There is no option --batchsize: did you mean --batch-size",
+        ),
+        (["--versoin"], "There is no option --versoin: did you mean --version?"),
+        (["benchmark", "run", "--abalation"], "no option --abalation: did you mean --ablation?"),
+        (["fit", "--method", "negrefin"], "no method 'negrefin': did you mean negrefine?"),
+        (["fit", "--method", "GL-MCM"], "no method 'GL-MCM': did you mean glmcm?"),
+        (["explain", "d", "i", "--top", "few"], "'--top': it must be a valid integer."),
+        (["labels", "d", "--show", "al"], "'--show': 'al' is not one of 'all', 'kept', 'removed'."),
+        (["fit", "--fpr"], "Option '--fpr' requires an argument."),
+        (["labels", "d", "e f.png", "g.png"], "'e' is one argument too many: put quotes around a"),
+        (["score", "detector"], "Missing argument 'IMAGES'."),
+    ],
+)
+def test_what_was_probably_meant(quick: Any, arguments: list[str], sentence: str) -> None:
+    done = quick(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("negrefine: error: "), done.err
+    assert done.err.count("\n") == 1
+    assert sentence in done.err
+
+
+def test_methods_of_an_evaluation_that_do_not_exist(quick: Any) -> None:
+    images = ("--id", "a", "--ood", "b=b", "--classes", "c", "--encoder", "builtin", "--out", "o")
+    done = quick("evaluate", *images, "--methods", "mcm,clpin")
+    assert done.code == 1
+    said = "There is no method 'clpin': did you mean clipn?"
+    assert done.err == f"negrefine: error: {said}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["benchmark"], ["judge-cache"]])
+def test_a_group_without_a_command_shows_its_help(quick: Any, command: list[str]) -> None:
+    done = quick(*command)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == quick(*command, "--help").out
 
 
 def test_output_that_the_terminal_cannot_show(work: Workspace) -> None:

@@ -20,9 +20,13 @@ GIVEN: dict[str, Any] = {
     "max_tokens": 512,
     "request_fields": '{"a": 1}',
     "judge_mode": JudgeMode.OFFICIAL,
+    "least_mass": 0.25,
     "answers": Path("a.sqlite"),
 }
-TAKEN = {"hf": {"judge_mode", "answers"}, "openai": {*GIVEN} - {"judge_mode"}}
+TAKEN = {
+    "hf": {"judge_mode", "least_mass", "answers"},
+    "openai": {*GIVEN} - {"judge_mode", "least_mass"},
+}
 
 
 def judge_options(**given: Any) -> JudgeOptions:
@@ -46,7 +50,7 @@ def test_an_option_that_has_no_effect_on_the_judge_is_refused(judge: str | None,
 
 
 def test_the_options_reach_the_judge(tmp_path: Path) -> None:
-    given = {name: value for name, value in GIVEN.items() if name != "judge_mode"}
+    given = {name: GIVEN[name] for name in TAKEN["openai"]}
     judge = judge_options(judge="openai:m", **given).load("cpu")
     assert isinstance(judge, OpenAIJudge)
     assert (judge.base_url, judge.api_key_env, judge.concurrency) == ("http://x/v1", "SOME_KEY", 3)
@@ -60,6 +64,40 @@ def test_the_options_reach_the_judge(tmp_path: Path) -> None:
     official = judge_options(judge="hf:m", judge_mode=JudgeMode.OFFICIAL).load("cpu")
     assert isinstance(official, HFJudge)
     assert official.mode == "official"
+    strict = judge_options(judge="hf:m", least_mass=0.75).load("cpu")
+    assert isinstance(strict, HFJudge)
+    assert (strict.least_mass, HFJudge("m").least_mass) == (0.75, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"least_mass": 1.5}, "least_mass must be between 0 and 1, not 1.5"),
+        (
+            {"least_mass": 0.5, "judge_mode": JudgeMode.OFFICIAL},
+            "--least-mass has no effect with --judge-mode official",
+        ),
+    ],
+)
+def test_a_least_mass_that_cannot_be(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        judge_options(judge="hf:m", **given).load("cpu")
+
+
+@pytest.mark.parametrize(
+    ("judge", "meant"),
+    [
+        ("wordnett", "'wordnet'"),
+        ("WordNet", "'wordnet'"),
+        ("None", "'none'"),
+        ("hf", "'hf:MODEL'"),
+        ("open-ai:gpt", "'openai:gpt'"),
+        ("reply:log.txt", "'replay:log.txt'"),
+    ],
+)
+def test_a_misspelt_judge_gets_the_right_name(judge: str, meant: str) -> None:
+    with pytest.raises(InputError, match=f"not {judge!r}: did you mean {meant}"):
+        judge_options(judge=judge).load("cpu")
 
 
 @pytest.mark.parametrize(

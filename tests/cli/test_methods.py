@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,44 @@ def test_evaluate_takes_patterns_and_files(quick: Any, work: Workspace) -> None:
     )
     assert done.code == 0, done.err
     assert "6 ID and 1 OOD" in " ".join(done.out.split())
+
+
+def test_word_lists_and_prompts_reach_a_sweep_and_an_evaluation(
+    quick: Any, work: Workspace, demo_pictures: list[Path], tmp_path: Path
+) -> None:
+    for name, pictures in (("in", demo_pictures[:6]), ("out", demo_pictures[-6:])):
+        (tmp_path / name).mkdir()
+        for picture in pictures:
+            (tmp_path / name / picture.name).write_bytes(picture.read_bytes())
+    keep, drop, prompts = (tmp_path / name for name in ("keep.txt", "drop.txt", "prompts.json"))
+    keep.write_text("Paris\n", encoding="utf-8")
+    drop.write_text("hammer\nanvil\n", encoding="utf-8")
+    prompts.write_text(
+        '{"class_name": ["a {}."], "noun": ["my {}."], "adjective": ["my {}."]}', encoding="utf-8"
+    )
+    common = (
+        *("--id", tmp_path / "in", "--ood", f"other={tmp_path / 'out'}", "--classes", work.classes),
+        *("--encoder", "builtin", "--lexicon", work.lexicon),
+    )
+    lists = ("--keep", keep, "--drop", drop)
+
+    def swept(*given: object) -> list[tuple[int, str]]:
+        done = quick("sweep", *common, "--top-fraction", "1", "--n-groups", "2", *given)
+        assert done.code == 0, done.err
+        rows = [line for line in done.out.splitlines() if "other" in line]
+        return [(int(re.findall(r"\d+", row)[0]), row) for row in rows]
+
+    ((plain, row),) = swept("--judge", "none")
+    ((fewer, _),) = swept("--judge", "none", *lists)
+    assert fewer == plain - 2
+    ((_, other),) = swept("--judge", "none", "--prompts", prompts)
+    assert other != row
+
+    out = tmp_path / "results"
+    evaluation = (*common, "--methods", "mcm,negrefine", "--bootstrap", "0", "--no-report")
+    done = quick("evaluate", *evaluation, *lists, "--names-per-question", 3, "--out", out)
+    assert done.code == 0, done.err
+    found = load_detector(out / "detectors" / "negrefine")
+    assert isinstance(found, NegRefine)
+    assert (list(found.keep), list(found.drop)) == (["Paris"], ["hammer", "anvil"])
+    assert found.names_per_question == 3

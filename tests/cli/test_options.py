@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from negrefine.errors import InputError
 
 JUDGE = {
     *("--judge", "--judge-url", "--judge-key", "--concurrency", "--max-tokens"),
-    *("--request-fields", "--judge-mode", "--answers"),
+    *("--request-fields", "--judge-mode", "--least-mass", "--answers"),
 }
 
 
@@ -39,6 +40,14 @@ def test_every_command_with_a_judge_has_the_options_that_go_with_it(
     command: tuple[str, ...],
 ) -> None:
     assert set(options(*command)) >= JUDGE
+
+
+@pytest.mark.parametrize(
+    "command", [("fit",), ("evaluate",), ("sweep",), ("benchmark", "run"), ("reproduce",)]
+)
+def test_every_command_that_makes_labels_has_their_options(command: tuple[str, ...]) -> None:
+    wanted = {"--keep", "--drop", "--prompts", "--n-candidates", "--names-per-question"}
+    assert set(options(*command)) >= {*wanted, "--wordnet-candidates"}
 
 
 @pytest.mark.parametrize(
@@ -78,18 +87,63 @@ def test_the_options_of_fit_are_the_declared_parameters() -> None:
     assert set(declared) >= {"--alpha", "--k", "--temperature", "--rule", "--all-labels"}
 
 
-def test_the_help_of_every_command_is_in_words() -> None:
+def commands() -> list[tuple[str, ...]]:
+    """Return the names of every command."""
     command: Any = get_command(app)
     names = [(name,) for name, each in command.commands.items() if not hasattr(each, "commands")]
     names += [(n, m) for n in ("benchmark", "judge-cache") for m in command.commands[n].commands]
     assert len(names) == 17
-    for name in names:
+    return names
+
+
+def test_the_help_of_every_command_is_in_words() -> None:
+    for name in commands():
         text = CliRunner().invoke(app, [*name, "--help"]).output
         assert f"Usage: negrefine {' '.join(name)} [OPTIONS]" in text
-        assert "<list[" not in text
+        assert not re.search(r"<\w|\{[A-Z]", text)
+        assert "..." not in text.partition("\n")[2]
         for declared in options(*name).values():
-            ends = (".", "]", "...")
-            assert declared.name == "help" or declared.hidden or declared.help.endswith(ends)
+            assert declared.name == "help" or declared.help.endswith((".", "]"))
+
+
+def test_the_help_of_every_group_has_whole_summaries() -> None:
+    root: Any = get_command(app)
+    for group in ((), ("benchmark",), ("judge-cache",)):
+        page = CliRunner().invoke(app, [*group, "--help"]).output
+        assert "..." not in page.partition("\n")[2]
+        assert not re.search("[<>]", page)
+        members: Any = root
+        for name in group:
+            members = members.commands[name]
+        for name, command in members.commands.items():
+            summary = " ".join(command.help.split("\n\n")[0].split())
+            assert re.search(rf"^  {name} ", page, re.MULTILINE)
+            assert summary in " ".join(page.split())
+
+
+# What an option of one name means in commands that need other words for it.
+OTHER_WORDS = {
+    "--out": {"DETECTOR_DIR", "ENCODER_DIR", "FILE", "DIR"},  # what is written differs
+    "--ood": {"IMAGES", "NAME=IMAGES", "LIST"},
+    "--encoder": {"ID_OR_DIR"},  # of a new detector, or of a saved one
+    "--judge": {"JUDGE", "TEXT"},  # of a filter, or of stored answers
+}
+
+
+def test_an_option_means_the_same_in_every_command() -> None:
+    found: dict[str, dict[tuple[str, str], str]] = {}
+    for name in commands():
+        for text, each in options(*name).items():
+            # A sweep takes several values of the parameters that `fit` takes.
+            words, is_list, _ = each.help.partition(" Values separated by commas; ")
+            metavar = "NUMBER" if is_list else each.metavar
+            found.setdefault(text, {})[(metavar, words)] = " ".join(name)
+    assert len(found) > 60
+    for text, variants in found.items():
+        if text in OTHER_WORDS:
+            assert {metavar for metavar, _ in variants} == OTHER_WORDS[text]
+        else:
+            assert len(variants) == 1, (text, variants)
 
 
 def test_the_methods_are_those_of_the_registry() -> None:

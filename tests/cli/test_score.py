@@ -150,3 +150,13 @@ def test_score_says_what_is_wrong(quick: Any, work: Workspace, tmp_path: Path) -
         said = "The results cannot be written to"
         out = tmp_path / "empty" / "s.csv"
         assert said in quick("score", work.plain, image, "--out", out).failed()
+
+
+@pytest.mark.parametrize("command", ["score", "explain"])
+def test_images_before_the_detector(quick: Any, work: Workspace, command: str) -> None:
+    picture = work.pictures / work.good[1]
+    said = quick(command, picture, work.plain).failed()
+    assert said == (
+        f"'{picture}' is no saved detector, and '{work.plain}' is one: give the detector first, "
+        "then the images."
+    )

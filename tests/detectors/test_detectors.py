@@ -714,9 +714,13 @@ def test_keep_and_drop_lists(detectors: dict[str, Detector]) -> None:
     detector = detectors["negrefine"]
     assert isinstance(detector, NegRefine)
     phrase = next(label.text for label in detector.kept_negative_labels_ if label.pos == "adj")
-    removed = detector.with_filter(
-        LetterJudge(), keep={"Einstein", "moss"}, drop={"moss", "copper", phrase}
-    )
+    with pytest.warns(UserWarning, match="moss") as said:
+        removed = detector.with_filter(
+            LetterJudge(), keep={"Einstein", "moss"}, drop={"moss", "copper", phrase}
+        )
+    assert [str(each.message) for each in said] == [
+        "1 words are to be kept and to be dropped, 'moss' first: they are kept."
+    ]
     reasons = {label.text: label.reason for label in removed.negative_labels_}
     assert reasons["Einstein"] == reasons["moss"] == "on the keep list"
     assert reasons["copper"] == reasons[phrase] == "on the drop list"
@@ -728,10 +732,25 @@ def test_keep_and_drop_lists(detectors: dict[str, Detector]) -> None:
 def test_drop_list_without_a_judge(detectors: dict[str, Detector]) -> None:
     detector = detectors["negrefine"]
     assert isinstance(detector, NegRefine)
-    filtered = detector.with_filter("none", drop=["copper", "moss"], keep=["moss"])
+    with pytest.warns(UserWarning, match="to be kept and to be dropped, 'moss' first"):
+        filtered = detector.with_filter("none", drop=["copper", "moss"], keep=["moss"])
     removed = [label.word for label in filtered.negative_labels_ if not label.kept]
     assert removed == ["copper"]
     assert filtered.audit_ == []
+
+
+@pytest.mark.parametrize("judge", ["none", LetterJudge()])
+@pytest.mark.parametrize("which", ["keep", "drop"])
+def test_words_of_a_list_that_are_no_labels_are_named(
+    detectors: dict[str, Detector], judge: Any, which: str
+) -> None:
+    detector = detectors["negrefine"]
+    assert isinstance(detector, NegRefine)
+    listed: dict[str, Any] = {which: ["copper", "Moss", "unheard"]}
+    said = f"2 of 3 words to {which} are no mined labels and have no effect, the first: 'Moss' "
+    with pytest.warns(UserWarning, match=rf"{said}\(did you mean 'moss'\?\)\.") as warned:
+        detector.with_filter(judge, **listed)
+    assert len(warned) == 1
 
 
 def test_with_filter_is_fitting_with_that_judge(
@@ -860,3 +879,24 @@ def test_a_filter_that_fails_leaves_the_detector_as_it_was(
     assert detector.identity() == before
     assert (detector.score_features(features) == scores).all()
     assert detector.with_filter("none").class_names_ == CLASS_NAMES
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"noun": ("a {}",)}, "has adjectives, and the prompts have no template for them"),
+        ({"adjective": ("a {}",)}, "no template for nouns, into which S_MM puts pairs of names"),
+        ({}, "add 'noun' to the prompts"),
+    ],
+)
+def test_prompts_without_templates_for_the_words_of_a_lexicon(
+    builtin_encoder: CLIPEncoder, small_lexicon: Lexicon, given: Any, said: str
+) -> None:
+    prompts = Prompts(class_name=("a {}",), **given)
+    mining: dict[str, Any] = {"lexicon": small_lexicon, "lexicon_files": "full"}
+    detector = NegRefine(builtin_encoder, judge="none", prompts=prompts, **mining)
+    with pytest.raises(InputError, match=said):
+        detector.fit(CLASS_NAMES)
+    if "noun" not in given:
+        with pytest.raises(InputError, match="has nouns, and the prompts have no template"):
+            NegLabel(builtin_encoder, prompts=prompts, **mining).fit(CLASS_NAMES)

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from negrefine.cli.app import app
 from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Query
@@ -279,3 +281,22 @@ def test_judge_cache_commands(tmp_path: Path) -> None:
     wrong = negrefine("judge-cache", "export", "-", "--judge", "gpt", cache=other)
     assert wrong.returncode == 1
     assert "No judge in" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("stats", "--answers", "none.sqlite"), "There is no store of answers 'none.sqlite'"),
+        (("export", "-", "--answers", "none.sqlite"), "There is no store of answers"),
+        (("export", "-", "--force"), "--force has no effect on standard output"),
+        (("import", "a.jsonl", "--judge", "x"), "--judge has no effect on JSONL files"),
+    ],
+)
+def test_what_judge_cache_cannot_do_is_a_sentence(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["judge-cache", *arguments])
+    assert isinstance(result.exception, InputError)
+    assert sentence in str(result.exception)
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from negrefine.cli.options import WordLists
 from negrefine.errors import InputError
 from negrefine.labels.class_names import check_class_names, read_class_names
 
@@ -25,10 +26,6 @@ QUIET = {
     ),
     "label2id.json": ('{"label2id": {"dog": 1, "cat": 0}}', "cat|dog"),
     "coco.json": ('{"images": [], "categories": [{"id": 1, "name": "cat"}]}', "cat"),
-    "imagenet.json": (
-        '{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}',
-        "tench|goldfish",
-    ),
     "objects.jsonl": ('{"id": 0, "name": "cat"}\n{"id": 1, "name": "dog"}\n', "cat|dog"),
     "strings.jsonl": ('"cat"\n"dog"\n', "cat|dog"),
     "data.yaml": ("path: ../data\nnames:\n  0: cat\n  1: dog\n", "cat|dog"),
@@ -48,6 +45,25 @@ def test_what_is_unambiguous_is_read(tmp_path: Path, name: str) -> None:
 
 
 SAID = {
+    "imagenet_class_index.json": (
+        '{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"]}',
+        "tench|goldfish",
+        "read as 2 names, the first 'tench': the WordNet ids before the names were left out",
+    ),
+    "two-fields.json": ('[{"label": "7", "name": "cat"}]', "cat", "'name' was read, not 'label'"),
+    "python.txt": ("[\"cat\", 'dog']", "cat|dog", "a value in Python's notation"),
+    "lines.txt": (
+        "[\n  'cat',\n  'bird\\'s nest',\n]\n",
+        "cat|bird's nest",
+        "in Python's notation",
+    ),
+    "clsidx_to_labels.txt": (
+        "{0: 'tench, Tinca tinca',\n 1: \"goldfish\"}",
+        "tench, Tinca tinca|goldfish",
+        "in Python's notation",
+    ),
+    "constant.txt": ("CLASSES = ('cat', 'dog')\n", "cat|dog", "in Python's notation"),
+    "ids.txt": ("[('n01440764', 'tench')]", "tench", "notation; the WordNet ids before"),
     "bullets.txt": ("- cat\n- dog\n", "cat|dog", "the bullets before the names"),
     "semicolons.csv": ("id;name\n0;cat\n1;dog\n", "cat|dog", "the column 'name' was read"),
     "comments.txt": ("# animals\ncat\n#end\ndog\n", "cat|dog", "2 lines that begin with '#'"),
@@ -69,6 +85,20 @@ def test_what_was_interpreted_is_said(tmp_path: Path, name: str) -> None:
 
 
 REFUSED = {
+    "page.txt": ("\n<!DOCTYPE html>\n<html>cat</html>\n", "holds a web page or XML"),
+    "page.json": ("<html><body>", "holds a web page or XML"),
+    "page.csv": ("<?xml version='1.0'?>\n", "holds a web page or XML"),
+    "fragment.txt": ("<li>cat</li>\n<li>dog</li>\n", "the tags of a web page or XML"),
+    "pointer.txt": (
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "a pointer of Git LFS",
+    ),
+    "rich.txt": ("{\\rtf1\\ansi cat\\\ndog}", "rich text"),
+    "missing.txt": ("404: Not Found", "the file was not found"),
+    "bare.txt": ("[cat, dog]", "neither JSON nor Python"),
+    "cut.txt": ("classes = ['cat',", "looks like a program"),
+    "set.txt": ("{'cat', 'dog'}", "holds set, not a list"),
+    "call.txt": ("[open('x'), 'cat']", "neither JSON nor Python"),
     "table.txt": ("id,name\n0,cat\n1,dog\n", "looks like a table"),
     "quotes.txt": ('"cat",\n"dog"\n', "quotes around its lines"),
     "wide.txt": ("c\0a\0t\0", "is not text, or UTF-16 without a mark"),
@@ -118,6 +148,15 @@ def test_underscores(tmp_path: Path) -> None:
         (["tabby_cat", "dog"], "1 class names hold underscores, 'tabby_cat' first: .*'tabby cat'"),
         (["0", "1", "dog"], "2 class names are numbers or WordNet ids, '0' first"),
         (["n01440764", "dog"], "1 class names are numbers or WordNet ids"),
+        (
+            ["golden-retriever", "dog"],
+            "1 class names are words joined by hyphens, 'golden-ret.* write 'golden retriever'",
+        ),
+        (
+            ["GoldenRetriever", "tabbyCat", "white owl"],
+            "2 class names are words joined by capitals, 'GoldenR.* write 'golden retriever'",
+        ),
+        (["dog", "a" * 81], "1 class names are longer than 80 characters, 'a{40}...' first"),
         (["Turkey", "turkey", "dog"], "2 class names differ from another only in case"),
     ],
 )
@@ -127,7 +166,33 @@ def test_doubtful_names_are_kept_with_a_warning(names: list[str], doubt: str) ->
     assert len(caught) == 1
 
 
-def test_good_names_give_no_warning() -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["great white shark", "T-shirt", "Boeing 747"],
+        ["half-track", "great white shark"],
+        ["iPhone", "X-ray", "McLaren", "jack-o'-lantern", "MacBook"],
+    ],
+)
+def test_good_names_give_no_warning(names: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert check_class_names(["great white shark", "T-shirt", "Boeing 747"])
+        assert check_class_names(names) == names
+
+
+@pytest.mark.parametrize("name", ["gap.json", "gap.txt", "gap.csv"])
+def test_sentences_begin_with_a_capital_and_name_the_file_within(tmp_path: Path, name: str) -> None:
+    content = {".json": "[1]", ".txt": "cat, dog, horse\n", ".csv": "id,name\n0,\n"}
+    (tmp_path / name).write_text(content[name[3:]], encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read_class_names(tmp_path / name)
+    said = str(caught.value)
+    assert said[0].isupper()
+    assert f"{'T' if said.startswith('The') else 't'}he class list '{tmp_path / name}'" in said
+    assert "of The" not in said
+
+
+def test_other_lists_are_called_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "keep.txt").touch()
+    with pytest.raises(InputError, match=r"The list of words to keep .* one word per line"):
+        WordLists(keep=tmp_path / "keep.txt", drop=None).given()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from negrefine.benchmarks.bundled import demo_class_names
 from negrefine.constraints import OneOf
 from negrefine.errors import InputError
 from negrefine.labels.prompts import CSP_SKETCH_PROMPTS
+from negrefine.similar_names import hint, plain_name
 
 Names = Literal["correct", "official"]
 
@@ -202,11 +202,6 @@ def read_data(file: str) -> dict[str, Any]:
     return content
 
 
-def plain_name(name: str) -> str:
-    """Return the letters and digits of a name in lower case, for comparisons."""
-    return "".join(character for character in name.casefold() if character.isalnum())
-
-
 def _find(file: str, name: str, kind: str) -> tuple[str, dict[str, Any]]:
     """Return the key and the entry that a name means, or raise InputError with similar names."""
     if not isinstance(name, str):
@@ -216,14 +211,7 @@ def _find(file: str, name: str, kind: str) -> tuple[str, dict[str, Any]]:
     plain = plain_name(name)
     if plain in keys:
         return keys[plain], entries[keys[plain]]
-    # Names that begin alike come first, in the order of the file: "imagenet" means "imagenet-1k".
-    longer = [key for key in keys if plain and key.startswith(plain)]
-    close = difflib.get_close_matches(plain, keys, n=5, cutoff=0.5)
-    similar = [keys[key] for key in dict.fromkeys([*longer, *close])][:5]
-    hint = (
-        f"did you mean {' or '.join(similar)}?" if similar else f"choose from {', '.join(entries)}."
-    )
-    raise InputError(f"There is no {kind} {name!r}: {hint}")
+    raise InputError(f"There is no {kind} {name!r}: {hint(name, entries)}")
 
 
 @cache

@@ -108,10 +108,21 @@ def _check_folders(benchmark: Benchmark, root: Path | None, given: Folders) -> N
     unknown = sorted(set(given) - {dataset.name for dataset in benchmark.sets})
     if unknown:
         raise InputError(f"{unknown[0]!r} is not a set of {benchmark.name}: leave it out.")
+    bundled = [s.name for s in benchmark.sets if s.bundled is not None and s.name in given]
+    if bundled:
+        raise InputError(
+            f"The images of {bundled[0]!r} come with negrefine, and no folder replaces them: leave "
+            "it out."
+        )
     for path in [*given.values(), *([] if root is None else [root])]:
         if not path.is_dir():
             raise InputError(f"The data folder {str(path)!r} does not exist: check the path.")
     elsewhere = [s.name for s in benchmark.sets if s.bundled is None and s.name not in given]
+    if root is not None and not elsewhere:
+        raise InputError(
+            f"The data folder {str(root)!r} has no effect: all image sets of {benchmark.name} are "
+            "elsewhere. Leave it out."
+        )
     if root is None and elsewhere:
         raise InputError(
             f"{benchmark.name} needs images: give the folder that holds the data sets "

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from negrefine.benchmarks.bundled import demo_images
-from negrefine.benchmarks.catalogue import Dataset, Layout, class_list, plain_name, wordnet_ids
+from negrefine.benchmarks.catalogue import Dataset, Layout, class_list, wordnet_ids
 from negrefine.encoders.image_files import images_below
 from negrefine.errors import InputError
 from negrefine.labels.text_files import read_text
+from negrefine.similar_names import plain_name
 
 # Class numbers of images without a known class, and of those that do not belong to a data set.
 _UNKNOWN, _NOT_IN_SET = -1, -2

@@ -11,19 +11,19 @@ from collections.abc import Callable
 from importlib.metadata import version
 from io import TextIOWrapper
 from itertools import chain
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from negrefine.cli.benchmark import benchmark
-from negrefine.cli.bundles import option, takes_bundles
+from negrefine.cli.bundles import option
 from negrefine.cli.calibrate import calibrate
 from negrefine.cli.convert_clipn import convert_clipn
 from negrefine.cli.demo import demo
 from negrefine.cli.evaluate import evaluate
 from negrefine.cli.explain import explain
 from negrefine.cli.fit import fit
+from negrefine.cli.groups import CommandGroup, UsageError, usage_sentence
 from negrefine.cli.judge_cache import judge_cache
 from negrefine.cli.labels import labels
 from negrefine.cli.output import say, warn
@@ -32,29 +32,15 @@ from negrefine.cli.reproduce import reproduce
 from negrefine.cli.score import score
 from negrefine.cli.sweep import sweep
 from negrefine.errors import NegrefineError, is_out_of_memory
-from negrefine.shown_text import visible
 
-# Wrong usage; of Click, or of the copy of it that some versions of Typer have.
-_UsageError: Any = typer.BadParameter.__bases__[0]
-
-_GROUPS = {
+_SECTIONS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Detect": (fit, calibrate, refine, score, explain, labels),
     "Compare": (evaluate, sweep, benchmark, reproduce),
     "More": (demo, judge_cache, convert_clipn),
 }
 
 
-class _Grouped(TyperGroup):
-    """Lists the commands in groups, with whole summaries."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        for title, members in _GROUPS.items():
-            with formatter.section(title):
-                names = [_name(member) for member in members]
-                found = [(name, self.get_command(ctx, name)) for name in names]
-                formatter.write_dl(
-                    [(name, each.get_short_help_str(limit=200)) for name, each in found if each]
-                )
+_INTERRUPTED = 130
 
 
 def _name(member: Callable[..., None] | typer.Typer) -> str:
@@ -65,23 +51,17 @@ def _name(member: Callable[..., None] | typer.Typer) -> str:
 # What no more can be written to.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
-app = typer.Typer(
-    name="negrefine",
-    cls=_Grouped,
-    help=(
-        "Find the images that belong to none of your classes, from class names alone "
-        "(zero-shot out-of-distribution detection)."
-    ),
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = CommandGroup(
+    "negrefine",
+    "Find the images that belong to none of your classes, from class names alone (zero-shot "
+    "out-of-distribution detection).",
+    {title: tuple(map(_name, members)) for title, members in _SECTIONS.items()},
 )
-for each in chain.from_iterable(_GROUPS.values()):
+for each in chain.from_iterable(_SECTIONS.values()):
     if isinstance(each, typer.Typer):
         app.add_typer(each)
     else:
-        app.command()(takes_bundles(each))
+        app.add(each)
 
 
 def _show_version(asked: bool) -> None:
@@ -120,19 +100,25 @@ def main() -> NoReturn:
 
 def _run() -> int:
     try:
+        # Not standalone: otherwise Typer prints wrong usage in four lines.
         code = app(standalone_mode=False)
+        if code == _INTERRUPTED:
+            _fail("interrupted.")
+        return int(code or 0)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
-    except _UsageError as error:
-        # It repeats what was typed.
-        error.message = visible(error.message)
-        error.show()
-        return int(error.exit_code)
+    except UsageError as error:
+        sentence = usage_sentence(error)
+        if sentence is None:
+            error.show()
+        else:
+            _fail(sentence)
+        return 2
     except NegrefineError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted.")
-        return 130
+        return _INTERRUPTED
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -147,8 +133,6 @@ def _run() -> int:
         full = "standard output or a temporary file" if error.errno in _FULL else None
         where = error.filename or full
         _fail(f"{f'{where}: ' if where else ''}{error.strerror or error}.")
-    else:
-        return code if isinstance(code, int) else 0
     return 1
 
 

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from negrefine.cli.bundles import option, takes_bundles
+from negrefine.cli.bundles import option
+from negrefine.cli.groups import CommandGroup
 from negrefine.cli.options import (
     ABLATION,
     ALLOW_INCOMPLETE,
     AS_JSON,
+    CLASSES_HELP,
+    CLASSES_METAVAR,
+    UNDERSCORES_AS_SPACES,
+    ClassOptions,
     EncoderOptions,
     ImageFolders,
     split_list,
@@ -22,16 +27,13 @@ from negrefine.cli.options import (
 from negrefine.cli.output import print_json, print_table, say, warn
 from negrefine.cli.runs import RunOptions
 from negrefine.errors import InputError
-from negrefine.labels.class_names import read_class_names
 
 if TYPE_CHECKING:
     from negrefine.benchmarks import Benchmark, Finding
 
-benchmark = typer.Typer(
-    name="benchmark",
-    help="List the published benchmarks, check what is missing of their images, and run them.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+benchmark = CommandGroup(
+    "benchmark",
+    "List the published benchmarks, check what is missing of their images, and run them.",
 )
 
 _NAME = typer.Argument(metavar="NAME", help="As 'negrefine benchmark list' prints it.")
@@ -39,7 +41,6 @@ _OOD = option(None, "OOD sets instead of the benchmark's, separated by commas.",
 NameChoice = Enum("NameChoice", {"CORRECT": "correct", "OFFICIAL": "official"}, type=str)
 
 
-@benchmark.command("list")
 def list_all(as_json: bool = AS_JSON) -> None:
     """Show all benchmarks and their image sets."""
     from negrefine import benchmarks as catalogue
@@ -82,8 +83,6 @@ def list_all(as_json: bool = AS_JSON) -> None:
     say("'negrefine benchmark check NAME --data ROOT' says what is missing and where to go.")
 
 
-@benchmark.command("check")
-@takes_bundles
 def check_data(
     *, name: str = _NAME, folders: ImageFolders, ood: str | None = _OOD, as_json: bool = AS_JSON
 ) -> None:
@@ -100,8 +99,6 @@ def check_data(
         raise typer.Exit(1)
 
 
-@benchmark.command("run")
-@takes_bundles
 def run_benchmark(
     *,
     name: str = _NAME,
@@ -113,14 +110,16 @@ def run_benchmark(
         NameChoice.CORRECT,
         "'official' takes the class names of the published code, flaws included.",
     ),
-    classes: Path | None = option(
-        None, "Other class names, one per line, in the order of the classes.", "FILE"
-    ),
+    classes: str | None = option(None, CLASSES_HELP, CLASSES_METAVAR),
+    underscores_as_spaces: bool = UNDERSCORES_AS_SPACES,
     ood: str | None = _OOD,
     ablation: bool = ABLATION,
     options: RunOptions,
 ) -> None:
-    """Check a benchmark's images, then evaluate methods on it, encoding each image once."""
+    """Check a benchmark's images, then evaluate methods on it, encoding each image once.
+
+    --classes gives other class names than the benchmark's, in the order of its classes.
+    """
     from negrefine.benchmarks import run as runs
     from negrefine.evaluation.experiment import check_evaluation
     from negrefine.evaluation.tables import percent
@@ -128,7 +127,7 @@ def run_benchmark(
     chosen = _choose(name, ood)
     if classes is not None and names is NameChoice.OFFICIAL:
         raise InputError("--names official has no effect with --classes: leave one of them out.")
-    given_names = None if classes is None else read_class_names(classes)
+    given_names = _other_names(classes, underscores_as_spaces=underscores_as_spaces)
     class_names = runs.benchmark_class_names(chosen, names.value, given_names)
     run = options.prepare(new.device, ablation=ablation)
     ready = runs.make_ready(
@@ -151,6 +150,14 @@ def run_benchmark(
             caption="As the set's authors report it; the tables above pool all images.",
         )
     run.write_results(evaluation, encoder)
+
+
+def _other_names(classes: str | None, *, underscores_as_spaces: bool) -> list[str] | None:
+    if classes is not None:
+        return ClassOptions(classes=classes, underscores_as_spaces=underscores_as_spaces).read()
+    if underscores_as_spaces:
+        raise InputError("--underscores-as-spaces has no effect without --classes: leave it out.")
+    return None
 
 
 def _choose(name: str, ood: str | None) -> Benchmark:
@@ -182,3 +189,8 @@ def _show_findings(chosen: Benchmark, findings: list[Finding]) -> None:
 
 def _count(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
+
+
+benchmark.add(list_all, "list")
+benchmark.add(check_data, "check")
+benchmark.add(run_benchmark, "run")

@@ -19,12 +19,17 @@ run time, a subclass of Base.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import typer
+
+_METAVARS = {bool: None, int: "NUMBER", float: "NUMBER", Path: "PATH", str: "TEXT"}
 
 
 def option(
@@ -72,7 +77,20 @@ def _options(bundle: Any) -> Iterator[Parameter]:
 
 
 def _keyword(name: str, default: Any, annotation: Any) -> Parameter:
+    if getattr(default, "metavar", "") is None:
+        # The declaration may be shared by options of other types.
+        default = copy(default)
+        default.metavar = _metavar(annotation)
     return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _metavar(annotation: Any) -> str | None:
+    """Return what help shows for the value of an option; None for a switch, which has none."""
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+    kind = next((kind for kind in kinds if kind in _METAVARS or issubclass(kind, Enum)), str)
+    if issubclass(kind, Enum):
+        return "|".join(str(member.value) for member in kind)
+    return _METAVARS[kind]
 
 
 def _fill(bundle: Any, values: dict[str, Any]) -> Any:

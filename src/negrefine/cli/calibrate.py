@@ -6,7 +6,7 @@ import itertools
 from dataclasses import asdict
 
 from negrefine.cli.bundles import option
-from negrefine.cli.options import AS_JSON, BATCH_SIZE, DELTA, SavedDetector
+from negrefine.cli.options import AS_JSON, BATCH_SIZE, DELTA, FPR, ID_IMAGES, SavedDetector
 from negrefine.cli.output import (
     describe_calibration,
     print_json,
@@ -18,14 +18,8 @@ from negrefine.cli.output import (
 
 def calibrate(
     saved: SavedDetector,
-    id_images: list[str] = option(
-        ...,
-        "In-distribution images, used for nothing else: a file, folder or quoted glob; may be "
-        "given several times.",
-        "IMAGES",
-        name="--id",
-    ),
-    fpr: float = option(0.05, "Guaranteed false-alarm rate on in-distribution images."),
+    id_images: list[str] = ID_IMAGES,
+    fpr: float | None = FPR,
     delta: float | None = DELTA,
     ood: list[str] = option(
         [],
@@ -38,13 +32,15 @@ def calibrate(
     """Set the threshold of a saved detector from in-distribution images, with a guarantee.
 
     The detector is saved again with the threshold and the calibration scores, from which 'score'
-    computes p-values. Images that cannot be read are reported and left out.
+    computes p-values. The images must serve no other purpose; those that cannot be read are
+    reported and left out.
     """
     from negrefine.detectors.bundle import version_of
     from negrefine.encoders import find_images
     from negrefine.evaluation.image_scores import calibrate_files, check_enough, detect_files
     from negrefine.evaluation.overlap import check_apart
 
+    fpr = 0.05 if fpr is None else fpr
     paths = find_images(id_images)
     check_enough(len(paths), fpr, delta)
     others = {name: find_images([name]) for name in ood}

@@ -6,19 +6,21 @@ from functools import partial
 from pathlib import Path
 
 from negrefine.cli.bundles import option
-from negrefine.cli.options import ABLATION, OOD_SETS, ClassOptions, EncoderOptions, named_folders
+from negrefine.cli.options import (
+    ABLATION,
+    ID_IMAGES,
+    OOD_SETS,
+    ClassOptions,
+    EncoderOptions,
+    named_folders,
+)
 from negrefine.cli.output import warn_builtin
 from negrefine.cli.runs import RunOptions
 
 
 def evaluate(
     *,
-    id_images: list[str] = option(
-        ...,
-        "In-distribution images: files, folders or patterns; may be given several times.",
-        "IMAGES",
-        name="--id",
-    ),
+    id_images: list[str] = ID_IMAGES,
     ood_images: list[str] = OOD_SETS,
     classes: ClassOptions,
     out: Path = option(..., "New folder, or one to continue.", "DIR"),

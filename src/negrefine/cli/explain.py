@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from negrefine.cli.bundles import option
-from negrefine.cli.options import IMAGES, SavedDetector
+from negrefine.cli.options import AS_JSON, IMAGES, SavedDetector
 from negrefine.cli.output import print_json, say, warn_builtin, warn_unreadable
 from negrefine.errors import ImageError, InputError
 from negrefine.shown_text import storable
@@ -23,17 +23,18 @@ def explain(
     saved: SavedDetector,
     images: list[str] = IMAGES,
     top: int = option(5, "Number of names and labels to list.", min=1),
-    as_json: bool = option(False, "Print one JSON object per line and image.", name="--json"),
+    as_json: bool = AS_JSON,
     card: Path | None = option(
         None, "Also draw the explanation of one image as a picture.", "FILE.png"
     ),
 ) -> None:
     """Show the class names, negative labels and pair of names that decide an image's score.
 
-    IMAGES are files, folders or quoted globs.
+    With --json, one object per line and image.
     """
     from negrefine.encoders import find_images
 
+    saved.check_order(images)
     paths = find_images(images)
     if card is not None:
         _check_card(card, len(paths))

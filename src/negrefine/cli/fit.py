@@ -9,14 +9,19 @@ import typer
 
 from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import JudgeOptions
-from negrefine.cli.method_options import Given, MethodOptions, method_options, parameters_for
+from negrefine.cli.method_options import (
+    MethodOptions,
+    check_methods,
+    method_options,
+    parameters_for,
+)
 from negrefine.cli.options import (
     BATCH_SIZE,
     DELTA,
+    FPR,
     ClassOptions,
     EncoderOptions,
-    LexiconOptions,
-    WordLists,
+    LabelOptions,
 )
 from negrefine.cli.output import (
     describe_calibration,
@@ -28,15 +33,15 @@ from negrefine.cli.output import (
 )
 from negrefine.detectors import DETECTORS, NegRefine
 from negrefine.errors import InputError
-from negrefine.labels.prompts import Prompts
 
-# The default method and its relatives first.
 _ParameterOptions = method_options(reversed(DETECTORS.values()))
 
 
 def _check_method(method: str) -> str:
-    if method not in DETECTORS:
-        raise typer.BadParameter(f"{method!r} is not one of {', '.join(DETECTORS)}.")
+    try:
+        check_methods([method])
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
     return method
 
 
@@ -58,19 +63,10 @@ def fit(
         "several times.",
         "IMAGES",
     ),
-    fpr: float | None = option(
-        None, "False-alarm rate at which --calibrate sets the threshold; default: 0.05."
-    ),
+    fpr: float | None = FPR,
     delta: float | None = DELTA,
-    prompts: Path | None = option(
-        None,
-        "Prompt templates instead of the published ones: JSON lists by name (class_name, noun, "
-        "adjective, no).",
-        "FILE",
-    ),
     judge: JudgeOptions,
-    words: LexiconOptions,
-    lists: WordLists,
+    labels: LabelOptions,
     options: Annotated[MethodOptions, _ParameterOptions],
     batch_size: int = BATCH_SIZE,
 ) -> None:
@@ -93,9 +89,7 @@ def fit(
     images = find_images(calibrate) if calibrate else []
     if images:
         check_enough(len(images), fpr, delta)
-    given = {**words.given(), **judge.given(new.device), **lists.given(), **options.given()}
-    if prompts is not None:
-        given["prompts"] = Given("--prompts", Prompts.from_json(prompts))
+    given = {**labels.given(), **judge.given(new.device), **options.given()}
     parameters = parameters_for([method], given)[method]
     encoder = new.load()
     warn_builtin(encoder, images)

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from negrefine.cli.bundles import option
+from negrefine.cli.groups import CommandGroup
 from negrefine.cli.judge_options import ANSWERS
 from negrefine.cli.output import print_rows, say
 from negrefine.errors import InputError
@@ -15,21 +16,17 @@ from negrefine.judges.replay import as_official_log, read_official_log
 from negrefine.judges.store import AnswerStore, as_json_lines, read_json_lines
 from negrefine.shown_text import storable
 
-judge_cache = typer.Typer(
-    name="judge-cache",
-    help="Look at, export and import the stored answers of language models.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+judge_cache = CommandGroup(
+    "judge-cache", "Look at, export and import the stored answers of language models."
 )
 
 Format = Enum("Format", {"JSONL": "jsonl", "OFFICIAL": "official"}, type=str)
 _FORMAT = option(Format.JSONL, "'official' is the log of the published code.", name="--format")
 
 
-@judge_cache.command()
 def stats(answers: Path | None = ANSWERS) -> None:
     """Show how many answers of which judge are stored, as a tab-separated table."""
-    store = AnswerStore(answers)
+    store = _existing(answers)
     rows = [
         (row.proper_noun, row.subcategory, row.yes, row.no, row.undecided, row.identity)
         for row in store.counts()
@@ -39,7 +36,6 @@ def stats(answers: Path | None = ANSWERS) -> None:
     say(str(store.path), err=True)
 
 
-@judge_cache.command("export")
 def export_answers(
     out: Path = typer.Argument(metavar="FILE", help="'-' is standard output."),
     file_format: Format = _FORMAT,
@@ -50,7 +46,9 @@ def export_answers(
     answers: Path | None = ANSWERS,
 ) -> None:
     """Write stored answers to a file."""
-    store = AnswerStore(answers)
+    if force and str(out) == "-":
+        raise InputError("--force has no effect on standard output: leave it out.")
+    store = _existing(answers)
     chosen = list(store)
     if judge is not None or file_format is Format.OFFICIAL:
         identity = _choose(store, judge)
@@ -68,9 +66,10 @@ def export_answers(
     say(f"Wrote {len(chosen)} answers to {out}.", err=True)
 
 
-@judge_cache.command("import")
 def import_answers(
-    files: list[Path] = typer.Argument(metavar="FILE", hidden=True),
+    files: list[Path] = typer.Argument(
+        metavar="FILE", help="Files that 'export' wrote, or official logs."
+    ),
     file_format: Format = _FORMAT,
     judge: str | None = option(
         None,
@@ -103,6 +102,13 @@ def import_answers(
     say(f"{new} new of {len(lines)} answers; the store holds {n_judges} judges.", err=True)
 
 
+def _existing(answers: Path | None) -> AnswerStore:
+    """Return the store that is there; a given file that is missing must not become an empty one."""
+    if answers is not None and not answers.exists():
+        raise InputError(f"There is no store of answers {str(answers)!r}: check the path.")
+    return AnswerStore(answers)
+
+
 def _choose(store: AnswerStore, text: str | None) -> str:
     """Return the one stored judge whose name is or contains a text."""
     identities = [row.identity for row in store.counts()]
@@ -121,3 +127,8 @@ def _choose(store: AnswerStore, text: str | None) -> str:
         f"{len(found)} judges in {str(store.path)!r} match: name one with --judge, as "
         "'judge-cache stats' prints it."
     )
+
+
+judge_cache.add(stats)
+judge_cache.add(export_answers, "export")
+judge_cache.add(import_answers, "import")

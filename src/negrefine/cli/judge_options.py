@@ -11,6 +11,7 @@ from negrefine.cli.bundles import option
 from negrefine.cli.method_options import Given
 from negrefine.errors import InputError
 from negrefine.reading import parse_json
+from negrefine.similar_names import similar_names
 
 if TYPE_CHECKING:
     from negrefine.judges.base import Judge
@@ -31,6 +32,7 @@ _TAKERS = {
         ("judge_url", "judge_key", "concurrency", "max_tokens", "request_fields"), ("openai",)
     ),
     "judge_mode": ("hf",),
+    "least_mass": ("hf",),
     "answers": ("hf", "openai"),
 }
 
@@ -76,6 +78,11 @@ class JudgeOptions:
         "Of 'hf:MODEL': 'probability' (the default) compares P(yes) with P(no); 'official' "
         "generates text as published.",
     )
+    least_mass: float | None = option(
+        None,
+        "Of 'hf:MODEL' in mode 'probability': the smallest P(yes) + P(no) that is an answer; below "
+        "it, a question stays undecided; default: 0.5.",
+    )
     answers: Path | None = ANSWERS
 
     def given(self, device: str) -> dict[str, Given]:
@@ -109,12 +116,15 @@ class JudgeOptions:
             return ReplayJudge(*argument.split(","))
         if kind == "hf" and argument:
             mode = self.judge_mode or JudgeMode.PROBABILITY
-            return HFJudge(argument, device=device, mode=mode.value, store=store)
+            mass: dict[str, Any] = (
+                {} if self.least_mass is None else {"least_mass": self.least_mass}
+            )
+            return HFJudge(argument, device=device, mode=mode.value, store=store, **mass)
         if kind == "openai" and argument:
             return OpenAIJudge(argument, self.judge_url, store=store, **self._server_options())
         raise InputError(
             "--judge must be 'wordnet', 'none', 'hf:MODEL', 'openai:MODEL', 'replay:FILE' or "
-            f"several of them joined by '+', not {self.judge!r}."
+            f"several of them joined by '+', not {self.judge!r}{_meant(text)}"
         )
 
     def _check_effects(self, kinds: set[str]) -> None:
@@ -126,6 +136,12 @@ class JudgeOptions:
                     f"--{name.replace('_', '-')} has no effect without --judge {judges}: leave it "
                     "out."
                 )
+
+        if self.least_mass is not None and self.judge_mode is JudgeMode.OFFICIAL:
+            raise InputError(
+                "--least-mass has no effect with --judge-mode official, which generates text: "
+                "leave it out."
+            )
 
     def _server_options(self) -> dict[str, Any]:
         """Return the options that were given, as `OpenAIJudge` takes them."""
@@ -152,6 +168,19 @@ def _json_object(option_name: str, text: str) -> dict[str, Any]:
         f"{option_name} is {text!r}, which is {problem}: give one such as "
         '\'{"chat_template_kwargs": {"enable_thinking": false}}\'.'
     )
+
+
+def _meant(text: str) -> str:
+    """Return the end of a sentence: what the first wrong part of a judge probably means."""
+    for part in text.split("+"):
+        kind, _, argument = part.partition(":")
+        takes = {"wordnet": "", "none": "", "hf": "MODEL", "openai": "MODEL", "replay": "FILE"}
+        complete = kind in takes and bool(argument) == bool(takes[kind])
+        similar = [] if complete else similar_names(kind, takes)
+        if similar:
+            argument = takes[similar[0]] and f":{argument or takes[similar[0]]}"
+            return f": did you mean {similar[0] + argument!r}?"
+    return "."
 
 
 def _parts(text: str) -> list[str]:

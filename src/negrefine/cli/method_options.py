@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 from negrefine.cli.bundles import option
 from negrefine.constraints import Boolean
 from negrefine.detectors import DETECTORS, Detector
+from negrefine.detectors.negrefine import FILTER_PARAMETERS
 from negrefine.detectors.parameters import Parameter, declared_parameters
 from negrefine.errors import InputError
+from negrefine.similar_names import hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,41 +46,51 @@ def method_options(
 ) -> type[MethodOptions]:
     """Return a bundle with an option for each parameter that is declared for the command line.
 
-    Parameters of the same name share an option, whose help names the methods that have it unless
-    all do. `only` names the parameters, by default all; with `lists` the options take several
-    values.
+    Parameters of the same name share an option, whose help names the methods of the registry that
+    have it unless all do. `only` names the parameters, by default all; with `lists` the options
+    take several values.
     """
-    classes = list(classes)
-    owners: dict[str, dict[str, Parameter]] = {}
+    declared: dict[str, Parameter] = {}
     for cls in classes:
         for name, parameter in declared_parameters(cls).items():
             if parameter.on_command_line and (only is None or name in only):
-                owners.setdefault(name, {})[cls.method] = parameter
-    declared = {name: next(iter(by_method.values())) for name, by_method in owners.items()}
+                declared.setdefault(name, parameter)
     fields: list[tuple[str, Any, Any]] = []
     for name, first in declared.items():
-        text = _help(owners[name], len(classes))
+        text = _help(name)
         if lists:
             text += f" Values separated by commas; default: {first.default:g}."
             fields.append((name, str | None, option(None, text, "LIST", name=first.option)))
         else:
             is_switch = isinstance(first.constraint, Boolean) and not first.flag
             names = f"{first.option}/--no-{first.option[2:]}" if is_switch else first.option
-            fields.append((name, first.option_type | None, option(None, text, name=names)))
+            metavar = "NAME" if first.option_type is str else None
+            settled = option(None, text, metavar, name=names)
+            fields.append((name, first.option_type | None, settled))
     namespace = {"declared": declared}
     return make_dataclass(
         "Options", fields, bases=(MethodOptions,), namespace=namespace, frozen=True, kw_only=True
     )
 
 
-def _help(by_method: Mapping[str, Parameter], n_methods: int) -> str:
+def _help(name: str) -> str:
+    # The default method and its relatives first.
     methods: dict[str, list[str]] = {}
-    for method, parameter in by_method.items():
-        methods.setdefault(parameter.help, []).append(method)
+    for method, cls in reversed(DETECTORS.items()):
+        if found := declared_parameters(cls).get(name):
+            methods.setdefault(found.help, []).append(method)
     return " ".join(
-        text if len(names) == n_methods else f"{text} [{', '.join(names)}]"
+        text if len(names) == len(DETECTORS) else f"{text} [{', '.join(names)}]"
         for text, names in methods.items()
     )
+
+
+def check_methods(methods: Iterable[str]) -> None:
+    """Raise InputError for a method that does not exist."""
+    for method in methods:
+        if method not in DETECTORS:
+            said = hint(method, sorted(DETECTORS), least=0.7)
+            raise InputError(f"There is no method {method!r}: {said}")
 
 
 def parameters_for(methods: Sequence[str], given: Mapping[str, Given]) -> dict[str, dict[str, Any]]:
@@ -95,3 +107,7 @@ def parameters_for(methods: Sequence[str], given: Mapping[str, Given]) -> dict[s
         method: {name: each.value for name, each in given.items() if name in names}
         for method, names in known.items()
     }
+
+
+FILTER_OPTIONS = method_options([DETECTORS["negrefine"]], only=FILTER_PARAMETERS)
+"""The options of NegRefine's filter beside its judge and word lists."""

@@ -14,29 +14,46 @@ import typer
 from negrefine.cli.bundles import option
 from negrefine.cli.method_options import Given
 from negrefine.errors import InputError
-from negrefine.labels.class_names import read_class_names
+from negrefine.labels.class_names import read_class_names, read_names
 from negrefine.shown_text import is_utf8
+from negrefine.similar_names import hint
 
 if TYPE_CHECKING:
     from negrefine.detectors import Detector
     from negrefine.encoders import CLIPEncoder
 
 DETECTOR_DIR = typer.Argument(metavar="DETECTOR_DIR", help="Directory written by 'negrefine fit'.")
-# Typer would list it with the type <list[str]>; the commands describe it in their first lines.
-IMAGES = typer.Argument(metavar="IMAGES", hidden=True)
+IMAGES = typer.Argument(metavar="IMAGES", help="Files, folders or quoted patterns.")
 OOD_SETS = option(
     ...,
     "An OOD set: a folder, file or quoted pattern; may be given several times.",
     "NAME=IMAGES",
     name="--ood",
 )
-AS_JSON = option(False, "Print JSON.", name="--json")
+ID_IMAGES = option(
+    ...,
+    "In-distribution images: files, folders or quoted patterns; may be given several times.",
+    "IMAGES",
+    name="--id",
+)
+AS_JSON = option(False, "Print JSON instead of text.", name="--json")
 ENCODER_HELP = (
     "Hub id such as 'openai/clip-vit-base-patch16', a CLIPModel directory, or 'builtin' (a toy "
     "that knows emoji and icons, not photographs)."
 )
-DEVICE = option("auto", "'auto' (a GPU if there is one), 'cpu', 'cuda', 'cuda:1', ...")
-DTYPE = option("auto", "'auto' (float32), 'float32', 'float16' or 'bfloat16'.")
+CLASSES_HELP = (
+    "Text file with one class name per line, or JSON, YAML or a table with names; or a list of a "
+    "benchmark such as 'imagenet-1k'."
+)
+CLASSES_METAVAR = "FILE|PRESET"
+UNDERSCORES_AS_SPACES = option(
+    False, "Read 'tabby_cat' in FILE as 'tabby cat'.", name="--underscores-as-spaces"
+)
+DEVICE = option("auto", "'auto' (a GPU if there is one), 'cpu', 'cuda' or 'cuda:1'.", "DEVICE")
+DTYPE = option("auto", "'auto' (float32), 'float32', 'float16' or 'bfloat16'.", "DTYPE")
+FPR = option(
+    None, "Guaranteed false-alarm rate of the threshold on in-distribution images; default: 0.05."
+)
 DELTA = option(
     None,
     "Guarantee the rate of this very threshold with probability 1 - DELTA instead of the mean "
@@ -57,7 +74,7 @@ class EncoderOptions:
 
     encoder: str = option(..., ENCODER_HELP, "ID_OR_DIR")
     resample: str | None = option(
-        None, "'bicubic' or 'bilinear' instead of the model's own resize filter."
+        None, "'bicubic' or 'bilinear' instead of the model's own resize filter.", "FILTER"
     )
     exif_orientation: bool | None = option(
         None,
@@ -101,6 +118,17 @@ class SavedDetector:
     device: str = DEVICE
     dtype: str = DTYPE
 
+    def check_order(self, images: Sequence[str]) -> None:
+        """Raise InputError if a detector is among the images and not where it belongs."""
+        if _is_detector(self.detector_dir):
+            return
+        for each in images:
+            if _is_detector(Path(each)):
+                raise InputError(
+                    f"{str(self.detector_dir)!r} is no saved detector, and {each!r} is one: give "
+                    "the detector first, then the images."
+                )
+
     def load(self) -> Detector:
         """Load the detector with its encoder."""
         from negrefine.detectors import load_detector
@@ -112,15 +140,8 @@ class SavedDetector:
 class ClassOptions:
     """The class names."""
 
-    classes: str = option(
-        ...,
-        "Text file with one class name per line, or JSON, YAML or a table with names; or a list "
-        "of a benchmark such as 'imagenet-1k'.",
-        "FILE|PRESET",
-    )
-    underscores_as_spaces: bool = option(
-        False, "Read 'tabby_cat' in FILE as 'tabby cat'.", name="--underscores-as-spaces"
-    )
+    classes: str = option(..., CLASSES_HELP, CLASSES_METAVAR)
+    underscores_as_spaces: bool = UNDERSCORES_AS_SPACES
 
     def read(self) -> list[str]:
         """Return the class names; a file wins over a preset of its name."""
@@ -128,7 +149,19 @@ class ClassOptions:
 
         path = Path(self.classes)
         if not (path.exists() or path.suffix or len(path.parts) > 1):
-            return class_list(self.classes)
+            try:
+                names = class_list(self.classes)
+            except InputError as error:
+                known = hint(self.classes, list_class_lists())
+                raise InputError(
+                    f"There is neither a file nor a class list {self.classes!r}: {known}"
+                ) from error
+            if self.underscores_as_spaces:
+                raise InputError(
+                    f"--underscores-as-spaces has no effect on the list {self.classes!r}, whose "
+                    "names are written with spaces: leave it out."
+                )
+            return names
         if path.exists() and self.classes in list_class_lists():
             warnings.warn(
                 f"The file {self.classes!r} is read, not the list of the same name: give "
@@ -179,8 +212,33 @@ class WordLists:
         """Return the lists as parameters, without those that were not given."""
         files = {"keep": self.keep, "drop": self.drop}
         return {
-            name: Given(f"--{name}", read_class_names(file)) for name, file in files.items() if file
+            name: Given(f"--{name}", read_names(file, f"list of words to {name}", "word"))
+            for name, file in files.items()
+            if file
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """What negative labels are made of, and which of them stay."""
+
+    words: LexiconOptions
+    lists: WordLists
+    prompts: Path | None = option(
+        None,
+        "Prompt templates instead of the published ones: JSON lists by name (class_name, noun, "
+        'adjective, no), such as \'{"class_name": ["a photo of a {}."]}\'.',
+        "FILE",
+    )
+
+    def given(self) -> dict[str, Given]:
+        """Return the parameters that were given."""
+        from negrefine.labels.prompts import Prompts
+
+        given = {**self.words.given(), **self.lists.given()}
+        if self.prompts is not None:
+            given["prompts"] = Given("--prompts", Prompts.from_json(self.prompts))
+        return given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +252,12 @@ class ImageFolders:
 
     def by_set(self) -> dict[str, Path]:
         """Return set name to folder of --folder."""
-        folders = named_folders("--folder", self.folder, name="SET")
+        folders = named_folders("--folder", self.folder, name="SET", value="DIR")
         return {name: Path(folder) for name, folder in folders.items()}
+
+
+def _is_detector(directory: Path) -> bool:
+    return (directory / "detector.json").is_file()
 
 
 def _parse_background(text: str) -> tuple[int, int, int] | None:
@@ -222,14 +284,17 @@ def split_list(option_name: str, text: str) -> list[str]:
     return list(dict.fromkeys(parts))
 
 
-def named_folders(option_name: str, texts: Sequence[str], name: str = "NAME") -> dict[str, str]:
+def named_folders(
+    option_name: str, texts: Sequence[str], name: str = "NAME", value: str = "IMAGES"
+) -> dict[str, str]:
     """Return name to folder from texts such as "food=images/food", each with a new name."""
     folders: dict[str, str] = {}
     for text in texts:
         key, _, folder = text.partition("=")
         if not key or not folder or key in folders:
             raise InputError(
-                f"{option_name} takes {name}=DIR with a new {name} each time, not {text!r}."
+                f"{option_name} takes {name}={value} with a new {name} each time, such as "
+                f"'food=images/food', not {text!r}."
             )
         if not is_utf8(key):
             raise InputError(f"The name {key!r} is not valid Unicode: give another one.")

@@ -7,14 +7,11 @@ from typing import Annotated
 
 from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import JudgeOptions
-from negrefine.cli.method_options import MethodOptions, method_options
+from negrefine.cli.method_options import FILTER_OPTIONS, MethodOptions
 from negrefine.cli.options import SavedDetector, WordLists
 from negrefine.cli.output import print_filter_summary, say
 from negrefine.detectors import NegRefine
-from negrefine.detectors.negrefine import FILTER_PARAMETERS
 from negrefine.errors import InputError
-
-_FilterOptions = method_options([NegRefine], only=FILTER_PARAMETERS)
 
 
 def refine(
@@ -23,7 +20,7 @@ def refine(
     out: Path | None = option(None, "Where to save it; default: in its place.", "DETECTOR_DIR"),
     judge: JudgeOptions,
     lists: WordLists,
-    options: Annotated[MethodOptions, _FilterOptions],
+    options: Annotated[MethodOptions, FILTER_OPTIONS],
 ) -> None:
     """Filter the mined labels of a NegRefine detector again, with another judge or other lists.
 

@@ -114,7 +114,13 @@ def _departures(new: EncoderOptions, options: RunOptions, *, papers_words: bool)
     """Say which options make the numbers those of another experiment."""
     from negrefine.benchmarks.run import NOT_COMPARABLE
 
-    words, sentences = options.words, []
+    words, sentences = options.labels.words, []
+    given = {**vars(options.labels.lists), **vars(options.filtering)}
+    given["prompts"] = options.labels.prompts
+    for name, value in given.items():
+        if value is not None:
+            shown = name.replace("_", "-")
+            sentences.append(f"--{shown} was given, which the paper's run had not.")
     if new.encoder != PAPERS_ENCODER:
         sentences.append(f"the encoder is {new.encoder}, the paper's is {PAPERS_ENCODER}.")
     if new.exif_orientation:

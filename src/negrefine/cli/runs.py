@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import JudgeOptions
-from negrefine.cli.method_options import parameters_for
-from negrefine.cli.options import BATCH_SIZE, LexiconOptions, split_list
+from negrefine.cli.method_options import (
+    FILTER_OPTIONS,
+    MethodOptions,
+    check_methods,
+    parameters_for,
+)
+from negrefine.cli.options import BATCH_SIZE, LabelOptions, split_list
 from negrefine.cli.output import print_tables, say, warn, warn_unreadable
 from negrefine.detectors import DETECTORS, NegRefine
 from negrefine.errors import InputError
@@ -39,7 +44,8 @@ class RunOptions:
     )
     bootstrap: int = option(1000, "Resamples for the confidence intervals; 0 for none.", min=0)
     judge: JudgeOptions
-    words: LexiconOptions
+    labels: LabelOptions
+    filtering: Annotated[MethodOptions, FILTER_OPTIONS]
     batch_size: int = BATCH_SIZE
     report: bool | None = option(
         None,
@@ -52,11 +58,7 @@ class RunOptions:
         """Check the options before an encoder is loaded; a judge will run on `device`."""
         report = self._with_report()
         methods, seeds = split_list("--methods", self.methods), self._seed_numbers()
-        for method in methods:
-            if method not in DETECTORS:
-                raise InputError(
-                    f"There is no method {method!r}: choose from {', '.join(sorted(DETECTORS))}."
-                )
+        check_methods(methods)
         if self.seeds is not None and not any(DETECTORS[m].seed_parameter for m in methods):
             noun, verb = ("method", "draws") if len(methods) == 1 else ("methods", "draw")
             raise InputError(
@@ -65,7 +67,7 @@ class RunOptions:
             )
         if ablation and NegRefine.method not in methods:
             raise InputError("The ablation is NegRefine's: add negrefine to --methods.")
-        given = {**self.judge.given(device), **self.words.given()}
+        given = {**self.judge.given(device), **self.labels.given(), **self.filtering.given()}
         return Run(self, parameters_for(methods, given), seeds, ablation, report)
 
     def _seed_numbers(self) -> list[int]:

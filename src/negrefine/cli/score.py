@@ -23,8 +23,6 @@ def score(
 ) -> None:
     """Score images; larger means more in-distribution.
 
-    IMAGES are files, folders or quoted globs.
-
     Columns: path, score, the components of the score, p_value (if the detector is calibrated),
     verdict (ID or OOD if it has a threshold), nearest_class and its cosine, similarity, runner_up
     and runner_up_similarity, error. An image that cannot be read has a row with
@@ -40,6 +38,7 @@ def score(
 
     if out is not None:
         check_target(out, *columns_of_any_method())
+    saved.check_order(images)
     paths = find_images(images)
     detector = saved.load()
     warn_builtin(detector.encoder, paths)

@@ -11,19 +11,24 @@ from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import Given, MethodOptions, method_options
 from negrefine.cli.options import (
     BATCH_SIZE,
+    ID_IMAGES,
     OOD_SETS,
     ClassOptions,
     EncoderOptions,
-    LexiconOptions,
+    LabelOptions,
     named_folders,
 )
 from negrefine.cli.output import print_table, say, warn_builtin, warn_unreadable
 from negrefine.detectors import NegRefine
+from negrefine.detectors.negrefine import FILTER_PARAMETERS
 from negrefine.errors import InputError
 from negrefine.evaluation.sweep import Setting
 from negrefine.evaluation.sweep import sweep as sweep_settings
 
 _GRID = method_options([NegRefine], only=[each.name for each in fields(Setting)], lists=True)
+_FILTER = method_options(
+    [NegRefine], only=[name for name in FILTER_PARAMETERS if name not in _GRID.declared]
+)
 _COLUMNS = {
     **{n: "int64" if p.option_type is int else "double" for n, p in _GRID.declared.items()},
     "ood_set": "string",
@@ -36,18 +41,14 @@ _COLUMNS = {
 def sweep(
     *,
     classes: ClassOptions,
-    id_images: list[str] = option(
-        ...,
-        "In-distribution images: files, folders or patterns; may be given several times.",
-        "IMAGES",
-        name="--id",
-    ),
+    id_images: list[str] = ID_IMAGES,
     ood_images: list[str] = OOD_SETS,
     new: EncoderOptions,
     out: Path | None = option(None, "Rows as .parquet, .csv or .jsonl.", "FILE"),
     grid: Annotated[MethodOptions, _GRID],
     judge: JudgeOptions,
-    words: LexiconOptions,
+    labels: LabelOptions,
+    filtering: Annotated[MethodOptions, _FILTER],
     batch_size: int = BATCH_SIZE,
 ) -> None:
     """Score every combination of NegRefine's constants, encoding each image and text once."""
@@ -61,7 +62,7 @@ def sweep(
     if out is not None:
         check_target(out, _COLUMNS)
     class_names = classes.read()
-    given = {**judge.given(new.device), **words.given()}
+    given = {**judge.given(new.device), **labels.given(), **filtering.given()}
     folders = named_folders("--ood", ood_images)
     files = {"": find_images(id_images), **{n: find_images([f]) for n, f in folders.items()}}
     check_apart(files[""], {name: paths for name, paths in files.items() if name})

@@ -6,7 +6,8 @@ label whether it is a proper noun, and whether it is a subcategory of the class 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -23,6 +24,7 @@ from negrefine.labels.negatives import Cause, NegativeLabel, Negatives, Removal
 from negrefine.labels.prompts import Prompts
 from negrefine.progress import Advance, progress_bar
 from negrefine.records import from_row
+from negrefine.similar_names import plain_name
 
 PROPER_NOUN = "proper_noun"
 SUBCATEGORY = "subcategory"
@@ -61,8 +63,8 @@ class FilterRules:
     """
 
     filters: Collection[str] = FILTERS
-    keep: Iterable[str] = ()
-    drop: Iterable[str] = ()
+    keep: Collection[str] = ()
+    drop: Collection[str] = ()
     n_candidates: int = 10
     wordnet_candidates: bool = False
     names_per_question: int = 1
@@ -248,9 +250,13 @@ class _Asking:
 
 
 def apply_user_lists(
-    labels: Sequence[NegativeLabel], keep: Iterable[str], drop: Iterable[str]
+    labels: Sequence[NegativeLabel], keep: Collection[str], drop: Collection[str]
 ) -> list[NegativeLabel]:
-    """Return the labels with those on the user's lists kept or removed; `keep` wins."""
+    """Return the labels with those on the user's lists kept or removed; `keep` wins.
+
+    Words that are no labels, or on both lists, give a warning.
+    """
+    _warn_of_lists(labels, keep, drop)
     kept, dropped = set(keep), set(drop)
     result = []
     for label in labels:
@@ -262,6 +268,31 @@ def apply_user_lists(
         else:
             result.append(label)
     return result
+
+
+def _warn_of_lists(
+    labels: Sequence[NegativeLabel], keep: Collection[str], drop: Collection[str]
+) -> None:
+    """Warn of words on the user's lists that do not do what they are there for."""
+    known = {name for label in labels for name in (label.word, label.text)}
+    plain = {plain_name(name): name for name in sorted(known)}
+    for verb, words in (("keep", keep), ("drop", drop)):
+        unknown = [word for word in words if word not in known]
+        if unknown:
+            meant = plain.get(plain_name(unknown[0]))
+            tail = f" (did you mean {meant!r}?)" if meant else ""
+            warnings.warn(
+                f"{len(unknown)} of {len(words)} words to {verb} are no mined labels and have no "
+                f"effect, the first: {unknown[0]!r}{tail}.",
+                stacklevel=4,
+            )
+    both = [word for word in keep if word in set(drop)]
+    if both:
+        warnings.warn(
+            f"{len(both)} words are to be kept and to be dropped, {both[0]!r} first: they are "
+            "kept.",
+            stacklevel=4,
+        )
 
 
 def refine(

@@ -124,6 +124,11 @@ class NegRefine(NegativeLabelDetector):
     def _negatives(
         self, class_names: list[str], class_features: FloatArray, *, progress: bool
     ) -> Negatives:
+        if self.alpha != 0 and not self.prompts_.noun:
+            raise InputError(
+                "The prompts have no template for nouns, into which S_MM puts pairs of names: add "
+                "'noun' to the prompts, or set alpha to 0."
+            )
         mined = super()._negatives(class_names, class_features, progress=progress)
         return self._refine(mined, class_names, progress=progress)
 

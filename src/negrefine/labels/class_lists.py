@@ -5,6 +5,7 @@ What is unambiguous is read, and a note says how; the rest is refused.
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import re
@@ -27,6 +28,15 @@ _COLUMNS = ("class_name", "classname", "name", "class", "label", "category")
 # Under these keys, the best one first, model configurations and data sets keep their classes.
 _KEYS = ("id2label", "names", "class_names", "classes", "categories", "label2id")
 _WORDNET_ID = re.compile(r"n\d{8}")
+# How files begin that hold something else than names.
+_NO_LISTS = {
+    r"<(!doctype|html|\?xml|!--)": "a web page or XML",
+    r"version https://git-lfs": "a pointer of Git LFS, not the file it stands for",
+    r"\{\\rtf": "rich text (RTF)",
+    r"%PDF-": "a PDF document",
+    r"404: Not Found\s*$": "a server's answer that the file was not found",
+}
+_PYTHON_NAME = re.compile(r"([A-Za-z_]\w*)\s*=\s*(?=[\[({])")
 _PLAIN = "give a text file with one name per line"
 
 
@@ -42,10 +52,41 @@ def parse_class_list(text: str, suffix: str, shown: str) -> Read:
         InputError: The names cannot be told without a guess, or the file is not of its format.
     """
     suffix = suffix.lower()
+    for beginning, what in _NO_LISTS.items():
+        if re.match(beginning, text.lstrip(), re.IGNORECASE):
+            raise InputError(f"{shown} holds {what}: {_PLAIN}.")
     if suffix in {".csv", ".tsv"}:
         return _of_table(text, _delimiter(text, suffix), shown)
     data = _data(text, suffix, shown)
-    return _of_lines(text, shown) if data is None else (_of_data(data, shown), [])
+    if data is not None:
+        return _of_data(data, shown)
+    data = _python_literal(text, shown)
+    if data is not None:
+        names, notes = _of_data(data, shown)
+        return names, ["the text is a value in Python's notation", *notes]
+    return _of_lines(text, shown)
+
+
+def _python_literal(text: str, shown: str) -> Any:
+    """Return a list or mapping written as in Python, None for other text."""
+    text = text.strip()
+    assigned = _PYTHON_NAME.match(text)
+    literal = text[assigned.end() :] if assigned else text
+    brackets = (literal[:1], literal[-1:])
+    if brackets not in {("[", "]"), ("{", "}"), ("(", ")")}:
+        if assigned:
+            raise InputError(f"{shown} looks like a program: {_PLAIN}.")
+        return None
+    try:
+        data = ast.literal_eval(literal)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        if assigned or re.search("[,'\"]", literal):
+            raise InputError(
+                f"{shown} looks like a list in brackets, and is neither JSON nor Python: correct "
+                f"it, or {_PLAIN}."
+            ) from error
+        return None
+    return list(data) if isinstance(data, tuple) else data
 
 
 def _data(text: str, suffix: str, shown: str) -> Any:
@@ -101,8 +142,8 @@ def _load_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
 
 
-def _of_data(data: Any, shown: str) -> list[str]:
-    """Return the names in parsed JSON or YAML."""
+def _of_data(data: Any, shown: str) -> Read:
+    """Return the names in parsed JSON, YAML or Python."""
     if isinstance(data, Mapping):
         key = next((key for key in _KEYS if isinstance(data.get(key), (list, Mapping))), None)
         if key is not None:
@@ -123,22 +164,27 @@ def _of_data(data: Any, shown: str) -> list[str]:
     raise InputError(f"{shown} holds {type(data).__name__}, not a list of names: {_PLAIN}.")
 
 
-def _texts(values: list[Any], shown: str) -> list[str]:
+def _texts(values: list[Any], shown: str) -> Read:
     """Return names that are given as texts, objects with a name, or (WordNet id, name)."""
-    names = []
+    names: list[str] = []
+    notes: dict[str, None] = {}
     for i, value in enumerate(values):
         name = value
         if isinstance(value, Mapping):
-            name = next((value[key] for key in _COLUMNS if key in value), None)
-        elif isinstance(value, list) and len(value) == 2 and _is_wordnet_id(value[0]):
+            keys = [key for key in _COLUMNS if key in value]
+            name = value[keys[0]] if keys else None
+            if len(keys) > 1:
+                notes[f"{keys[0]!r} was read, not {keys[1]!r}"] = None
+        elif isinstance(value, (list, tuple)) and len(value) == 2 and _is_wordnet_id(value[0]):
             name = value[1]
+            notes["the WordNet ids before the names were left out"] = None
         if not isinstance(name, str):
             raise InputError(
                 f"Entry {i} of {shown} is {_short(value)}, from which no name can be told: "
                 f"write names as strings (in quotes), or {_PLAIN}."
             )
         names.append(name.strip())
-    return names
+    return names, list(notes)
 
 
 def _delimiter(text: str, suffix: str) -> str:
@@ -182,6 +228,8 @@ def _of_lines(text: str, shown: str) -> Read:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     names = [line for line in lines if not line.startswith("#")]
     notes = []
+    if any(re.search(r"</[a-z]\w*\s*>|<br ?/?>", line, re.IGNORECASE) for line in names):
+        raise InputError(f"{shown} holds the tags of a web page or XML: {_PLAIN}.")
     if n_comments := len(lines) - len(names):
         notes.append(f"{n_comments} lines that begin with '#' were skipped")
     if names and names[0].rstrip() in {f"{key}:" for key in _KEYS}:

@@ -14,6 +14,9 @@ from negrefine.labels.class_lists import parse_class_list
 from negrefine.labels.text_files import read_text
 from negrefine.shown_text import is_utf8
 
+# The longest name of the benchmarks has about half as many characters.
+_LONG = 80
+
 
 def read_class_names(
     path: str | os.PathLike[str], *, underscores_as_spaces: bool = False
@@ -33,17 +36,28 @@ def read_class_names(
         InputError: The file is missing, unreadable, no text, holds no name, or leaves open which
             texts are the names.
     """
-    text = read_text(path, "class list", "a text file with one name per line")
-    shown = f"The class list {str(path)!r}"
-    names, notes = parse_class_list(text, Path(path).suffix, shown)
-    if not names:
-        raise InputError(f"{shown} is empty: write one class name per line.")
+    names = read_names(path, "class list", "class name")
+    return [name.replace("_", " ") for name in names] if underscores_as_spaces else names
+
+
+def read_names(path: str | os.PathLike[str], kind: str, each: str) -> list[str]:
+    """Do what `read_class_names` does for any list; errors call it `kind`, and an entry `each`."""
+    text = read_text(path, kind, "a text file with one name per line")
+    shown = f"the {kind} {str(path)!r}"
+    try:
+        names, notes = parse_class_list(text, Path(path).suffix, shown)
+        if not names:
+            raise InputError(f"{shown} is empty: write one {each} per line.")
+    except InputError as error:
+        sentence = str(error)
+        raise InputError(sentence[0].upper() + sentence[1:]) from error
     if notes:
         warnings.warn(
-            f"{shown} was read as {len(names)} names, the first {names[0]!r}: {'; '.join(notes)}.",
-            stacklevel=2,
+            f"The{shown[3:]} was read as {len(names)} names, the first {names[0]!r}: "
+            f"{'; '.join(notes)}.",
+            stacklevel=3,
         )
-    return [name.replace("_", " ") for name in names] if underscores_as_spaces else names
+    return names
 
 
 def check_class_names(class_names: Iterable[str]) -> list[str]:
@@ -88,6 +102,18 @@ def usable_class_names(class_names: Iterable[str]) -> list[str]:
     return names
 
 
+def _without_hyphens(name: str) -> str:
+    """Return words joined by hyphens with spaces; "T-shirt" stays."""
+    return name.replace("-", " ") if re.fullmatch(r"\w{3,}(-\w{3,})+", name) else name
+
+
+def _without_capitals(name: str) -> str:
+    """Return words joined by capitals with spaces; "iPhone" and "McLaren" stay."""
+    if re.fullmatch(r"[A-Z]?[a-z]{2,}([A-Z][a-z]{2,})+", name) and not name.startswith("Mac"):
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+    return name
+
+
 def _doubts(names: Sequence[str]) -> list[str]:
     """Return a sentence for each way in which names are probably not what was meant."""
     doubts = []
@@ -111,6 +137,24 @@ def _doubts(names: Sequence[str]) -> list[str]:
             f"{len(underscored)} class names hold underscores, {underscored[0]!r} first: models "
             f"know words with spaces, so write {spaced!r} (read_class_names(..., "
             "underscores_as_spaces=True), or --underscores-as-spaces)."
+        )
+    n_spaced = sum(" " in name for name in names)
+    for how, words_of in (
+        ("hyphens", {name: _without_hyphens(name) for name in names}),
+        ("capitals", {name: _without_capitals(name) for name in names}),
+    ):
+        joined = [name for name, words in words_of.items() if words != name]
+        # Among names with spaces, some such as "half-track" are written so.
+        if len(joined) > (n_spaced if how == "hyphens" else 0):
+            doubts.append(
+                f"{len(joined)} class names are words joined by {how}, {joined[0]!r} first: models "
+                f"know words with spaces, so write {words_of[joined[0]]!r}."
+            )
+    long = [name for name in names if len(name) > _LONG]
+    if long:
+        doubts.append(
+            f"{len(long)} class names are longer than {_LONG} characters, {long[0][:40] + '...'!r} "
+            "first: models know short names, and cut what is longer than they can read."
         )
     codes = [name for name in names if re.fullmatch(r"\s*(n\d{8}|\d+)\s*", name)]
     if codes:

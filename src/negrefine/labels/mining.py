@@ -143,18 +143,22 @@ def mine(
     """Return the M negative labels of K classes: nouns, then adjectives, by ascending similarity.
 
     `class_features` is float32 (K, d), normalised; `seed` is that of the draw of superclasses.
-    Raises InputError if nothing is left to take.
+    Raises InputError if nothing is left to take, or the prompts have no template for a kind of
+    word.
     """
     pool = candidate_pool(lexicon, class_names, rule, seed)
+    kinds = [("noun", prompts.noun, "nouns"), ("adj", prompts.adjective, "adjectives")]
+    kinds = [kind for kind in kinds if any(label.pos == kind[0] for label in pool)]
+    for _, templates, plural in kinds:
+        if not templates:
+            raise InputError(
+                f"The lexicon has {plural}, and the prompts have no template for them: add "
+                f"'{plural.removesuffix('s')}' to the prompts."
+            )
     labels: list[NegativeLabel] = []
     features: list[FloatArray] = []
-    for pos, templates, plural in (
-        ("noun", prompts.noun, "nouns"),
-        ("adj", prompts.adjective, "adjectives"),
-    ):
+    for pos, templates, plural in kinds:
         candidates = [label for label in pool if label.pos == pos]
-        if not candidates:
-            continue
         texts = [label.text for label in candidates]
         embedded = embed(
             encoder, texts, templates, description=f"Mining {plural}", progress=progress

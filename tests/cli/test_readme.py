@@ -1,0 +1,65 @@
+"""The example of the README prints what the README says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# As the README says, the last digits differ between machines.
+TOLERANCE = 2e-3
+_NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+def example() -> tuple[list[str], list[str]]:
+    """Return the commands of the example on bundled pictures, and the lines they print."""
+    part = README.partition("with pictures that are in the clone:")[2]
+    commands, output = re.findall(r"```(?:bash)?\n(.*?)```", part, re.DOTALL)[:2]
+    return commands.splitlines(), output.splitlines()
+
+
+def is_like(line: str, printed: str) -> bool:
+    """Tell whether lines are equal but for the last digits of their numbers."""
+    numbers = [[*map(float, _NUMBER.findall(text))] for text in (line, printed)]
+    words = [_NUMBER.sub("#", text) for text in (line, printed)]
+    return words[0] == words[1] and numbers[0] == pytest.approx(numbers[1], abs=TOLERANCE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_the_example_prints_what_the_readme_says(quick: Any, tmp_path: Path) -> None:
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    commands, wanted = example()
+    printed: list[str] = []
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        if program == ".venv/bin/negrefine":
+            done = quick(*arguments, cwd=tmp_path)
+            assert done.code == 0, done.err
+            printed += done.out.rstrip("\n").split("\n")
+        else:
+            subprocess.run(command, shell=True, cwd=tmp_path, check=True)  # noqa: S602
+    assert [command.split()[1] for command in commands[1:]] == ["fit", "explain", "score"]
+    rest = iter(printed)
+    skipping = False
+    for line in wanted:
+        if line.strip() == "...":
+            skipping = True
+            continue
+        found = next(each for each in rest if not skipping or is_like(line, each))
+        assert is_like(line, found), (line, found)
+        skipping = False
+    assert list(rest) == []
+
+    sentence = README.partition("Saved detectors are plain directories: ")[2]
+    patterns = re.findall(r"`([\w.*-]+)`", sentence.partition("\n\n")[0])
+    files = [file.name for file in (tmp_path / "fruits").iterdir()]
+    assert len(files) == len(patterns) == 4
+    assert all(any(fnmatch(file, pattern) for file in files) for pattern in patterns)
