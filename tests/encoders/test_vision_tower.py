@@ -148,6 +148,7 @@ def test_counted_positions_of_older_files_are_read_past(tmp_path: Path) -> None:
         lambda weights: weights.pop("logit_scale"),
         lambda weights: weights.update(more=torch.zeros(3)),
         lambda weights: weights.update(logit_scale=torch.zeros(2)),
+        lambda weights: weights.update(logit_scale=torch.tensor(1)),
     ],
 )
 def test_unusual_weights_are_left_to_transformers(tmp_path: Path, change: Any) -> None:

@@ -1,4 +1,4 @@
-"""The architecture of a CLIP model, read from its config.json."""
+"""What is in the directory of a CLIP model: its architecture, read from config.json."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# The file of CLIPN's second text tower, beside those of a CLIP model.
+NO_TOWER = "no_text_model.safetensors"
 _ACTIVATIONS = ("quick_gelu", "gelu")
 _UNUSUAL = frozenset({"quantization_config", "transformers_weights"})
 # The defaults of `transformers` for fields that config.json leaves out.
@@ -68,10 +70,11 @@ class CLIPArchitecture:
 
 
 def plain_architecture(config: Mapping[str, Any]) -> CLIPArchitecture | None:
-    """Read the content of a config.json, None if it describes anything out of the ordinary.
+    """Return the architecture that a config.json describes, or None.
 
-    That is left to `transformers`, which knows more and says what is wrong: quantised weights,
-    other activations, values of another type than in a usual CLIP, weights in odd places.
+    None says that something is unusual: quantised weights or some in odd places, another
+    activation, a value of another type than in a usual CLIP. `transformers` may be able to read it,
+    or says what is wrong with it.
     """
     if not _UNUSUAL.isdisjoint(config):
         return None

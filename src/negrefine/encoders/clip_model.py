@@ -29,10 +29,10 @@ _COUNTED = frozenset(f"{tower}.embeddings.position_ids" for tower in ("text_mode
 def read_plain_model(
     directory: Path, config: CLIPArchitecture, dtype: str
 ) -> PlainCLIPModel | None:
-    """Return the model of a directory on the CPU, for inference; None unless all is as usual.
+    """Return the model of a directory on the CPU, for inference, or None.
 
-    That is left to `transformers`, which knows more and says what is wrong: tensors that are
-    missing, of another shape or nobody's, files that are damaged.
+    None says that something is unusual: a tensor is missing, of another shape or type or nobody's,
+    or a file is damaged. `transformers` may be able to load it, or says what is wrong with it.
     """
     files = _weight_files(directory)
     if files is None:
@@ -47,10 +47,12 @@ def read_plain_model(
                     return None
                 # Mapped and not copied, as transformers does it: the rounding of a product with a
                 # single row depends on where in memory the weights lie.
-                tensors |= {name: stored.get_tensor(name).to(to) for name in names}
+                tensors |= {name: stored.get_tensor(name) for name in names}
         with torch.device("meta"):
             model = PlainCLIPModel(config)
-        model.load_state_dict(tensors, assign=True)
+        if not all(tensor.is_floating_point() for tensor in tensors.values()):
+            return None
+        model.load_state_dict({n: each.to(to) for n, each in tensors.items()}, assign=True)
     except (OSError, RuntimeError, SafetensorError):
         return None
     return model.eval().requires_grad_(False)
@@ -61,10 +63,13 @@ def _weight_files(directory: Path) -> list[Path] | None:
     single = directory / "model.safetensors"
     if single.is_file():
         return [single]
+    index_file = directory / "model.safetensors.index.json"
+    if not index_file.is_file():
+        return None
     try:
-        index = json.loads((directory / "model.safetensors.index.json").read_text("utf-8"))
+        index = json.loads(index_file.read_text(encoding="utf-8"))
         names = sorted(set(index["weight_map"].values()))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     # Nothing outside the directory is read.
     if not all(isinstance(name, str) and Path(name).name == name for name in names):

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from negrefine.encoders.base import FloatArray
 from negrefine.encoders.clip import CLIPEncoder
+from negrefine.encoders.clip_config import NO_TOWER
 from negrefine.errors import EncoderError
 
-NO_TOWER = "no_text_model.safetensors"
 PROMPT_NO = "prompt_no"
 
 

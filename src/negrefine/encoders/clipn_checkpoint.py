@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from negrefine.encoders.clipn import NO_TOWER, PROMPT_NO
+from negrefine.encoders.clip_config import NO_TOWER
+from negrefine.encoders.clipn import PROMPT_NO
 from negrefine.encoders.loading import (
     TOKENIZER_FILES,
     find_model_directory,
