@@ -18,7 +18,7 @@ from sklearn.base import clone
 from negrefine import MCM, load_encoder
 from negrefine.adapters.feature_detector import FeatureDetector
 from negrefine.encoders import CLIPEncoder, CLIPNEncoder
-from negrefine.encoders.clipn import NO_TOWER
+from negrefine.encoders.clip_config import NO_TOWER
 from negrefine.errors import EncoderError, InputError
 
 NAMES = ["dog", "cat", "fire truck"]

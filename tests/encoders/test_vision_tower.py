@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
+from negrefine import load_encoder
+from negrefine.encoders import CLIPEncoder
 from negrefine.encoders.clip_config import plain_architecture
 from negrefine.encoders.clip_model import PlainCLIPModel, read_plain_model
 from negrefine.encoders.text_tower import encode_tokens
@@ -148,6 +151,7 @@ def test_counted_positions_of_older_files_are_read_past(tmp_path: Path) -> None:
         lambda weights: weights.pop("logit_scale"),
         lambda weights: weights.update(more=torch.zeros(3)),
         lambda weights: weights.update(logit_scale=torch.zeros(2)),
+        lambda weights: weights.update(logit_scale=torch.tensor(1)),
     ],
 )
 def test_unusual_weights_are_left_to_transformers(tmp_path: Path, change: Any) -> None:
@@ -155,6 +159,28 @@ def test_unusual_weights_are_left_to_transformers(tmp_path: Path, change: Any) -
     assert architecture is not None
     change_weights(tmp_path, change)
     assert read_plain_model([tmp_path / "model.safetensors"], architecture, "float32") is None
+
+
+def test_an_unusual_model_has_the_same_features(
+    builtin_dir: Path,
+    builtin_encoder: CLIPEncoder,
+    demo_pictures: list[Path],
+    tmp_path: Path,
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(builtin_dir, model)
+    change_weights(model, lambda weights: weights.update(more=torch.zeros(3)))
+    encoder = load_encoder(model, device="cpu", cache=False)
+    assert isinstance(builtin_encoder._model, PlainCLIPModel)
+    assert isinstance(encoder._model, CLIPModel)
+    for own, expected in zip(
+        encoder.encode_images_and_patches(demo_pictures[:5]),
+        builtin_encoder.encode_images_and_patches(demo_pictures[:5]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(own, expected)
+    texts = ["cat", "a photo of a dog"]
+    np.testing.assert_array_equal(encoder.encode_texts(texts), builtin_encoder.encode_texts(texts))
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,11 @@ class CLIPArchitecture:
 
 
 def plain_architecture(config: Mapping[str, Any]) -> CLIPArchitecture | None:
-    """Read the content of a config.json, None if it describes anything out of the ordinary.
+    """Return the architecture that a config.json describes, or None.
 
-    That is left to `transformers`, which knows more and says what is wrong: quantised weights,
-    other activations, values of another type than in a usual CLIP, weights in odd places.
+    None says that something is unusual: quantised weights or some in odd places, another
+    activation, a value of another type than in a usual CLIP. `transformers` may be able to read it,
+    or says what is wrong with it.
     """
     if not _UNUSUAL.isdisjoint(config):
         return None

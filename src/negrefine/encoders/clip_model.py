@@ -29,10 +29,10 @@ _COUNTED = frozenset(f"{tower}.embeddings.position_ids" for tower in ("text_mode
 def read_plain_model(
     files: Iterable[Path], config: CLIPArchitecture, dtype: str
 ) -> PlainCLIPModel | None:
-    """Return the model with the weights in `files`, on the CPU; None unless all is as usual.
+    """Return the model with the weights in `files`, on the CPU, for inference, or None.
 
-    That is left to `transformers`, which knows more and says what is wrong: tensors that are
-    missing, of another shape or nobody's, files that are damaged.
+    None says that something is unusual: a tensor is missing, of another shape or type or nobody's,
+    or a file is damaged. `transformers` may be able to load it, or says what is wrong with it.
     """
     to = getattr(torch, dtype)
     tensors: dict[str, Tensor] = {}
@@ -44,10 +44,12 @@ def read_plain_model(
                     return None
                 # Mapped and not copied, as transformers does it: the rounding of a product with a
                 # single row depends on where in memory the weights lie.
-                tensors |= {name: stored.get_tensor(name).to(to) for name in names}
+                tensors |= {name: stored.get_tensor(name) for name in names}
         with torch.device("meta"):
             model = PlainCLIPModel(config)
-        model.load_state_dict(tensors, assign=True)
+        if not all(tensor.is_floating_point() for tensor in tensors.values()):
+            return None
+        model.load_state_dict({n: each.to(to) for n, each in tensors.items()}, assign=True)
     except (OSError, RuntimeError, SafetensorError):
         return None
     return model.eval().requires_grad_(False)

@@ -45,13 +45,13 @@ _MERGING = {
 
 
 def read_plain_tokenizer(directory: Path) -> Tokenizer | None:
-    """Return the tokenizer that `transformers` would make; None unless all files are as usual.
+    """Return the tokenizer that `transformers` would make, or None.
 
-    That is left to `transformers`, which knows more and says what is wrong: another class or
-    further special tokens, files of older formats, no tokenizer.json, damaged files.
+    None says that something is unusual: another class, further special tokens, no tokenizer.json,
+    or a damaged file. `transformers` may be able to load it, or says what is wrong with it.
     """
     path = directory / "tokenizer.json"
-    if not path.is_file() or (directory / "added_tokens.json").exists():
+    if not path.is_file() or (directory / "added_tokens.json").is_file():
         return None
     try:
         settings = _read_object(directory / "tokenizer_config.json")
@@ -88,7 +88,7 @@ def read_plain_tokenizer(directory: Path) -> Tokenizer | None:
 
 def _read_object(path: Path) -> dict[str, Any]:
     """Return a JSON object, empty without the file."""
-    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if not isinstance(content, dict):
         raise ValueError(path)
     return content
