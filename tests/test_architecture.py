@@ -13,7 +13,7 @@ PACKAGE = Path(negrefine.__file__).parent
 ROOMS = (
     ("errors",),
     ("cache_directory", "constraints", "progress"),
-    ("files", "hub", "metrics", "text_tables"),
+    ("files", "hub", "metrics", "regular_files", "text_tables"),
     ("encoders",),
     ("labels",),
     ("judges",),

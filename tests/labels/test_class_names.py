@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -131,3 +132,13 @@ def test_good_names_give_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert check_class_names(["great white shark", "T-shirt", "Boeing 747"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_what_is_no_regular_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "names.json").symlink_to("pipe.txt")
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    for name, what in (("pipe.txt", "pipe"), ("names.json", "pipe"), ("zero.csv", "device")):
+        with pytest.raises(InputError, match=rf"{name}' is no ordinary file but a .*{what}"):
+            read_class_names(tmp_path / name)

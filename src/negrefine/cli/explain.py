@@ -78,8 +78,10 @@ def _check_card(card: Path, n_images: int) -> None:
 def _is_card(file: Path) -> bool:
     from PIL import Image, UnidentifiedImageError
 
+    from negrefine.regular_files import open_regular
+
     try:
-        with Image.open(file) as picture:
+        with open_regular(file) as stream, Image.open(stream) as picture:
             return picture.info.get(_MARK[0]) == _MARK[1]
     except (OSError, UnidentifiedImageError):
         return False
