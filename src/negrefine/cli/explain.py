@@ -17,6 +17,8 @@ from negrefine.errors import ImageError, InputError
 _MARK = ("Software", "negrefine explain")
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from negrefine.detectors import Explanation, Match
 
 
@@ -31,9 +33,10 @@ def explain(
 ) -> None:
     """Show the class names, negative labels and pair of names that decide an image's score.
 
-    IMAGES are files, folders or quoted globs.
+    IMAGES are files, folders or quoted globs. An image that cannot be read has its error instead.
     """
     from negrefine.encoders import find_images
+    from negrefine.encoders.images import read_scored
 
     paths = find_images(images)
     if card is not None:
@@ -46,6 +49,10 @@ def explain(
             explanation = detector.explain(path, top=top, unfiltered=True)
         except ImageError as error:
             errors.append(error)
+            if as_json:
+                print_json({"path": str(path), "error": str(error)}, indent=None)
+            elif len(paths) > 1:
+                typer.echo(f"{path}\n  {error}\n")
             continue
         if as_json:
             headline = explanation.headline()
@@ -55,7 +62,7 @@ def explain(
         else:
             typer.echo(f"{path}\n{_render(explanation)}\n")
         if card is not None:
-            _save_card(card, explanation, path)
+            _save_card(card, explanation, read_scored(detector.encoder, path), path.name)
     if len(errors) == len(paths):
         raise errors[0]
     warn_unreadable(errors, len(paths))
@@ -87,14 +94,13 @@ def _is_card(file: Path) -> bool:
         return False
 
 
-def _save_card(card: Path, explanation: Explanation, path: Path) -> None:
+def _save_card(card: Path, explanation: Explanation, image: Image, title: str) -> None:
     from PIL.PngImagePlugin import PngInfo
 
-    from negrefine.encoders import read_image
     from negrefine.files import write_atomically
     from negrefine.report.card import draw_card
 
-    picture = draw_card(explanation, read_image(path), path.name)
+    picture = draw_card(explanation, image, title)
     mark = PngInfo()
     mark.add_text(*_MARK)
     write_atomically(card, lambda temporary: picture.save(temporary, format="PNG", pnginfo=mark))

@@ -104,6 +104,15 @@ def read_image(
     )
 
 
+def read_scored(encoder: object, source: ImageSource) -> Image.Image:
+    """Return what `encoder` sees of an image before it is resized: its settings, else the usual."""
+    return read_image(
+        source,
+        exif_orientation=getattr(encoder, "exif_orientation", True),
+        background=getattr(encoder, "background", WHITE),
+    )
+
+
 def use_image(
     source: ImageSource,
     use: Callable[[Image.Image], _T],
