@@ -47,6 +47,7 @@ from negrefine.encoders.pixels import (
     key_factor,
     to_rgb,
 )
+from negrefine.encoders.stored_values import note_fits_header
 from negrefine.errors import ImageError
 from negrefine.regular_files import NotRegularError, open_regular
 
@@ -218,6 +219,7 @@ def _read_stream(stream: IO[bytes], name: str, how: _How[_T]) -> _T:
         if n_pixels > 2 * limit:
             raise _too_large(name, _dimensions(image.size))
         with _image_errors(name):
+            note_fits_header(image, stream, name)
             n_bytes = max(n_bytes, _bytes_to_decode(image, stream, name, how))
     if whole_file:
         del image

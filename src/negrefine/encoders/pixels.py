@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+from negrefine.encoders.stored_values import is_signed_8_bit, stored_values
 from negrefine.errors import ImageError, InputError
 
 Colour: TypeAlias = tuple[int, int, int]
@@ -121,18 +122,16 @@ def to_rgb(
 
 
 def _grey(image: Image.Image, name: str) -> Image.Image | None:
-    """Return the grey of a mode that has more than 8 bits, None for the other modes."""
-    if not (image.mode in ("I", "F") or image.mode.startswith("I;16")):
+    """Return the grey of an image with more than 8 bits or signs, None for all others."""
+    is_wide = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    if not is_wide and not is_signed_8_bit(image):
         return None
 
     def values(box: tuple[int, int, int, int]) -> np.ndarray:
         strip = np.asarray(image.crop(box))
-        if image.format == "FITS" and strip.dtype.itemsize == 2:
-            # The 16 bits of this format have a sign.
-            return strip.view(strip.dtype.str.replace("u", "i"))
         if image.mode == "I" and image.format in _16_BIT_FORMATS:
             return strip.astype(np.uint16)
-        return strip
+        return stored_values(image, strip, name)
 
     boxes = _strips(image.size)
     scale = _scale(lambda: map(values, boxes), values((0, 0, 1, 1)).dtype, name)
