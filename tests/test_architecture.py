@@ -13,8 +13,8 @@ PACKAGE = Path(negrefine.__file__).parent
 ROOMS = (
     ("shown_text",),
     ("errors",),
-    ("cache_directory", "constraints", "directory_lock", "progress", "reading"),
-    ("real_arrays", "records", "similar_names", "sqlite_file"),
+    ("cache_directory", "constraints", "directory_lock", "progress", "regular_files"),
+    ("reading", "real_arrays", "records", "similar_names", "sqlite_file"),
     ("files", "metrics", "model_formats", "model_sizes", "text_tables"),
     ("model_files",),
     ("hub",),

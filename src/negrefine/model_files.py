@@ -11,6 +11,7 @@ from typing import Any
 from negrefine.errors import NegrefineError
 from negrefine.model_formats import other_format
 from negrefine.reading import read_json, reason
+from negrefine.regular_files import FOLDER, special_kind
 
 WEIGHTS = "*.safetensors"
 _WHOLE = "model.safetensors"
@@ -27,13 +28,6 @@ _FOREIGN = {
     b"<html": ("a web page", "download the file itself"),
     b"PK\x03\x04": ("a pickled PyTorch file or an archive", "get the model in safetensors"),
     b"GGUF": ("a GGUF file of llama.cpp", "get the model in safetensors"),
-}
-_KINDS = {
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFDIR: "a folder",
 }
 
 
@@ -61,14 +55,14 @@ def check_files(files: Iterable[Path], name: str, error: type[NegrefineError]) -
     """
     for file in files:
         try:
-            kind = stat.S_IFMT(file.stat().st_mode)
+            status = file.stat()
         except FileNotFoundError:
             continue
         except OSError as failure:
             why = failure.strerror or failure
             raise error(f"{file.name} of {name!r} cannot be read: {why}.") from failure
-        if kind != stat.S_IFREG:
-            what = _KINDS.get(kind, "something else")
+        what = FOLDER if stat.S_ISDIR(status.st_mode) else special_kind(status)
+        if what:
             raise error(
                 f"{file.name} of {name!r} is {what} where a regular file is needed: put the file "
                 "there."

@@ -6,31 +6,19 @@ than 64 levels deep", that the sentences of callers end with.
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
-import stat
 from collections import Counter
-from pathlib import Path
 from typing import Any, NoReturn
+
+from negrefine.regular_files import open_regular
 
 JSON_BYTES = 64 << 20
 """More than any JSON file that negrefine reads has; objects take some twenty times the room."""
 MAX_DEPTH = 64
 # Any such number fits in a float.
 _MAX_DIGITS = 300
-_KINDS = {
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFDIR: "a folder",
-}
-
-
-class NotRegularError(OSError):
-    """A pipe, device, socket or folder where a regular file was expected."""
 
 
 def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
@@ -40,16 +28,11 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
         OSError: It is missing, unreadable, or (`NotRegularError`) a pipe, device, socket or folder.
         ValueError: It is larger.
     """
-    # Asked before it is opened, because opening a device may do something, and after, because it
-    # may be another file by then. Without O_NONBLOCK, opening a pipe waits for a writer.
-    _check_regular(Path(path).stat(), path)
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb") as stream:  # noqa: PTH123 - a descriptor
-        info = os.fstat(stream.fileno())
-        _check_regular(info, path)
-        # The size of a file in /proc is 0, and a file may grow.
-        content = b"" if info.st_size > limit else stream.read(limit + 1)
-    if info.st_size > limit or len(content) > limit:
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        # A file may grow.
+        content = b"" if size > limit else stream.read(limit + 1)
+    if size > limit or len(content) > limit:
         raise ValueError(f"it is larger than {_size(limit)}")
     return content
 
@@ -97,13 +80,6 @@ def parse_json(text: str | bytes, *, allow_nan: bool = False) -> Any:
 def reason(error: Exception) -> str:
     """Return what an error of these functions says, without number and path."""
     return (isinstance(error, OSError) and error.strerror) or str(error)
-
-
-def _check_regular(info: os.stat_result, path: str | os.PathLike[str]) -> None:
-    if not stat.S_ISREG(info.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(info.st_mode), "something else")
-        code = errno.EISDIR if stat.S_ISDIR(info.st_mode) else errno.EINVAL
-        raise NotRegularError(code, f"it is {kind}, not a regular file", os.fspath(path))
 
 
 def _size(limit: int) -> str:

@@ -85,21 +85,26 @@ def test_pipes_sockets_devices_and_dead_links_cost_one_row_each(
     monkeypatch.chdir(tmp_path)
     os.mkfifo("cam.jpg")
     os.mkfifo("pipe")
+    os.mkfifo("another pipe")
     server = socket.socket(socket.AF_UNIX)
     server.bind("sock.png")
     Path("link.png").symlink_to("cam.jpg")
     Path("zero.png").symlink_to("/dev/zero")
+    Path("tty.png").symlink_to("/dev/full")
+    Path("kernel.png").symlink_to("/proc/self/mem")
     Path("dead.png").symlink_to("nothing.png")
     fill(tmp_path, {"good.png": picture("PNG")})
-    with pytest.warns(UserWarning, match=r"^1 other file was left out \(1 a named pipe\)\.$"):
+    with pytest.warns(UserWarning, match=r"^2 other files were left out \(2 named pipes\)\.$"):
         found = find_images(["*", "/dev/zero"])
     server.close()
     errors = [e for batch in iter_encoded_images(builtin_encoder, found) for e in batch.errors]
     says = {file.name: str(error) for file, error in zip(found, errors, strict=True)}
     assert says.pop("good.png") == "None"
     assert "link to a missing file" in says.pop("dead.png")
-    assert sorted(says) == ["cam.jpg", "link.png", "sock.png", "zero", "zero.png"]
-    assert all("is no ordinary file but a" in error for error in says.values())
+    assert sorted(says) == [
+        *("cam.jpg", "kernel.png", "link.png", "sock.png", "tty.png", "zero", "zero.png")
+    ]
+    assert all(", not a regular file" in error for error in says.values())
 
 
 def test_groups_and_labels_of_patterns_files_and_several_folders(

@@ -8,6 +8,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,7 @@ def test_denied_permission_is_told_apart(tmp_path: Path, monkeypatch: pytest.Mon
     def deny(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", deny)
+    monkeypatch.setattr(os, "open", deny)
     with pytest.raises(ImageError, match=r"secret\.png: permission denied; make the file readable"):
         read_image(path)
 
@@ -415,7 +416,8 @@ def test_exif_orientation_of_a_jpeg(tmp_path: Path) -> None:
 def test_metadata_that_cannot_be_parsed_does_not_cost_the_image(tmp_path: Path) -> None:
     path = tmp_path / "odd.png"
     Image.fromarray(CORNERS).save(path, exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
-    assert (pixels(read_image(path)) == CORNERS).all()
+    with pytest.warns(UserWarning, match=r"odd\.png: Pillow warns: Corrupt EXIF data\."):
+        assert (pixels(read_image(path)) == CORNERS).all()
 
 
 def test_folders_are_searched_sorted_without_hidden_or_other_files(tmp_path: Path) -> None:
@@ -501,3 +503,24 @@ def test_nothing_found_is_an_error_that_names_the_argument(
 def test_no_argument_is_an_error() -> None:
     with pytest.raises(InputError, match="No image is named"):
         find_images([])
+
+
+def test_the_home_folder_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    Image.fromarray(CORNERS).save(tmp_path / "x.png")
+    assert (pixels(read_image("~/x.png")) == CORNERS).all()
+    assert (pixels(read_image(Path("~/x.png"))) == CORNERS).all()
+
+
+def test_warnings_of_pillow_name_their_file_in_threads_too(tmp_path: Path) -> None:
+    names = [tmp_path / f"{i}.png" for i in range(20)]
+    for i, name in enumerate(names):
+        exif = b"Exif\x00\x00MM\x00*\xff\xff\xff\xff" if i % 2 else b""
+        Image.fromarray(CORNERS).save(name, exif=exif)
+    before = warnings.showwarning, list(warnings.filters)
+    with warnings.catch_warnings(record=True) as caught, ThreadPoolExecutor(8) as pool:
+        warnings.simplefilter("always")
+        list(pool.map(read_image, names))
+    assert sorted(str(w.message).partition(":")[0] for w in caught) == sorted(map(str, names[1::2]))
+    assert (warnings.showwarning, list(warnings.filters)) == before

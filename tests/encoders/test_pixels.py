@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,49 @@ def test_a_palette_with_alpha_shows_the_background() -> None:
     clear = Image.new("RGBA", (8, 8), (200, 0, 0, 0)).quantize()
     assert read_image(clear).getpixel((0, 0)) == (255, 255, 255)
     assert read_image(clear, background=None).getpixel((0, 0)) == (200, 0, 0)
+
+
+def tiff(path: Path, values: npt.NDArray[Any], photometric: int, sample_format: int) -> Path:
+    """An uncompressed grey TIFF, little-endian, of one strip."""
+    height, width = values.shape
+    bits = values.dtype.itemsize * 8
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 0, 277: 1}
+    tags |= {278: height, 279: values.nbytes, 339: sample_format}
+    tags[273] = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    path.write_bytes(head + values.astype(values.dtype.newbyteorder("<")).tobytes())
+    return path
+
+
+def test_signs_and_white_as_zero_in_tiff_are_heeded(tmp_path: Path) -> None:
+    signed = tiff(tmp_path / "signed.tif", np.array([[-1, 5, 100]], np.int8), 1, 2)
+    with pytest.raises(ImageError, match=r"signed\.tif: its values go from -1 to 100"):
+        read_image(signed)
+    whole = tiff(tmp_path / "whole.tif", np.array([[0, 5, 100]], np.int8), 1, 2)
+    assert grey(whole).tolist() == [[0, 5, 100]]
+    deep = np.array([[0, 257 * 55, 65535]], np.uint16)
+    assert grey(tiff(tmp_path / "inverse.tif", deep, 0, 1)).tolist() == [[255, 200, 0]]
+    assert grey(tiff(tmp_path / "plain.tif", deep, 1, 1)).tolist() == [[0, 55, 255]]
+    large = tiff(tmp_path / "large.tif", np.array([[0, 2**31 + 7]], np.uint32), 1, 1)
+    with pytest.raises(ImageError, match=r"go from 0 to 2\.14748e\+09"):
+        read_image(large)
+    fraction = tiff(tmp_path / "f.tif", np.array([[0, 1]], np.float32), 0, 3)
+    with pytest.raises(ImageError, match=r"f\.tif: stores white as 0"):
+        read_image(fraction)
+
+
+def test_the_zero_of_fits_is_heeded_or_refused(tmp_path: Path) -> None:
+    values = np.array([[0, 257 * 100, 65535]], np.uint16)
+    path = fits(tmp_path / "z.fits", 16, (values.astype(np.int32) - 32768).astype(">i2"))
+    plain = path.read_bytes()
+    end = plain.index(b"END  ")
+    for zero, scale in ((32768, 1), (100, 1), (0, 2)):
+        cards = f"BZERO   = {zero:>20}".ljust(80) + f"BSCALE  = {scale:>20}".ljust(80)
+        header = plain[:end] + cards.encode() + b"END".ljust(80)
+        path.write_bytes(header.ljust(2880) + plain[2880:])
+        if zero == 32768:
+            assert grey(path).tolist() == [[0, 100, 255]]
+        else:
+            with pytest.raises(ImageError, match=rf"BZERO {zero}, BSCALE {scale}\)"):
+                read_image(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -196,3 +197,13 @@ def test_other_lists_are_called_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "keep.txt").touch()
     with pytest.raises(InputError, match=r"The list of words to keep .* one word per line"):
         WordLists(keep=tmp_path / "keep.txt", drop=None).given()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_what_is_no_regular_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "names.json").symlink_to("pipe.txt")
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    for name, what in (("pipe.txt", "pipe"), ("names.json", "pipe"), ("zero.csv", "device")):
+        with pytest.raises(InputError, match=rf"{name}' is a .*{what}, not a regular file"):
+            read_class_names(tmp_path / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -62,8 +63,9 @@ def shows_photographs(paths: Sequence[Path]) -> bool:
 
 
 def _is_photograph(path: Path) -> bool:
-    # Unreadable images have rows of their own.
-    with suppress(ImageError):
+    # Unreadable images have rows of their own, and doubtful ones warn when they are used.
+    with suppress(ImageError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         picture = read_image(path, background=(255, 255, 255))
         with suppress(OSError), Image.open(path) as opened:
             if opened.format in _CAMERA_FORMATS:

@@ -16,6 +16,8 @@ from negrefine.shown_text import storable
 _MARK = ("Software", "negrefine explain")
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from negrefine.detectors import Explanation, Match
 
 
@@ -30,9 +32,11 @@ def explain(
 ) -> None:
     """Show the class names, negative labels and pair of names that decide an image's score.
 
-    With --json, one object per line and image.
+    IMAGES are files, folders or quoted globs. With --json, one object per line and image. An image
+    that cannot be read has its error instead.
     """
     from negrefine.encoders import find_images
+    from negrefine.encoders.images import read_scored
 
     saved.check_order(images)
     paths = find_images(images)
@@ -46,6 +50,10 @@ def explain(
             explanation = detector.explain(path, top=top, unfiltered=True)
         except ImageError as error:
             errors.append(error)
+            if as_json:
+                print_json({"path": storable(str(path)), "error": str(error)}, indent=None)
+            elif len(paths) > 1:
+                say(str(path), f"  {error}", "")
             continue
         shown = storable(str(path))
         if as_json:
@@ -54,7 +62,7 @@ def explain(
         else:
             say(shown, *_render(explanation), "")
         if card is not None:
-            _save_card(card, explanation, path)
+            _save_card(card, explanation, read_scored(detector.encoder, path), path.name)
     if len(errors) == len(paths):
         raise errors[0]
     warn_unreadable(errors, len(paths))
@@ -77,21 +85,22 @@ def _check_card(card: Path, n_images: int) -> None:
 def _is_card(file: Path) -> bool:
     from PIL import Image, UnidentifiedImageError
 
+    from negrefine.regular_files import open_regular
+
     try:
-        with Image.open(file) as picture:
+        with open_regular(file) as stream, Image.open(stream) as picture:
             return picture.info.get(_MARK[0]) == _MARK[1]
     except (OSError, UnidentifiedImageError):
         return False
 
 
-def _save_card(card: Path, explanation: Explanation, path: Path) -> None:
+def _save_card(card: Path, explanation: Explanation, image: Image, title: str) -> None:
     from PIL.PngImagePlugin import PngInfo
 
-    from negrefine.encoders import read_image
     from negrefine.files import write_atomically
     from negrefine.report.card import draw_card
 
-    picture = draw_card(explanation, read_image(path), path.name)
+    picture = draw_card(explanation, image, title)
     mark = PngInfo()
     mark.add_text(*_MARK)
     write_atomically(card, lambda temporary: picture.save(temporary, format="PNG", pnginfo=mark))

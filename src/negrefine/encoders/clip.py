@@ -18,7 +18,7 @@ from negrefine.constraints import Whole
 from negrefine.encoders.base import EncodedImages, FloatArray
 from negrefine.encoders.batches import Batch, encode_batches, join_batches
 from negrefine.encoders.embedding_cache import open_cache
-from negrefine.encoders.images import Images, ImageSource, check_is_list, check_items, read_image
+from negrefine.encoders.images import Images, ImageSource, check_is_list, check_items, use_image
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.text_tower import encode_tokens
 from negrefine.encoders.tokens import TextTokenizer
@@ -231,10 +231,13 @@ class CLIPEncoder:
 
     def _read_pixels(self, source: ImageSource) -> _Pixels:
         try:
-            image = read_image(
-                source, exif_orientation=self.exif_orientation, background=self.background
+            return use_image(
+                source,
+                self.preprocessing,
+                exif_orientation=self.exif_orientation,
+                background=self.background,
+                bytes_of_use=self.preprocessing.memory_bytes,
             )
-            return self.preprocessing(image)
         except ImageError as error:
             # Errors of the preprocessing do not name the file.
             file = f"{source}: " if isinstance(source, (str, os.PathLike)) else ""

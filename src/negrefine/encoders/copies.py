@@ -14,6 +14,7 @@ from PIL import Image
 
 from negrefine.encoders.images import ImageSource
 from negrefine.hub import file_digest
+from negrefine.regular_files import open_regular
 
 _HEAD = 4096
 
@@ -64,7 +65,7 @@ def _size(path: Path) -> Hashable:
 
 
 def _head(path: Path) -> Hashable:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return stream.read(_HEAD)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import stat
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from negrefine.errors import InputError
+from negrefine.regular_files import open_regular, special_kind
 from negrefine.shown_text import visible
 
 # Pillow registers these too: data, films, and drawings that need an external interpreter.
@@ -132,17 +132,6 @@ def is_raw(name: str) -> bool:
     return _extension(name) in _RAW
 
 
-def what_it_is(status: os.stat_result) -> str | None:
-    """Return what a file is that must not be opened, as reading may wait for ever; or None."""
-    kinds = {
-        stat.S_ISFIFO: "a named pipe",
-        stat.S_ISSOCK: "a socket",
-        stat.S_ISCHR: "a device",
-        stat.S_ISBLK: "a device",
-    }
-    return next((what for test, what in kinds.items() if test(status.st_mode)), None)
-
-
 def url_problem(name: str) -> str | None:
     """Return the sentence about a URL in place of a path, None for anything else."""
     if not _URL.match(name):
@@ -178,7 +167,7 @@ def _find(
                 f"Images are found by paths, folders or patterns, not by {type(path).__name__};"
                 " give their names."
             )
-        argument = _expanded(os.fspath(path))
+        argument = expanded(os.fspath(path))
         for file in _files_of(argument, left_out):
             found.setdefault(os.path.abspath(file), (file, argument))  # noqa: PTH100 - resolve() follows links
     others = {name: kind for name, kind in left_out.items() if name not in found}
@@ -188,7 +177,8 @@ def _find(
     return list(found.values())
 
 
-def _expanded(path: str) -> str:
+def expanded(path: str) -> str:
+    """Return a path with "~" as the home folder, if nothing has just this name."""
     if not path.startswith("~") or os.path.lexists(path):
         return path
     return os.path.expanduser(path)  # noqa: PTH111 - Path raises RuntimeError for unknown users
@@ -233,7 +223,7 @@ def _is_image(path: str, left_out: dict[str, str]) -> bool:
         return True
     extension = _extension(name)
     try:
-        other = what_it_is(os.stat(path))  # noqa: PTH116
+        other = special_kind(os.stat(path))  # noqa: PTH116
         content = None if other else _content(path)
     except OSError as error:
         other, content = (error.strerror or "not readable").lower(), None
@@ -248,7 +238,7 @@ def _is_image(path: str, left_out: dict[str, str]) -> bool:
 
 
 def _content(path: str) -> str | None:
-    with Path(path).open("rb") as stream:
+    with open_regular(path) as stream:
         return kind_by_content(stream.read(32))
 
 
@@ -258,8 +248,16 @@ def _extension(name: str) -> str:
 
 def _kinds(left_out: dict[str, str]) -> str:
     counts = sorted(Counter(left_out.values()).items(), key=lambda item: (-item[1], item[0]))
-    text = ", ".join(f"{n} {visible(kind)}" for kind, n in counts)
+    text = ", ".join(f"{n} {visible(_counted(kind, n))}" for kind, n in counts)
     return f"{text}; {INSTALL_HEIF}" if "HEIC" in left_out.values() else text
+
+
+def _counted(kind: str, n: int) -> str:
+    """Return "named pipe" or "named pipes" for "a named pipe"; other kinds as they are."""
+    if not kind.startswith("a "):
+        return kind
+    noun, _, rest = kind.removeprefix("a ").partition(" of ")
+    return noun + ("" if n == 1 else "s") + (f" of {rest}" if rest else "")
 
 
 def _only(left_out: dict[str, str]) -> str:

@@ -6,12 +6,10 @@ import io
 import math
 import os
 import struct
-import threading
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import IO, Any, TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
@@ -19,13 +17,28 @@ from PIL import ExifTags, Image, ImageFile
 from negrefine.encoders.image_files import (
     INSTALL_HEIF,
     NO_IMAGES,
+    expanded,
     find_images,
     is_raw,
     kind_by_content,
     register_formats,
     url_problem,
-    what_it_is,
 )
+from negrefine.encoders.image_memory import (
+    WHOLE_FILE_FORMATS,
+    check_memory,
+    converting_bytes,
+    decoding_bytes,
+    memory_for,
+)
+from negrefine.encoders.image_sources import (
+    Images,
+    ImageSource,
+    check_is_list,
+    check_items,
+    wrong_type,
+)
+from negrefine.encoders.pillow_warnings import naming
 from negrefine.encoders.pixels import (
     WHITE,
     Colour,
@@ -34,15 +47,14 @@ from negrefine.encoders.pixels import (
     key_factor,
     to_rgb,
 )
-from negrefine.errors import ImageError, InputError
+from negrefine.encoders.stored_values import note_fits_header
+from negrefine.errors import ImageError
+from negrefine.regular_files import NotRegularError, open_regular
 
-__all__ = ["ImageSource", "Images", "check_is_list", "find_images", "read_image"]
+__all__ = ["ImageSource", "Images", "check_is_list", "check_items", "find_images", "read_image"]
 
-ImageSource: TypeAlias = (
-    str | os.PathLike[str] | Image.Image | np.ndarray | bytes | bytearray | memoryview | IO[bytes]
-)
-Images: TypeAlias = Sequence[ImageSource]
-
+# Metadata in which Pillow finds the orientation.
+_ORIENTATION_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 # EXIF orientation to the transposition that turns the image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,9 +66,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_ONE_IMAGE = (str, os.PathLike, bytes, bytearray, memoryview)
-
-_large_image = threading.Lock()
+_T = TypeVar("_T")
 
 
 def read_image(
@@ -90,78 +100,49 @@ def read_image(
             has values of another range, or the array has another shape.
         InputError: `background` is not a colour.
     """
-    background = check_background(background)
-    if isinstance(source, np.ndarray):
-        image = array_image(source)
-    elif isinstance(source, Image.Image):
-        image = source
-    elif isinstance(source, (str, os.PathLike)):
-        return _read_file(os.fspath(source), exif_orientation, background)
-    elif isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
-        stream, name = _as_stream(source)
-        return _read_stream(stream, name, exif_orientation, background)
-    else:
-        raise ImageError(_wrong_type(source, "An image"))
-    shown = f"the image given ({image.mode}, {_dimensions(image.size)})"
-    name = str(getattr(image, "filename", "") or shown)
-    return _decode(image, name, exif_orientation, background)
-
-
-def check_is_list(images: Images) -> None:
-    """Raise InputError for what is no list of images, such as one image or a set.
-
-    The rows of one array would pass for grey images.
-    """
-    if isinstance(images, np.ndarray) and images.dtype.kind in "UO":
-        is_one = images.ndim != 1
-    elif isinstance(images, np.ndarray):
-        is_one = images.ndim < 3 or (images.ndim == 3 and images.shape[2] in {1, 3, 4})
-    else:
-        is_one = isinstance(images, (*_ONE_IMAGE, Image.Image)) or hasattr(images, "read")
-    if is_one:
-        shape = f" of shape {images.shape}" if isinstance(images, np.ndarray) else ""
-        raise InputError(
-            f"images must be a list of images, not one {type(images).__name__}{shape}: wrap it in"
-            " []."
-        )
-    if _is_tensor(images):
-        raise InputError(_wrong_type(images, "images"))
-    if isinstance(images, (Mapping, Set)) or not isinstance(images, Iterable):
-        hint = " its items have no order;" if isinstance(images, Set) else ""
-        raise InputError(
-            f"images must be a list of images, not a {type(images).__name__};{hint} pass a list."
-        )
-
-
-def check_items(images: Images) -> None:
-    """Raise ImageError with the position of an item that no image can be.
-
-    Only a list, a tuple or an array of objects is looked through, which reads nothing.
-    """
-    if isinstance(images, (list, tuple)) or str(getattr(images, "dtype", "")) == "object":
-        for i, image in enumerate(images):
-            if not (
-                isinstance(image, (*_ONE_IMAGE, Image.Image, np.ndarray)) or hasattr(image, "read")
-            ):
-                raise ImageError(_wrong_type(image, f"images[{i}]"))
-
-
-def _is_tensor(value: object) -> bool:
-    return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach")
-
-
-def _wrong_type(value: object, what: str) -> str:
-    if _is_tensor(value):
-        return (
-            f"{what} must not be a torch tensor: pass a uint8 array (h, w, 3) for each image, such"
-            " as tensor.permute(1, 2, 0).numpy() of a uint8 tensor, or the data set through"
-            " negrefine.adapters.images_from."
-        )
-    name = "None" if value is None else type(value).__name__
-    return (
-        f"{what} must be a path, a Pillow image, a uint8 array, or an image file's bytes or stream,"
-        f" not {name}; convert it first."
+    return use_image(
+        source, lambda image: image, exif_orientation=exif_orientation, background=background
     )
+
+
+def read_scored(encoder: object, source: ImageSource) -> Image.Image:
+    """Return what `encoder` sees of an image before it is resized: its settings, else the usual."""
+    return read_image(
+        source,
+        exif_orientation=getattr(encoder, "exif_orientation", True),
+        background=getattr(encoder, "background", WHITE),
+    )
+
+
+def use_image(
+    source: ImageSource,
+    use: Callable[[Image.Image], _T],
+    *,
+    exif_orientation: bool,
+    background: Colour | None,
+    bytes_of_use: Callable[[tuple[int, int]], int] = lambda _: 0,
+) -> _T:
+    """Return what `use` makes of the image that `read_image` returns.
+
+    It runs while the memory for the image is reserved: threads that read images wait for each
+    other, so that all together stay within the limit. `bytes_of_use` is what `use` takes for an
+    image of a size (width, height).
+    """
+    how = _How(exif_orientation, check_background(background), use, bytes_of_use)
+    if isinstance(source, (str, os.PathLike)):
+        return _read_file(os.fspath(source), how)
+    if isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
+        stream, name = _as_stream(source)
+        return _read_stream(stream, name, how)
+    if isinstance(source, np.ndarray):
+        # 8 bits, the image, its conversion and its transposition.
+        with memory_for(16 * math.prod(source.shape[:2]) + how.bytes_of_use(source.shape[1::-1])):
+            image = array_image(source)
+            shown = f"the image given ({image.mode}, {_dimensions(image.size)})"
+            return use(_decode(image, shown, how, own=True))
+    if isinstance(source, Image.Image):
+        return _use_pillow_image(source, how)
+    raise ImageError(wrong_type(source, "An image"))
 
 
 def _as_stream(source: Any) -> tuple[IO[bytes], str]:
@@ -183,7 +164,18 @@ def _as_stream(source: Any) -> tuple[IO[bytes], str]:
     return io.BytesIO(source), name
 
 
-def _read_file(name: str, exif_orientation: bool, background: Colour | None) -> Image.Image:
+@dataclass(frozen=True)
+class _How(Generic[_T]):
+    """How an image is to be read, and what is to be done with it."""
+
+    exif_orientation: bool
+    background: Colour | None
+    use: Callable[[Image.Image], _T]
+    bytes_of_use: Callable[[tuple[int, int]], int]
+
+
+def _read_file(name: str, how: _How[_T]) -> _T:
+    name = expanded(name)
     # Checked first because Windows reports a folder as a denied permission.
     if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises where a parent is not readable
         raise ImageError(f"{name}: is a folder, not an image; name the files inside it.")
@@ -193,12 +185,9 @@ def _read_file(name: str, exif_orientation: bool, background: Colour | None) -> 
             " as PNG or JPEG."
         )
     try:
-        # Opening a pipe would wait for ever for someone to write to it.
-        if what := what_it_is(os.stat(name)):  # noqa: PTH116
-            raise ImageError(f"{name}: is no ordinary file but {what}; leave it out.")
-        stream = Path(name).open("rb")  # noqa: SIM115 - closed by the block below
-    except ImageError:
-        raise
+        stream = open_regular(name)
+    except NotRegularError as error:
+        raise ImageError(f"{name}: is {error.what}, not a regular file; leave it out.") from error
     except (OSError, ValueError) as error:
         if url := url_problem(name):
             raise ImageError(url) from error
@@ -211,30 +200,72 @@ def _read_file(name: str, exif_orientation: bool, background: Colour | None) -> 
             problem = "permission denied; make the file readable for this user"
         raise ImageError(f"{name}: {problem}.") from error
     with stream:
-        return _read_stream(stream, name, exif_orientation, background)
+        return _read_stream(stream, name, how)
 
 
-def _read_stream(
-    stream: IO[bytes],
-    name: str,
-    exif_orientation: bool,
-    background: tuple[int, int, int] | None,
-) -> Image.Image:
-    image = _open(stream, name)
-    limit = math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
-    n_pixels = image.width * image.height
-    if n_pixels > 2 * limit:
-        raise _too_large(name, _dimensions(image.size))
-    if n_pixels <= limit:
-        return _decode(image, name, exif_orientation, background)
-    # catch_warnings changes a global list: one thread at a time, and only for large images.
-    with _large_image, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return _decode(image, name, exif_orientation, background)
+def _read_stream(stream: IO[bytes], name: str, how: _How[_T]) -> _T:
+    with _image_errors(name):
+        start = stream.read(32)
+        whole_file = kind_by_content(start) in WHOLE_FILE_FORMATS
+        n_bytes = 2 * stream.seek(0, os.SEEK_END) if whole_file else 0
+        stream.seek(0)
+    check_memory(n_bytes, name, f"a {kind_by_content(start)} file of {n_bytes // 2:,} bytes")
+    # Such a file is opened once more when its memory is known: a thread that waited for more
+    # memory while it holds some could wait for ever.
+    with memory_for(n_bytes) if whole_file else nullcontext(), naming(name):
+        image = _open(stream, name)
+        n_pixels = image.width * image.height
+        limit = math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
+        if n_pixels > 2 * limit:
+            raise _too_large(name, _dimensions(image.size))
+        with _image_errors(name):
+            note_fits_header(image, stream, name)
+            n_bytes = max(n_bytes, _bytes_to_decode(image, stream, name, how))
+    if whole_file:
+        del image
+    with memory_for(n_bytes):
+        with naming(name):
+            if whole_file:
+                stream.seek(0)
+                image = _open(stream, name)
+            rgb = _decode(image, name, how, own=True)
+        del image
+        result = how.use(rgb)
+        # What is used no more must be free before the next image is read.
+        del rgb
+        return result
+
+
+def _use_pillow_image(image: Image.Image, how: _How[_T]) -> _T:
+    shown = f"the image given ({image.mode}, {_dimensions(image.size)})"
+    name = str(getattr(image, "filename", "") or shown)
+    if isinstance(image, ImageFile.ImageFile) and image.fp is not None:
+        # It is not decoded yet.
+        with _image_errors(name):
+            n_bytes = _bytes_to_decode(image, None, name, how)
+    else:
+        n_bytes = 8 * image.width * image.height + how.bytes_of_use(image.size)
+    with memory_for(n_bytes):
+        with naming(name):
+            rgb = _decode(image, name, how, own=False)
+        return how.use(rgb)
+
+
+def _bytes_to_decode(image: Any, stream: IO[bytes] | None, name: str, how: _How[Any]) -> int:
+    """Return about how many bytes decoding and using an image takes; ImageError over the limit."""
+    # Looking for the orientation would decode a PNG that does not say it before its pixels.
+    turned = any(key in image.info for key in _ORIENTATION_KEYS) and how.exif_orientation
+    n_bytes = decoding_bytes(image, stream, turned=turned and _orientation(image) in _UPRIGHT)
+    # TIFF is turned by Pillow, which needs it twice.
+    if image.format == "TIFF" and _orientation(image) in _UPRIGHT:
+        n_bytes = max(n_bytes, 2 * converting_bytes(image))
+    n_bytes += how.bytes_of_use(image.size)
+    check_memory(n_bytes, name, f"{_dimensions(image.size)} pixels ({image.format} {image.mode})")
+    return n_bytes
 
 
 def _open(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
-    """Do what `Image.open` does without its warning about size, which threads cannot suppress."""
+    """Do what `Image.open` does, without its limit on the size and with all formats."""
     with _image_errors(name):
         start = stream.read(32)
         prefix = start[:16]
@@ -263,23 +294,32 @@ def _open(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
     )
 
 
-def _decode(
-    image: Image.Image, name: str, exif_orientation: bool, background: Colour | None
-) -> Image.Image:
+def _decode(image: Image.Image, name: str, how: _How[Any], *, own: bool) -> Image.Image:
+    """Return an image in mode RGB; one of our `own` is closed."""
     with _image_errors(name):
         factor = key_factor(image)
         image.load()
-        rgb = to_rgb(image, background, key_factor=factor, name=name)
-        orientation = None
-        if exif_orientation:
-            # Like viewers, show an image whose metadata cannot be parsed.
-            with suppress(Exception):
-                orientation = image.getexif().get(ExifTags.Base.Orientation)
+        orientation = _orientation(image) if how.exif_orientation else None
+        if own and isinstance(image, ImageFile.ImageFile):
+            # The header may have told another size, as in icons.
+            n_bytes = converting_bytes(image, turned=orientation in _UPRIGHT)
+            check_memory(n_bytes, name, f"{_dimensions(image.size)} pixels ({image.mode})")
+        rgb = to_rgb(image, how.background, key_factor=factor, name=name, own=own)
+        if own:
+            image.close()
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
     # With its metadata the image would be turned a second time if it is read again.
     rgb.info = {}
     return rgb
+
+
+def _orientation(image: Image.Image) -> int | None:
+    # Like viewers, show an image whose metadata cannot be parsed.
+    with suppress(Exception):
+        orientation: int | None = image.getexif().get(ExifTags.Base.Orientation)
+        return orientation
+    return None
 
 
 def _too_large(name: str, size: str) -> ImageError:

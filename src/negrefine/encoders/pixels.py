@@ -12,12 +12,13 @@ Numbers of more than 8 bits are scaled by what is known of their range, never cl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
+from negrefine.encoders.stored_values import is_signed_8_bit, stored_values
 from negrefine.errors import ImageError, InputError
 
 Colour: TypeAlias = tuple[int, int, int]
@@ -28,6 +29,8 @@ _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _16_BIT_FORMATS = ("PNG", "PPM")
 # Pillow widens the grey of a PNG of few bits to 8, but not the grey that is transparent.
 _KEY_FACTORS = {"L;2": 85, "L;4": 17}
+# Images are converted in strips of so many values, so that copies are small.
+_STRIP_VALUES = 2**21
 
 
 def check_background(background: Sequence[int] | None) -> Colour | None:
@@ -60,28 +63,19 @@ def array_image(array: np.ndarray) -> Image.Image:
 
 
 def eight_bit(values: np.ndarray, name: str) -> np.ndarray:
-    """Return values as uint8 by the rule of this module; ImageError if it refuses them."""
-    kind = values.dtype.kind
+    """Return values as uint8 by the rule of this module; ImageError if it refuses them.
+
+    A few rows are converted at a time: the whole, as wider numbers, would take far more memory.
+    """
     if values.dtype == np.uint8:
         return values
-    if kind == "b":
-        return values.astype(np.uint8) * np.uint8(255)
-    if kind == "u" and values.dtype.itemsize == 2:
-        return _from_16_bit(values)
-    if kind not in "iuf":
-        raise ImageError(f"{name}: its values are {values.dtype}, not numbers; convert it first.")
-    if kind == "f" and values.dtype.itemsize == 2:
-        # Half precision has too few digits for the products and bounds below.
-        values = values.astype(np.float32)
-    low, high = values.min().item(), values.max().item()
-    if not (low >= 0 and high <= 65535):
-        raise _out_of_range(name, low, high)
-    if high <= 1:
-        scaled: np.ndarray = np.rint(values * 255.0).astype(np.uint8)
-        return scaled
-    if kind == "f" and not (np.rint(values) == values).all():
-        raise _out_of_range(name, low, high)
-    return values.astype(np.uint8) if high <= 255 else _from_16_bit(values)
+    width = values.size // max(len(values), 1)
+    parts = [values[rows] for rows in _row_slices(len(values), width)]
+    scale = _scale(lambda: iter(parts), values.dtype, name)
+    result = np.empty(values.shape, np.uint8)
+    for rows, part in zip(_row_slices(len(values), width), parts, strict=True):
+        result[rows] = scale(part)
+    return result
 
 
 def key_factor(image: Image.Image) -> int:
@@ -93,36 +87,97 @@ def key_factor(image: Image.Image) -> int:
 
 
 def to_rgb(
-    image: Image.Image, background: Colour | None, *, key_factor: int = 1, name: str = "the image"
+    image: Image.Image,
+    background: Colour | None,
+    *,
+    key_factor: int = 1,
+    name: str = "the image",
+    own: bool = False,
 ) -> Image.Image:
-    """Return a loaded image as a new one in mode RGB; ImageError for values of no known range."""
+    """Return a loaded image in mode RGB; ImageError for values of no known range.
+
+    An image of our `own` may be closed, so that its memory is free before more is needed, and an
+    RGB image of our own is not copied.
+    """
     grey = _grey(image, name)
     transparent = image.mode in _ALPHA_MODES or image.has_transparency_data
     if background is None or not transparent:
-        return _opaque(image if grey is None else Image.fromarray(grey))
-    ground = Image.new("RGBA", image.size, (*background, 255))
-    if grey is None:
-        layer = _with_alpha(image, key_factor)
-    else:
-        alpha = np.where(np.asarray(image) == image.info["transparency"], 0, 255)
-        layer = Image.fromarray(np.dstack([grey] * 3 + [alpha.astype(np.uint8)]))
-    return Image.alpha_composite(ground, layer).convert("RGB")
+        if grey is None:
+            return _opaque(image, own)
+        if own:
+            image.close()
+        return grey.convert("RGB")
+    result = Image.new("RGB", image.size)
+    for box in _strips(image.size):
+        part = image.crop(box)
+        if grey is None:
+            layer = _with_alpha(part, key_factor)
+        else:
+            alpha = np.where(np.asarray(part) == image.info["transparency"], 0, 255)
+            layer = grey.crop(box).convert("RGBA")
+            layer.putalpha(Image.fromarray(alpha.astype(np.uint8)))
+        ground = Image.new("RGBA", part.size, (*background, 255))
+        result.paste(Image.alpha_composite(ground, layer).convert("RGB"), box[:2])
+    return result
 
 
-def _grey(image: Image.Image, name: str) -> np.ndarray | None:
-    """Return the grey of a mode that has more than 8 bits, None for the other modes."""
-    if not (image.mode in ("I", "F") or image.mode.startswith("I;16")):
+def _grey(image: Image.Image, name: str) -> Image.Image | None:
+    """Return the grey of an image with more than 8 bits or signs, None for all others."""
+    is_wide = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    if not is_wide and not is_signed_8_bit(image):
         return None
-    values = np.asarray(image)
-    if image.format == "FITS" and values.dtype.itemsize == 2:
-        # The 16 bits of this format have a sign.
-        values = values.view(values.dtype.str.replace("u", "i"))
-    elif image.mode == "I" and image.format in _16_BIT_FORMATS:
-        values = values.astype(np.uint16)
-    return eight_bit(values, name)
+
+    def values(box: tuple[int, int, int, int]) -> np.ndarray:
+        strip = np.asarray(image.crop(box))
+        if image.mode == "I" and image.format in _16_BIT_FORMATS:
+            return strip.astype(np.uint16)
+        return stored_values(image, strip, name)
+
+    boxes = _strips(image.size)
+    scale = _scale(lambda: map(values, boxes), values((0, 0, 1, 1)).dtype, name)
+    grey = Image.new("L", image.size)
+    for box in boxes:
+        grey.paste(Image.fromarray(scale(values(box))), box[:2])
+    return grey
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _scale(
+    parts: Callable[[], Iterator[np.ndarray]], dtype: np.dtype[Any], name: str
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what makes the parts of one array uint8; ImageError if the rule refuses them."""
+    if dtype.kind == "b":
+        return lambda values: values.astype(np.uint8) * np.uint8(255)
+    if dtype.kind == "u" and dtype.itemsize == 2:
+        return _from_16_bit
+    if dtype.kind not in "iuf":
+        raise ImageError(f"{name}: its values are {dtype}, not numbers; convert it first.")
+    bounds = [(part.min(), part.max()) for part in parts()]
+    low = np.min([low for low, _ in bounds]).item()
+    high = np.max([high for _, high in bounds]).item()
+    if not (low >= 0 and high <= 65535):
+        raise _out_of_range(name, low, high)
+    if high <= 1:
+        return _from_fractions
+    if dtype.kind == "f" and not all((np.rint(part) == part).all() for part in parts()):
+        raise _out_of_range(name, low, high)
+    return _as_they_are if high <= 255 else _from_16_bit
+
+
+def _row_slices(height: int, width: int) -> list[slice]:
+    """Return slices of rows that hold some millions of values each."""
+    rows = max(1, _STRIP_VALUES // max(width, 1))
+    return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
+def _strips(size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """Return the boxes of strips that make up an image of a size (width, height)."""
+    return [(0, rows.start, size[0], rows.stop) for rows in _row_slices(size[1], size[0])]
+
+
+def _opaque(image: Image.Image, own: bool) -> Image.Image:
+    if own and image.mode == "RGB":
+        # What Pillow's methods do to share pixels: a plain image without the state of a decoder.
+        return Image.Image()._new(image.im)
     if image.mode == "P" and "transparency" in image.info:
         # Gives the same colours without Pillow's warning about transparency.
         image = image.convert("RGBA")
@@ -145,9 +200,21 @@ def _with_alpha(image: Image.Image, key_factor: int) -> Image.Image:
     return image.convert("RGBA")
 
 
+def _as_they_are(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.uint8)
+
+
 def _from_16_bit(values: np.ndarray) -> np.ndarray:
     # 32 bits hold the sum, and its quotient is round(v / 257).
     return ((values.astype(np.uint32) + np.uint32(128)) // np.uint32(257)).astype(np.uint8)
+
+
+def _from_fractions(values: np.ndarray) -> np.ndarray:
+    if values.dtype.itemsize == 2:
+        # Half precision has too few digits for the products.
+        values = values.astype(np.float32)
+    scaled: np.ndarray = np.rint(values * 255.0).astype(np.uint8)
+    return scaled
 
 
 def _out_of_range(name: str, low: Any, high: Any) -> ImageError:

@@ -151,6 +151,14 @@ class Preprocessing:
             np.take(self._levels[channel], pixels[..., channel], out=result[channel], mode="clip")
         return result
 
+    def memory_bytes(self, size: tuple[int, int]) -> int:
+        """Return about how many bytes it takes to prepare an image of `size` = (width, height)."""
+        width, height = size if self.resize is None else resized_size(size, self.resize)
+        shown = self.crop or (height, width)
+        resizing = 0 if self.resize is None else 4 * width * (height + size[1])
+        # 8-bit copies in and out of Pillow, and 32-bit numbers, all with 3 colours.
+        return resizing + 22 * shown[0] * shown[1]
+
     @cached_property
     def _levels(self) -> npt.NDArray[np.float32]:
         """(3, 256): the result for each channel and 8-bit value, rounded as by torchvision."""

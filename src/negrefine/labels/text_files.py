@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 from negrefine.errors import InputError
+from negrefine.regular_files import NotRegularError, read_regular
 
 
 def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
@@ -19,11 +20,12 @@ def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
     `kind` is what errors call the file, `wanted` what to give instead of a missing one.
 
     Raises:
-        InputError: The file is missing, unreadable, not UTF-8 or not a complete gzip file.
+        InputError: The file is missing, unreadable, no regular file, not UTF-8 or not a complete
+            gzip file.
     """
     file = Path(path)
     try:
-        raw = file.read_bytes()
+        raw = read_regular(file)
         content = gzip.decompress(raw) if file.suffix == ".gz" else raw
         # Windows programs write UTF-16, always with a byte-order mark.
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -32,6 +34,8 @@ def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
         problem = f"cannot be read: {getattr(error, 'strerror', error)}"
         if isinstance(error, FileNotFoundError):
             problem = f"does not exist: give {wanted}"
+        elif isinstance(error, NotRegularError):
+            problem = f"is {error.what}, not a regular file: give {wanted}"
         elif isinstance(error, UnicodeDecodeError):
             problem = "is not UTF-8 text: save it as UTF-8"
         elif isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from negrefine.detectors.base import Detector
 from negrefine.detectors.explanation import Explanation
-from negrefine.encoders.images import read_image
+from negrefine.encoders.images import read_scored
 from negrefine.errors import ImageError
 from negrefine.evaluation.results import Evaluation, SetScores
 from negrefine.shown_text import restored
@@ -98,7 +98,7 @@ def _with_picture(mistake: Mistake, root: Path, detector: Detector | None) -> Mi
     if not path.exists():
         path = root / path
     try:
-        thumbnail, size = _data_uri(read_image(path))
+        thumbnail, size = _data_uri(read_scored(getattr(detector, "encoder", None), path))
         explanation = None if detector is None else detector.explain(path, unfiltered=True)
     except ImageError as error:
         return replace(mistake, problem=str(error))
