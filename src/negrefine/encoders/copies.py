@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from negrefine.encoders.images import ImageSource
-from negrefine.hub import file_digest
-from negrefine.regular_files import open_regular
+from negrefine.files.identity import file_digest
+from negrefine.files.regular import open_regular
 
 _HEAD = 4096
 

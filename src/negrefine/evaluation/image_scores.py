@@ -23,7 +23,8 @@ from negrefine.detectors.explanation import verdict_of
 from negrefine.detectors.mcm import RULES
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.errors import ImageError, InputError, NotFittedError
-from negrefine.files import file_stamp, naming, write_text
+from negrefine.files.identity import file_stamp
+from negrefine.files.writing import naming, write_text
 from negrefine.progress import progress_bar
 from negrefine.shown_text import storable
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from negrefine.constraints import Fields, Strings, Text
 from negrefine.errors import InputError
-from negrefine.files import write_atomically, write_text
-from negrefine.reading import read_json, reason
-from negrefine.records import from_row
+from negrefine.files.reading import read_json, reason
+from negrefine.files.records import from_row
+from negrefine.files.writing import write_atomically, write_text
 from negrefine.shown_text import json_text
 
 Scores = NDArray[np.float64]

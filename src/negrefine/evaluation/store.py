@@ -22,9 +22,10 @@ from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.encoders.images import read_image
 from negrefine.errors import ImageError
-from negrefine.files import file_stamp, write_atomically
+from negrefine.files.identity import file_stamp
+from negrefine.files.reading import parse_json
+from negrefine.files.writing import write_atomically
 from negrefine.progress import progress_bar
-from negrefine.reading import parse_json
 
 Parts = dict[str, NDArray[np.float64]]
 

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from negrefine.cache_directory import cache_directory, expanded
 from negrefine.errors import InputError
+from negrefine.files.cache_directory import cache_directory, expanded
+from negrefine.files.sqlite import OtherFileError, SQLiteFile, checksum
 from negrefine.judges.base import Answer, Query
 from negrefine.shown_text import json_text, storable
-from negrefine.sqlite_file import OtherFileError, SQLiteFile, checksum
 
 # Another process that writes at the same time locks the file for milliseconds.
 _BUSY_SECONDS = 60.0

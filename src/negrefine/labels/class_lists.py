@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from negrefine.errors import InputError
-from negrefine.reading import parse_json
+from negrefine.files.reading import parse_json
 
 Read: TypeAlias = tuple[list[str], list[str]]
 """Names, and notes on how they were read."""

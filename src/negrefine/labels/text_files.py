@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from negrefine.errors import InputError
-from negrefine.regular_files import NotRegularError, read_regular
+from negrefine.files.regular import NotRegularError, read_regular
 
 
 def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:

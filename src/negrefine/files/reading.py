@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from typing import Any, NoReturn
 
-from negrefine.regular_files import open_regular
+from negrefine.files.regular import open_regular
 
 JSON_BYTES = 64 << 20
 """More than any JSON file that negrefine reads has; objects take some twenty times the room."""

@@ -1,4 +1,4 @@
-"""Files: rows of results as CSV, JSON lines or Parquet, and text, written atomically."""
+"""Rows of results as CSV, JSON lines or Parquet, and text, written atomically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from negrefine.errors import InputError
-from negrefine.reading import parse_json
+from negrefine.files.reading import parse_json
 from negrefine.shown_text import table_cell
 
 # A row of a table is shorter, and another file may have no line breaks.
@@ -166,17 +166,3 @@ def _write_csv(table: pa.Table, stream: BinaryIO) -> None:
 
 def _write_json_lines(table: pa.Table, stream: BinaryIO) -> None:
     stream.writelines(f"{json.dumps(row)}\n".encode() for row in table.to_pylist())
-
-
-def file_stamp(path: Path) -> str:
-    """Return a text that changes when a file does: its absolute path, size and times.
-
-    The time of the last change of its status tells a file that was replaced by another one of the
-    same size with its time of modification set back, which copying programs do.
-    """
-    absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() follows links
-    try:
-        info = path.stat()
-    except OSError:
-        return f"{absolute}|missing"
-    return f"{absolute}|{info.st_size}|{info.st_mtime_ns}|{info.st_ctime_ns}"

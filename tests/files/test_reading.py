@@ -11,8 +11,8 @@ import pytest
 from negrefine import Prompts
 from negrefine.errors import InputError
 from negrefine.evaluation.results import read_manifest
+from negrefine.files.reading import MAX_DEPTH, parse_json, read_bytes, read_json
 from negrefine.labels.class_names import read_class_names
-from negrefine.reading import MAX_DEPTH, parse_json, read_bytes, read_json
 
 REFUSED = [
     (b"[" * 200_000, "nested more than 64 levels"),
