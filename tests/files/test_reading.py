@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
 
 import pytest
 
-from negrefine import Prompts
+from negrefine import Lexicon, Prompts, ReplayJudge
 from negrefine.errors import InputError
 from negrefine.evaluation.results import read_manifest
 from negrefine.files.reading import MAX_DEPTH, parse_json, read_bytes, read_json
+from negrefine.judges.store import read_json_lines
 from negrefine.labels.class_names import read_class_names
+from negrefine.labels.text_files import TEXT_BYTES
 
 REFUSED = [
     (b"[" * 200_000, "nested more than 64 levels"),
@@ -128,3 +131,45 @@ def test_what_is_no_regular_file(tmp_path: Path) -> None:
         Prompts.from_json(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_bytes(tmp_path / "missing", 1)
+
+
+def test_packed_text_is_unpacked_within_a_bound(tmp_path: Path) -> None:
+    bomb = tmp_path / "words.txt.gz"
+    bomb.write_bytes(gzip.compress(b"a" * (TEXT_BYTES + 1), 1))
+    for read in (read_class_names, Lexicon.from_tsv):
+        with pytest.raises(InputError, match="unpacks to more than 64 MiB"):
+            read(bomb)
+    large = tmp_path / "names.txt"
+    with large.open("wb") as stream:
+        stream.truncate(TEXT_BYTES + 1)
+    with pytest.raises(InputError, match="larger than 64 MiB"):
+        read_class_names(large)
+    log = tmp_path / "log.txt"
+    with log.open("wb") as stream:
+        stream.truncate((1 << 30) + 1)
+    for read_answers in (ReplayJudge, read_json_lines):
+        with pytest.raises(InputError, match="larger than 1 GiB"):
+            read_answers(log)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("read", [ReplayJudge, read_json_lines])
+def test_answers_are_not_waited_for(tmp_path: Path, read: type[ReplayJudge]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is a named pipe, not a regular file"):
+        read(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is a device, not a regular file"):
+        read("/dev/zero")
+
+
+def test_answers_that_are_nested_too_deeply(tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").write_text("[" * 200_000)
+    with pytest.raises(InputError, match=r"^Line 1 of .* must be a JSON object"):
+        read_json_lines(tmp_path / "answers.jsonl")
+
+
+def test_lists_in_the_notation_of_python_have_a_bound(tmp_path: Path) -> None:
+    """Python's parser would take gigabytes for a file that JSON reads in a hundredth of that."""
+    (tmp_path / "classes.py").write_text("names = [" + "'a'," * (1 << 20) + "]")
+    with pytest.raises(InputError, match="in Python's notation of more than 2 MiB: give a text"):
+        read_class_names(tmp_path / "classes.py")

@@ -93,7 +93,7 @@ def test_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
     lines.write_text('{"judge": "j", "word": 3}\n')
     with pytest.raises(InputError, match=r"Line 1 of .*a\.jsonl"):
         read_json_lines(lines)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist: give what"):
         read_json_lines(tmp_path / "none.jsonl")
 
 

@@ -60,8 +60,7 @@ def _file_contents(paths: Iterable[str]) -> dict[str, Hashable]:
 
 
 def _size(path: Path) -> Hashable:
-    # A pipe has no size, and reading it would wait for its writer.
-    return path.stat().st_size if path.is_file() else str(path)
+    return path.stat().st_size
 
 
 def _head(path: Path) -> Hashable:

@@ -6,11 +6,13 @@ import hashlib
 import os
 from pathlib import Path
 
+from negrefine.files.regular import open_regular
+
 
 def file_digest(path: Path) -> bytes:
-    """Return the SHA-256 of a file."""
+    """Return the SHA-256 of a file; errors are those of `open_regular`."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while block := stream.read(1 << 22):
             digest.update(block)
     return digest.digest()

@@ -6,10 +6,13 @@ than 64 levels deep", that the sentences of callers end with.
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import math
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Any, NoReturn
 
 from negrefine.files.regular import open_regular
@@ -34,6 +37,23 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
         content = b"" if size > limit else stream.read(limit + 1)
     if size > limit or len(content) > limit:
         raise ValueError(f"it is larger than {_size(limit)}")
+    return content
+
+
+def read_unpacked(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Return the content of a file, unpacked if its name ends in ".gz".
+
+    Raises:
+        OSError: As `read_bytes`, or (`gzip.BadGzipFile`) it is no gzip file.
+        EOFError, zlib.error: It is no complete gzip file.
+        ValueError: It is larger than `limit` bytes, or unpacks to more.
+    """
+    content = read_bytes(path, limit)
+    if Path(path).suffix == ".gz":
+        with gzip.open(io.BytesIO(content)) as stream:
+            content = stream.read(limit + 1)
+        if len(content) > limit:
+            raise ValueError(f"it unpacks to more than {_size(limit)}")
     return content
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
 import sqlite3
 import threading
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -18,12 +16,16 @@ from typing import Any
 
 from negrefine.errors import InputError
 from negrefine.files.cache_directory import cache_directory, expanded
+from negrefine.files.reading import parse_json
 from negrefine.files.sqlite import OtherFileError, SQLiteFile, checksum
 from negrefine.judges.base import Answer, Query
+from negrefine.labels.text_files import read_text
 from negrefine.shown_text import json_text, storable
 
 # Another process that writes at the same time locks the file for milliseconds.
 _BUSY_SECONDS = 60.0
+# More than millions of answers.
+_TEXT_BYTES = 1 << 30
 # What a row says but for its judge, question and checksum.
 _ANSWER = "yes, reason, confidence, checksum"
 _COLUMNS = ["id", "judge", "word", "class_names", "yes", "reason", "confidence", "checksum"]
@@ -235,18 +237,7 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[StoredAnswer]:
 
 def read_lines(path: Path, kind: str, example: str) -> Iterator[tuple[int, str]]:
     """Yield (number, line) of the lines of a text file, perhaps a gzip file, that are not empty."""
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(
-            f"The {kind} {str(path)!r} is damaged or not text: give UTF-8 text, or a gzip file of "
-            "it."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"The {kind} {str(path)!r} cannot be read ({error.strerror}): give {example}."
-        ) from error
+    text = read_text(path, kind, example, _TEXT_BYTES)
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip("\r"):
             yield number, line
@@ -254,7 +245,7 @@ def read_lines(path: Path, kind: str, example: str) -> Iterator[tuple[int, str]]
 
 def _read_line(line: str, place: str) -> StoredAnswer:
     with suppress(ValueError):
-        match json.loads(line):
+        match parse_json(line, allow_nan=True):
             case {
                 "judge": str(judge),
                 "word": str(word),

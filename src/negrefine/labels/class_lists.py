@@ -37,6 +37,8 @@ _NO_LISTS = {
     r"404: Not Found\s*$": "a server's answer that the file was not found",
 }
 _PYTHON_NAME = re.compile(r"([A-Za-z_]\w*)\s*=\s*(?=[\[({])")
+# Python's own parser takes hundreds of bytes for each.
+_LITERAL_CHARACTERS = 2 << 20
 _PLAIN = "give a text file with one name per line"
 
 
@@ -77,6 +79,11 @@ def _python_literal(text: str, shown: str) -> Any:
         if assigned:
             raise InputError(f"{shown} looks like a program: {_PLAIN}.")
         return None
+    if len(literal) > _LITERAL_CHARACTERS:
+        raise InputError(
+            f"{shown} looks like a list in Python's notation of more than "
+            f"{_LITERAL_CHARACTERS >> 20} MiB: {_PLAIN}."
+        )
     try:
         data = ast.literal_eval(literal)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
