@@ -19,6 +19,7 @@ from typing import Any
 from negrefine.cache_directory import cache_directory, expanded
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Query
+from negrefine.reading import parse_json, read_unpacked, reason
 from negrefine.shown_text import json_text, storable
 from negrefine.sqlite_file import OtherFileError, SQLiteFile, checksum
 
@@ -236,16 +237,15 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[StoredAnswer]:
 def read_lines(path: Path, kind: str, example: str) -> Iterator[tuple[int, str]]:
     """Yield (number, line) of the lines of a text file, perhaps a gzip file, that are not empty."""
     try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        text = read_unpacked(path).decode("utf-8-sig")
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(
             f"The {kind} {str(path)!r} is damaged or not text: give UTF-8 text, or a gzip file of "
             "it."
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"The {kind} {str(path)!r} cannot be read ({error.strerror}): give {example}."
+            f"The {kind} {str(path)!r} cannot be read ({reason(error)}): give {example}."
         ) from error
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip("\r"):
@@ -254,7 +254,7 @@ def read_lines(path: Path, kind: str, example: str) -> Iterator[tuple[int, str]]
 
 def _read_line(line: str, place: str) -> StoredAnswer:
     with suppress(ValueError):
-        match json.loads(line):
+        match parse_json(line, allow_nan=True):
             case {
                 "judge": str(judge),
                 "word": str(word),
