@@ -14,7 +14,7 @@ ROOMS = (
     ("shown_text",),
     ("errors",),
     ("cache_directory", "constraints", "directory_lock", "progress", "regular_files"),
-    ("reading", "real_arrays", "records", "similar_names", "sqlite_file"),
+    ("reading", "real_arrays", "records", "scratch_folder", "similar_names", "sqlite_file"),
     ("files", "metrics", "model_formats", "model_sizes", "text_tables"),
     ("model_files",),
     ("hub",),
