@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ from negrefine.cli.app import app
 from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Query
+from negrefine.judges.replay import ReplayJudge
 from negrefine.judges.store import (
     AnswerStore,
     StoredAnswer,
@@ -95,6 +97,38 @@ def test_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
         read_json_lines(lines)
     with pytest.raises(InputError, match="does not exist: give what"):
         read_json_lines(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 200_000,
+        '{"judge": ' * 200_000,
+        json.dumps({"judge": "j", "word": "w", "class_names": [], "yes": True, "reason": ""})[:-1]
+        + ', "confidence": '
+        + "[" * 100_000
+        + "]" * 100_000
+        + "}",
+        '{"judge": "j", "judge": "k", "word": "w", "class_names": [], "yes": true, "reason": "", '
+        '"confidence": null}',
+    ],
+)
+def test_refuses_lines_that_are_too_deep_or_ambiguous(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f"{line}\n")
+    with pytest.raises(InputError, match=r"Line 1 of .*a\.jsonl' is .* it must be a JSON object"):
+        read_json_lines(tmp_path / "a.jsonl")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_pipes_and_devices_with_answers_are_refused_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gz")
+    (tmp_path / "answers.jsonl").symlink_to("pipe.gz")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name, what in (("pipe.gz", "pipe"), ("answers.jsonl", "pipe"), ("zero", "device")):
+        sentence = rf"{name}' is a .*{what}, not a regular file: give"
+        for read in (read_json_lines, ReplayJudge):
+            with pytest.raises(InputError, match=sentence):
+                read(tmp_path / name)
 
 
 CAT, BAT = Query("cat", ("animal",)), Query("bat", ("animal",))

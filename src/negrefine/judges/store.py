@@ -24,8 +24,6 @@ from negrefine.shown_text import json_text, storable
 
 # Another process that writes at the same time locks the file for milliseconds.
 _BUSY_SECONDS = 60.0
-# More than millions of answers.
-_TEXT_BYTES = 1 << 30
 # What a row says but for its judge, question and checksum.
 _ANSWER = "yes, reason, confidence, checksum"
 _COLUMNS = ["id", "judge", "word", "class_names", "yes", "reason", "confidence", "checksum"]
@@ -237,7 +235,7 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[StoredAnswer]:
 
 def read_lines(path: Path, kind: str, example: str) -> Iterator[tuple[int, str]]:
     """Yield (number, line) of the lines of a text file, perhaps a gzip file, that are not empty."""
-    text = read_text(path, kind, example, _TEXT_BYTES)
+    text = read_text(path, kind, example)
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip("\r"):
             yield number, line

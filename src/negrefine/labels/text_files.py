@@ -6,34 +6,32 @@ import codecs
 import gzip
 import os
 import zlib
+from pathlib import Path
 
 from negrefine.errors import InputError
-from negrefine.files.reading import read_unpacked
+from negrefine.files.reading import read_unpacked, reason
 from negrefine.files.regular import NotRegularError
 
-TEXT_BYTES = 64 << 20
-"""More than any list of names or words has."""
 
-
-def read_text(path: str | os.PathLike[str], kind: str, wanted: str, limit: int = TEXT_BYTES) -> str:
+def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
     """Return the text of a file in UTF-8, or UTF-16 with a byte-order mark.
 
-    It is unpacked if its name ends in ".gz", and may then have `limit` bytes.
+    It is unpacked if its name ends in ".gz".
 
     `kind` is what errors call the file, `wanted` what to give instead of a missing one.
 
     Raises:
-        InputError: The file is missing, unreadable, no regular file, too large, not UTF-8 or not a
-            complete gzip file.
+        InputError: The file is missing, unreadable, no regular file, not UTF-8, not a complete gzip
+            file, or has more than `reading.TEXT_BYTES`.
     """
-    file = os.fspath(path)
+    file = Path(path)
     try:
-        content = read_unpacked(file, limit)
+        content = read_unpacked(file)
         # Windows programs write UTF-16, always with a byte-order mark.
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        problem = f"cannot be read: {getattr(error, 'strerror', error)}"
+        problem = f"cannot be read: {reason(error)}"
         if isinstance(error, FileNotFoundError):
             problem = f"does not exist: give {wanted}"
         elif isinstance(error, NotRegularError):
@@ -42,9 +40,9 @@ def read_text(path: str | os.PathLike[str], kind: str, wanted: str, limit: int =
             problem = "is not UTF-8 text: save it as UTF-8"
         elif isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
             problem = "is not a complete gzip file: compress it again"
-        raise InputError(f"The {kind} {file!r} {problem}.") from error
+        raise InputError(f"The {kind} {str(file)!r} {problem}.") from error
     if "\0" in text:
         raise InputError(
-            f"The {kind} {file!r} is not text, or UTF-16 without a mark: save it as UTF-8."
+            f"The {kind} {str(file)!r} is not text, or UTF-16 without a mark: save it as UTF-8."
         )
     return text
