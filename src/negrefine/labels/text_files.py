@@ -38,6 +38,8 @@ def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
             problem = f"is {error.what}, not a regular file: give {wanted}"
         elif isinstance(error, UnicodeDecodeError):
             problem = "is not UTF-8 text: save it as UTF-8"
+            if b"\0" in content:
+                problem = f"is not text: give {wanted}"
         elif isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
             problem = "is not a complete gzip file: compress it again"
         raise InputError(f"The {kind} {str(file)!r} {problem}.") from error
