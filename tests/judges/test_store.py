@@ -74,6 +74,20 @@ def test_any_text_survives_the_disk_and_jsonl(
     store.close()
 
 
+@pytest.mark.parametrize("reason", ["replied '\ud800'", r"replied '\ud800'", r"\\ud800 \x1b"])
+def test_reasons_come_back_as_they_were_given(tmp_path: Path, reason: str) -> None:
+    answer = StoredAnswer("judge", Query("cat"), Answer(True, reason))
+    for name in ("a", "b"):
+        store = AnswerStore(tmp_path / f"{name}.sqlite")
+        store.put("judge", [(answer.query, answer.answer)])
+        assert store.get("judge", [answer.query]) == {0: answer.answer}
+        lines = "".join(f"{line}\n" for line in as_json_lines(store))
+        store.close()
+        (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        (answer,) = read_json_lines(tmp_path / f"{name}.jsonl")
+    assert answer.answer.reason == reason
+
+
 def _is_text(text: str) -> bool:
     try:
         text.encode()

@@ -20,7 +20,7 @@ from negrefine.files.reading import parse_json
 from negrefine.files.sqlite import OtherFileError, SQLiteFile, checksum
 from negrefine.judges.base import Answer, Query
 from negrefine.labels.text_files import read_text
-from negrefine.shown_text import json_text, storable
+from negrefine.shown_text import json_text, restored, storable
 
 # Another process that writes at the same time locks the file for milliseconds.
 _BUSY_SECONDS = 60.0
@@ -220,6 +220,7 @@ def as_json_lines(answers: Iterable[StoredAnswer]) -> Iterator[str]:
     """Yield one JSON object per answer, without line breaks."""
     for stored in answers:
         line = {"judge": stored.identity, **asdict(stored.query), **asdict(stored.answer)}
+        line["reason"] = storable(stored.answer.reason)
         yield json_text(line)
 
 
@@ -253,7 +254,7 @@ def _read_line(line: str, place: str) -> StoredAnswer:
                 "confidence": int() | float() | None as confidence,
                 **others,
             } if not others and all(isinstance(name, str) for name in names):
-                answer = Answer(yes, reason, confidence)
+                answer = Answer(yes, restored(reason), confidence)
                 return StoredAnswer(judge, Query(word, tuple(names)), answer)
     raise InputError(
         f"{place} is {line[:80]!r}: it must be a JSON object with class_names, confidence, judge, "
@@ -284,7 +285,7 @@ def _answer(
         identity, word, names, yes, reason, confidence
     ):
         return None
-    return Answer(None if yes is None else bool(yes), reason, confidence)
+    return Answer(None if yes is None else bool(yes), restored(reason), confidence)
 
 
 def _is_answer(yes: object, reason: object, confidence: object) -> bool:
