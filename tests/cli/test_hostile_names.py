@@ -164,8 +164,9 @@ def test_explain(hostile: Hostile, quick: Any, tmp_path: Path) -> None:
     assert r"z\x1b[31m\udcfe\x0a.png: is not an image" in done.err
     done = quick("explain", hostile.detector, hostile.pictures, "--json", "--top", "9")
     checked(done)
-    found = [json.loads(line) for line in done.out.splitlines()]
+    *found, broken = [json.loads(line) for line in done.out.splitlines()]
     assert [Path(restored(each["path"])) for each in found] == hostile.files
+    assert os.fsencode(Path(restored(broken["path"])).name) == BROKEN
     assert {match["text"] for match in found[0]["classes"]} == set(CLASSES)
     files = [hostile.pictures / os.fsdecode(name) for name in NAMES[:4:3] + NAMES[7:9]]
     for i, file in enumerate(files):

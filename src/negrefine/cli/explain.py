@@ -46,16 +46,16 @@ def explain(
     warn_builtin(detector.encoder, paths)
     errors: list[ImageError] = []
     for path in paths:
+        shown = storable(str(path))
         try:
             explanation = detector.explain(path, top=top, unfiltered=True)
         except ImageError as error:
             errors.append(error)
             if as_json:
-                print_json({"path": storable(str(path)), "error": str(error)}, indent=None)
+                print_json({"path": shown, "error": str(error)}, indent=None)
             elif len(paths) > 1:
-                say(str(path), f"  {error}", "")
+                say(shown, f"  {error}", "")
             continue
-        shown = storable(str(path))
         if as_json:
             headline = explanation.headline()
             print_json({"path": shown, "headline": headline, **explanation.as_dict()}, indent=None)
