@@ -290,7 +290,7 @@ MCM_ONLY = ("--methods", "mcm", "--encoder", "builtin", "--out", "x")
         ),
         (
             ("benchmark", "check", "demo", "--data", "."),
-            "'.' has no effect: all image sets",
+            "'.' has no effect, as all image sets",
         ),
         (
             ("benchmark", "check", "demo", "--folder", "demo-food=."),

@@ -120,8 +120,8 @@ def _check_folders(benchmark: Benchmark, root: Path | None, given: Folders) -> N
     elsewhere = [s.name for s in benchmark.sets if s.bundled is None and s.name not in given]
     if root is not None and not elsewhere:
         raise InputError(
-            f"The data folder {str(root)!r} has no effect: all image sets of {benchmark.name} are "
-            "elsewhere. Leave it out."
+            f"The data folder {str(root)!r} has no effect, as all image sets of {benchmark.name} "
+            "are elsewhere: leave it out."
         )
     if root is None and elsewhere:
         raise InputError(

@@ -291,4 +291,4 @@ def _replace(file: Path, data: bytes) -> None:
 
 
 def _unwritable(target: Path, error: OSError) -> BundleError:
-    return BundleError(f"The detector cannot be written to {str(target)!r}: {error.strerror}.")
+    return BundleError(f"The detector cannot be written to {str(target)!r}: {reason(error)}.")

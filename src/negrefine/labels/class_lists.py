@@ -168,7 +168,9 @@ def _of_data(data: Any, shown: str) -> Read:
         )
     if isinstance(data, list):
         return _texts(data, shown)
-    raise InputError(f"{shown} holds a {type(data).__name__}, not a list of names: {_PLAIN}.")
+    raise InputError(
+        f"{shown} holds a value of type {type(data).__name__}, not a list of names: {_PLAIN}."
+    )
 
 
 def _texts(values: list[Any], shown: str) -> Read:

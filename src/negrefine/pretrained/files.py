@@ -87,7 +87,7 @@ def read_object(path: Path, name: str, error: type[NegrefineError]) -> dict[str,
         why = reason(failure)
         raise error(f"{path.name} of {name!r} cannot be read as JSON: {why}.") from failure
     if not isinstance(content, dict):
-        raise error(f"{path.name} of {name!r} must hold a JSON object.")
+        raise error(f"{path.name} of {name!r} must hold a JSON object: download it again.")
     return content
 
 
@@ -161,7 +161,8 @@ def _inside(directory: Path, named: object, source: str, error: type[NegrefineEr
     path = PurePosixPath(named if isinstance(named, str) else "")
     if path.is_absolute() or ".." in path.parts or not path.name.strip():
         raise error(
-            f"{source} names the weights {named!r}, and only files inside the directory are loaded."
+            f"{source} names the weights {named!r}, and only files inside the directory are "
+            "loaded: correct it."
         )
     if not path.name.endswith((".safetensors", ".safetensors.index.json")):
         raise error(
@@ -185,6 +186,6 @@ def newer_tokenizers(directory: Path, name: str, error: type[NegrefineError]) ->
         if not isinstance(version, str) or "/" in version or not (directory / version).is_file():
             raise error(
                 f"tokenizer_config.json of {name!r} names the tokenizer {version!r}, and only "
-                "files in the directory itself are loaded."
+                "files in the directory itself are loaded: correct it."
             )
     return [directory / version for version in versions]
