@@ -19,7 +19,7 @@ from typing import Any
 from negrefine.cache_directory import cache_directory, expanded
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Query
-from negrefine.shown_text import json_text, storable
+from negrefine.shown_text import json_text
 from negrefine.sqlite_file import OtherFileError, SQLiteFile, checksum
 
 # Another process that writes at the same time locks the file for milliseconds.
@@ -284,7 +284,9 @@ def _row(identity: str, query: Query, answer: Answer) -> tuple[Any, ...]:
         # SQLite has neither NaN nor a negative zero.
         confidence = None if math.isnan(confidence) else float(confidence) + 0.0
     names = _key(query.class_names)
-    return identity, query.word, names, yes, storable(answer.reason), confidence
+    # Not `storable`, which would escape the escapes once more each time answers are imported.
+    reason = answer.reason.encode("utf-8", "backslashreplace").decode()
+    return identity, query.word, names, yes, reason, confidence
 
 
 def _answer(
