@@ -15,7 +15,7 @@ from negrefine.benchmarks.bundled import demo_class_names
 from negrefine.errors import InputError
 from negrefine.evaluation.image_scores import score_files
 from negrefine.evaluation.store import SetStore
-from negrefine.files import write_rows, write_text
+from negrefine.files.writing import write_rows, write_text
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet", "text.md"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from negrefine.shown_text import visible
 
 _MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc")
@@ -12,6 +14,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY)
+
+
+def one_of(names: Sequence[str]) -> str:
+    """Return alternatives as a sentence names them: "a, b or c"."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 class NegrefineError(Exception):

@@ -74,7 +74,7 @@ def test_class_lists(quick: Any, work: Workspace, tmp_path: Path) -> None:
         (["--temperature", "1"], "--temperature has no effect on the method 'negrefine'"),
         (["--method", "mcm", "--temperature", "0"], "temperature must be positive"),
         (["--judge", "oracle"], "--judge must be 'wordnet', 'none', 'hf:MODEL'"),
-        (["--judge", "replay:nowhere.txt"], "The log 'nowhere.txt' cannot be read (No such file"),
+        (["--judge", "replay:nowhere.txt"], "The log 'nowhere.txt' does not exist: give an llm"),
         (["--judge", "replay:CLASSES"], "Line 1 of the log"),
         (["--lexicon", "nowhere.tsv"], "The lexicon 'nowhere.tsv' does not exist"),
         (["--lexicon", "CLASSES"], "has no column 'word'"),

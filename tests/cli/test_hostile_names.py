@@ -150,23 +150,22 @@ def test_an_interrupted_run_finds_the_files(hostile: Hostile, tmp_path: Path) ->
     rows = score_files(detector, hostile.files, journal=journal)
     text = journal.read_text(encoding="utf-8")
     assert not OBEYED.search(text)
-    journal.write_text(re.sub(r'"similarity": [\d.]+', '"similarity": 0.5', text))
+    journal.write_text(re.sub(r'"similarity": [\d.]+', '"similarity": 42.0', text))
     again = score_files(detector, hostile.files, journal=journal)
-    assert again == [replace(row, similarity=0.5) for row in rows]
+    assert again == [replace(row, similarity=42.0) for row in rows]
 
 
 def test_explain(hostile: Hostile, quick: Any, tmp_path: Path) -> None:
     done = quick("explain", hostile.detector, hostile.pictures)
     lines = checked(done).splitlines()
     headings = [line for line in lines if line and not line.startswith((" ", "negrefine: warning"))]
-    assert len(set(headings)) == len(headings) == len([*NAMES, BROKEN])
+    # The file that is no image has its heading, too.
+    assert len(set(headings)) == len(headings) == len(NAMES) + 1
     assert r"z\x1b[31m\udcfe\x0a.png: is not an image" in done.err
     done = quick("explain", hostile.detector, hostile.pictures, "--json", "--top", "9")
     checked(done)
-    *found, broken = (json.loads(line) for line in done.out.splitlines())
+    found = [json.loads(line) for line in done.out.splitlines()]
     assert [Path(restored(each["path"])) for each in found] == hostile.files
-    assert os.fsencode(Path(restored(broken["path"])).name) == BROKEN
-    assert "is not an image" in broken["error"]
     assert {match["text"] for match in found[0]["classes"]} == set(CLASSES)
     files = [hostile.pictures / os.fsdecode(name) for name in NAMES[:4:3] + NAMES[7:9]]
     for i, file in enumerate(files):
@@ -223,7 +222,7 @@ def test_wrong_usage(quick: Any) -> None:
         ("labels", "a", "--show", text),
         ("fit", "--method", text, "--classes", "a", "--encoder", "b", "--out", "c"),
     ):
-        assert checked(quick(*arguments), 2).startswith("negrefine: error: ")
+        assert " --help'." in checked(quick(*arguments), 2)
 
 
 class Elements(HTMLParser):

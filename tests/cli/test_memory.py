@@ -13,7 +13,7 @@ from negrefine.cli.app import main
 from negrefine.detectors import Detector, detector
 from negrefine.detectors.registry import DETECTORS
 from negrefine.errors import EncoderError, is_out_of_memory
-from negrefine.hub import loading
+from negrefine.pretrained.loading import loading
 
 
 def torch_without_memory() -> object:

@@ -12,7 +12,8 @@ import pytest
 
 from cli.workspace import Workspace
 from commands import NEGREFINE
-from negrefine import OpenAIJudge, hub
+from negrefine import OpenAIJudge
+from negrefine.connections import connection_settings
 from negrefine.encoders.loading import load_encoder
 from negrefine.errors import EncoderError, InputError
 
@@ -44,7 +45,7 @@ def test_proxies_are_named_without_their_password(monkeypatch: pytest.MonkeyPatc
             "SSL_CERT_DIR",
         }:
             monkeypatch.delenv(name)
-    assert hub.connection_settings() == ""
+    assert connection_settings() == ""
     monkeypatch.setenv("ALL_PROXY", "socks5://me:secret@127.0.0.1:1080")
     with pytest.raises(InputError) as caught:
         OpenAIJudge("m", "http://127.0.0.1:9/v1", store=None).is_proper_noun(["paris"])

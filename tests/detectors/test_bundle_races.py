@@ -14,9 +14,9 @@ import pytest
 
 from negrefine import MCM, load_detector
 from negrefine.detectors.bundle import version_of
-from negrefine.directory_lock import lock_directory
 from negrefine.encoders import CLIPEncoder
 from negrefine.errors import BundleError
+from negrefine.files.lock import lock_directory
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
@@ -140,7 +140,7 @@ def test_where_directories_cannot_be_locked(
     builtin_encoder: CLIPEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then old files stay for an hour, for those who may be reading them."""
-    monkeypatch.setattr("negrefine.directory_lock.fcntl", None)
+    monkeypatch.setattr("negrefine.files.lock.fcntl", None)
     path = tmp_path / "d"
     MCM(builtin_encoder).fit(["cat", "dog"]).save(path)
     (first,) = path.glob("features-*")
@@ -157,7 +157,7 @@ def test_where_directories_cannot_be_locked(
 def test_a_writer_that_does_not_end(
     builtin_encoder: CLIPEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("negrefine.directory_lock._WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("negrefine.files.lock._WAIT_SECONDS", 0.1)
     path = tmp_path / "d"
     detector = MCM(builtin_encoder).fit(["cat", "dog"])
     detector.save(path)

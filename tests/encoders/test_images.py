@@ -351,7 +351,9 @@ def test_the_transparent_colour_of_a_png_of_any_depth(
     assert (pixels(read_image(path, background=None))[0, 1] < 255).all() or bits == 1
 
 
-@pytest.mark.parametrize("background", ["white", (1, 2), (1, 2, 256), (0.5, 0, 0), 7, (-1, 0, 0)])
+@pytest.mark.parametrize(
+    "background", ["white", (1, 2), (1, 2, 256), (0.5, 0, 0), (1.0, 1.0, 1.0), 7, (-1, 0, 0)]
+)
 def test_what_is_not_a_colour_is_refused(background: Any) -> None:
     with pytest.raises(InputError, match=r"background must be \(red, green, blue\)"):
         read_image(CORNERS, background=background)

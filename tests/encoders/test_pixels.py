@@ -60,14 +60,30 @@ def test_truth_values_and_wide_zeros_and_ones_are_black_and_white() -> None:
     assert (grey(np.zeros((2, 2), np.int32)) == 0).all()
 
 
-def test_16_bits_are_never_taken_for_8(tmp_path: Path) -> None:
+def test_16_bits_are_never_taken_for_8_and_dark_ones_are_told(tmp_path: Path) -> None:
     dark = np.array([[0, 100, 200, 255]], dtype=np.uint16)
     for name in ("dark.png", "dark.tif", "dark.pgm"):
         Image.fromarray(dark).save(tmp_path / name)
-        assert grey(tmp_path / name).tolist() == [[0, 0, 1, 1]]
+        with pytest.warns(UserWarning, match=rf"^\S*{name}: its largest value is 255 of 65535"):
+            assert grey(tmp_path / name).tolist() == [[0, 0, 1, 1]]
     big = Image.frombytes("I;16B", (4, 1), dark.astype(">u2").tobytes())
     for source in (dark, Image.fromarray(dark), big):
-        assert grey(source).tolist() == [[0, 0, 1, 1]]
+        with pytest.warns(UserWarning, match="given .* its largest value is 255 .* nearly black"):
+            assert grey(source).tolist() == [[0, 0, 1, 1]]
+
+
+def test_12_bits_in_wider_numbers_are_told() -> None:
+    for dtype in ("u2", "i4", "f4"):
+        with pytest.warns(UserWarning, match="its largest value is 4095 of 65535"):
+            assert grey(np.array([[0, 4095]], dtype)).tolist() == [[0, 16]]
+        assert grey(np.array([[0, 4096]], dtype)).tolist() == [[0, 16]]
+        assert grey(np.array([[0, 0]], dtype)).tolist() == [[0, 0]]
+
+
+def test_masked_arrays_are_refused() -> None:
+    masked = np.ma.masked_array(RAMP, RAMP > 0.5)
+    with pytest.raises(ImageError, match="is masked"):
+        read_image(masked)
 
 
 def test_one_and_four_channels() -> None:

@@ -45,6 +45,18 @@ def test_scores_with_an_encoder_of_ones_own(detector: MCM, files: list[Path]) ->
     np.testing.assert_allclose(scores, detector.score_samples(readable), atol=1e-9)
 
 
+def test_paths_may_be_texts_in_any_list(detector: MCM, files: list[Path]) -> None:
+    texts = np.array([str(path) for path in files])
+    assert score_files(detector, texts) == score_files(detector, files)
+    report = calibrate_files(detector, [str(path) for path in files], 0.1)
+    assert report == calibrate_files(detector, files, 0.1)
+    assert detect_files(detector, (str(path) for path in files)).n == 16
+    with pytest.raises(InputError, match="images must be a list of images, not one str"):
+        score_files(detector, str(files[0]))
+    with pytest.raises(InputError, match=r"paths\[1\] must be the path of an image file, not of"):
+        score_files(detector, [files[0], Image.new("RGB", (4, 4))])
+
+
 def test_calibrates_with_an_encoder_of_ones_own(detector: MCM, files: list[Path]) -> None:
     report = calibrate_files(detector, files, 0.1)
     assert report.n == 16

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from judges.chat_server import Server, judge_at
-from negrefine import HFJudge, hub
+from negrefine import HFJudge
+from negrefine.connections import connection_settings
 from negrefine.encoders.loading import load_encoder
 from negrefine.errors import EncoderError, InputError, JudgeError, NegrefineError
 from negrefine.judges.base import Query
@@ -82,7 +83,7 @@ def test_the_password_of_a_proxy_is_not_shown(
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(NegrefineError, match=r"ALL_PROXY=(\w+://)?127\.0\.0\.1:9") as of_server:
         judge_at(server.url).is_proper_noun(["a"])
-    for said in (str(of_server.value), hub.connection_settings("https://hub/", ValueError())):
+    for said in (str(of_server.value), connection_settings("https://hub/", ValueError())):
         assert "PASS" not in said
         assert "W0RD" not in said
 
@@ -91,19 +92,19 @@ def test_only_certificates_that_matter_are_named(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-    assert hub.connection_settings() == ""
+    assert connection_settings() == ""
     monkeypatch.setenv("HTTP_PROXY", "")
-    assert hub.connection_settings() == ""
+    assert connection_settings() == ""
     missing = str(tmp_path / "none.pem")
     monkeypatch.setenv("SSL_CERT_FILE", missing)
     told = f" The environment has SSL_CERT_FILE={missing}: correct or unset them."
-    assert hub.connection_settings() == told
+    assert connection_settings() == told
     with pytest.raises(InputError, match=r"cannot be reached with these settings.*none\.pem"):
         judge_at(server.url).is_proper_noun(["a"])
     other = tmp_path / "text.pem"
     other.write_text("no certificate")
     monkeypatch.setenv("SSL_CERT_FILE", str(other))
-    assert hub.connection_settings() == ""
+    assert connection_settings() == ""
     with pytest.raises(InputError, match=r"SSL_CERT_FILE=.*text\.pem"):
         judge_at(server.url).is_proper_noun(["a"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ from negrefine.cli.app import app
 from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Query
+from negrefine.judges.replay import ReplayJudge
 from negrefine.judges.store import (
     AnswerStore,
     StoredAnswer,
@@ -72,6 +74,20 @@ def test_any_text_survives_the_disk_and_jsonl(
     store.close()
 
 
+@pytest.mark.parametrize("reason", ["replied '\ud800'", r"replied '\ud800'", r"\\ud800 \x1b"])
+def test_reasons_come_back_as_they_were_given(tmp_path: Path, reason: str) -> None:
+    answer = StoredAnswer("judge", Query("cat"), Answer(True, reason))
+    for name in ("a", "b"):
+        store = AnswerStore(tmp_path / f"{name}.sqlite")
+        store.put("judge", [(answer.query, answer.answer)])
+        assert store.get("judge", [answer.query]) == {0: answer.answer}
+        lines = "".join(f"{line}\n" for line in as_json_lines(store))
+        store.close()
+        (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        (answer,) = read_json_lines(tmp_path / f"{name}.jsonl")
+    assert answer.answer.reason == reason
+
+
 def _is_text(text: str) -> bool:
     try:
         text.encode()
@@ -93,8 +109,40 @@ def test_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
     lines.write_text('{"judge": "j", "word": 3}\n')
     with pytest.raises(InputError, match=r"Line 1 of .*a\.jsonl"):
         read_json_lines(lines)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist: give what"):
         read_json_lines(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 200_000,
+        '{"judge": ' * 200_000,
+        json.dumps({"judge": "j", "word": "w", "class_names": [], "yes": True, "reason": ""})[:-1]
+        + ', "confidence": '
+        + "[" * 100_000
+        + "]" * 100_000
+        + "}",
+        '{"judge": "j", "judge": "k", "word": "w", "class_names": [], "yes": true, "reason": "", '
+        '"confidence": null}',
+    ],
+)
+def test_refuses_lines_that_are_too_deep_or_ambiguous(tmp_path: Path, line: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f"{line}\n")
+    with pytest.raises(InputError, match=r"Line 1 of .*a\.jsonl' is .* it must be a JSON object"):
+        read_json_lines(tmp_path / "a.jsonl")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_pipes_and_devices_with_answers_are_refused_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gz")
+    (tmp_path / "answers.jsonl").symlink_to("pipe.gz")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name, what in (("pipe.gz", "pipe"), ("answers.jsonl", "pipe"), ("zero", "device")):
+        sentence = rf"{name}' is a .*{what}, not a regular file: give"
+        for read in (read_json_lines, ReplayJudge):
+            with pytest.raises(InputError, match=sentence):
+                read(tmp_path / name)
 
 
 CAT, BAT = Query("cat", ("animal",)), Query("bat", ("animal",))

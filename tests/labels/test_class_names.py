@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from negrefine.cli.options import WordLists
 from negrefine.errors import InputError
@@ -73,6 +74,10 @@ SAID = {
     "pairs.csv": ("0,cat\n1,dog\n", "cat|dog", "the second column was read"),
     "numbers.txt": ("0 cat\n1 dog\n", "cat|dog", "numbers before the names"),
     "counted.txt": ("1. cat\n2. dog\n", "cat|dog", "numbers before the names"),
+    "counted-after.txt": ("cat 0\ndog 1\n", "cat|dog", "numbers after the names"),
+    "label-map.txt": ("cat: 1\npolar bear: 2\n", "cat|polar bear", "numbers after the names"),
+    "assigned.txt": ("cat=0\ndog=1\n", "cat|dog", "numbers after the names"),
+    "heading.txt": ("Name\ncat\n", "Name|cat", "the first line counts as a name too"),
     "synsets.txt": ("n01440764 tench\nn01443537 gold fish\n", "tench|gold fish", "WordNet ids"),
 }
 
@@ -98,7 +103,7 @@ REFUSED = {
     "missing.txt": ("404: Not Found", "the file was not found"),
     "bare.txt": ("[cat, dog]", "neither JSON nor Python"),
     "cut.txt": ("classes = ['cat',", "looks like a program"),
-    "set.txt": ("{'cat', 'dog'}", "holds set, not a list"),
+    "set.txt": ("{'cat', 'dog'}", "holds a set, not a list"),
     "call.txt": ("[open('x'), 'cat']", "neither JSON nor Python"),
     "table.txt": ("id,name\n0,cat\n1,dog\n", "looks like a table"),
     "quotes.txt": ('"cat",\n"dog"\n', "quotes around its lines"),
@@ -110,14 +115,18 @@ REFUSED = {
     "booleans.yaml": ("names: [yes, no]", "Entry 0 .* is True"),
     "nested.json": ('{"animals": ["cat"], "plants": ["oak"]}', "does not say which"),
     "twice.json": ('{"cat": 0, "dog": 0}', "several names one number"),
-    "scalar.json": ('"cat"', "holds str"),
+    "scalar.json": ('"cat"', "holds a str"),
     "columns.csv": ("file,kind\na.png,cat\n", "none is called 'name'"),
     "gap.csv": ("id,name\n0,cat\n1,\n", "Row 3 .* has no 'name'"),
     "line.txt": ("cat, dog, horse\n", "one line with commas"),
     "yaml.txt": ("names:\n- cat\n", "looks like YAML"),
     "tabs.txt": ("0\tcat\t5\nx\tdog\t6\n", "a table with tabs"),
     "empty.json": ("[]", "is empty"),
-    "only-comments.txt": ("# nothing\n", "is empty"),
+    "only-comments.txt": ("# nothing\n", "holds only lines that begin with '#'"),
+    "map.pbtxt": ('item {\n  id: 1\n  name: "cat"\n}\n', "blocks in braces"),
+    "bars.txt": ("cat|animal\ndog|animal\n", "a table with vertical bars"),
+    "semicolons.txt": ("cat;dog\n", "a table with semicolons"),
+    "tab.txt": ("cat\tdog\n", "a table with tabs"),
 }
 
 
@@ -127,6 +136,12 @@ def test_what_is_ambiguous_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=problem):
         read_class_names(tmp_path / name)
+
+
+def test_a_picture_is_no_class_list(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), (200, 1, 1)).save(tmp_path / "cat.png")
+    with pytest.raises(InputError, match=r"cat.png' is not text: give a text file"):
+        read_class_names(tmp_path / "cat.png")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -158,6 +173,7 @@ def test_underscores(tmp_path: Path) -> None:
             "2 class names are words joined by capitals, 'GoldenR.* write 'golden retriever'",
         ),
         (["dog", "a" * 81], "1 class names are longer than 80 characters, 'a{40}...' first"),
+        (["cat.JPG", "img2.png 1", "St. Bernard"], "2 class names end like image files"),
         (["Turkey", "turkey", "dog"], "2 class names differ from another only in case"),
     ],
 )

@@ -15,7 +15,7 @@ from negrefine.errors import InputError
 from negrefine.evaluation.experiment import evaluate
 from negrefine.evaluation.measure import measure
 from negrefine.evaluation.results import Evaluation
-from negrefine.files import check_replaceable, write_text
+from negrefine.files.writing import check_replaceable, write_text
 from negrefine.shown_text import json_text
 
 NOT_COMPARABLE = "Not comparable with published numbers:"

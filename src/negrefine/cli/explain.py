@@ -85,7 +85,7 @@ def _check_card(card: Path, n_images: int) -> None:
 def _is_card(file: Path) -> bool:
     from PIL import Image, UnidentifiedImageError
 
-    from negrefine.regular_files import open_regular
+    from negrefine.files.regular import open_regular
 
     try:
         with open_regular(file) as stream, Image.open(stream) as picture:
@@ -97,7 +97,7 @@ def _is_card(file: Path) -> bool:
 def _save_card(card: Path, explanation: Explanation, image: Image, title: str) -> None:
     from PIL.PngImagePlugin import PngInfo
 
-    from negrefine.files import write_atomically
+    from negrefine.files.writing import write_atomically
     from negrefine.report.card import draw_card
 
     picture = draw_card(explanation, image, title)

@@ -58,7 +58,7 @@ def export_answers(
     if str(out) == "-":
         say(*lines)
         return
-    from negrefine.files import write_text
+    from negrefine.files.writing import write_text
 
     if out.exists() and out.stat().st_size and not force:
         raise InputError(f"{str(out)!r} exists: choose another name, or add --force.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from negrefine.cli.bundles import option
 from negrefine.cli.method_options import Given
 from negrefine.errors import InputError
-from negrefine.reading import parse_json
+from negrefine.files.reading import parse_json
 from negrefine.similar_names import similar_names
 
 if TYPE_CHECKING:

@@ -153,6 +153,8 @@ class ClassOptions:
                 names = class_list(self.classes)
             except InputError as error:
                 known = hint(self.classes, list_class_lists())
+                if "," in self.classes:
+                    known = "write the names into a file, one per line, and give its name."
                 raise InputError(
                     f"There is neither a file nor a class list {self.classes!r}: {known}"
                 ) from error

@@ -120,7 +120,8 @@ def print_filter_summary(detector: NegRefine) -> None:
 
 def describe_detector(detector: Detector) -> str:
     """Return the numbers of class names and negative labels as a phrase."""
-    words = f"{len(detector.class_names_)} class names"
+    n = len(detector.class_names_)
+    words = f"{n} class name{'' if n == 1 else 's'}"
     if detector.negatives_ is None:
         return words
     kept, removed = detector.negatives_.kept, detector.negatives_.removed[0]

@@ -53,7 +53,7 @@ def reproduce(
     from negrefine.benchmarks import load_benchmark, published
     from negrefine.benchmarks.run import benchmark_class_names, make_ready, run_benchmark
     from negrefine.evaluation.experiment import check_evaluation
-    from negrefine.files import check_replaceable, write_text
+    from negrefine.files.writing import check_replaceable, write_text
 
     tables = split_list("--only", only)
     known = published.table_names()

@@ -34,7 +34,7 @@ def score(
         score_columns,
         score_files,
     )
-    from negrefine.files import check_target, write_rows
+    from negrefine.files.writing import check_target, write_rows
 
     if out is not None:
         check_target(out, *columns_of_any_method())

@@ -56,7 +56,7 @@ def sweep(
     from negrefine.evaluation.images import encode_readable
     from negrefine.evaluation.overlap import check_apart
     from negrefine.evaluation.tables import percent
-    from negrefine.files import check_target, write_rows
+    from negrefine.files.writing import check_target, write_rows
 
     values = {name: _numbers(each) for name, each in grid.given().items()}
     if out is not None:

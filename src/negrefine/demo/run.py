@@ -16,7 +16,7 @@ from negrefine.evaluation.ablation import ablation_of
 from negrefine.evaluation.experiment import check_evaluation
 from negrefine.evaluation.results import Evaluation
 from negrefine.evaluation.tables import write_tables
-from negrefine.files import check_replaceable, write_text
+from negrefine.files.writing import check_replaceable, write_text
 from negrefine.labels.lexicon import Lexicon
 from negrefine.shown_text import json_text
 

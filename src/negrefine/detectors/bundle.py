@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from negrefine.directory_lock import lock_directory
 from negrefine.errors import BundleError
-from negrefine.reading import parse_json, read_bytes, read_json, reason
-from negrefine.regular_files import NotRegularError
+from negrefine.files.lock import lock_directory
+from negrefine.files.reading import parse_json, read_bytes, read_json, reason
+from negrefine.files.regular import NotRegularError
 from negrefine.shown_text import json_text
 
 FORMAT = "negrefine-detector"

@@ -13,9 +13,9 @@ from negrefine.detectors.registry import DETECTORS
 from negrefine.detectors.saved_form import FACTS
 from negrefine.encoders.base import Encoder, check_encoder
 from negrefine.errors import BundleError, EncoderError
-from negrefine.hub import check_dtype, pick_device
 from negrefine.labels.negatives import NegativeLabel
 from negrefine.labels.prompts import Prompts
+from negrefine.pretrained.loading import check_dtype, pick_device
 
 
 def load_detector(

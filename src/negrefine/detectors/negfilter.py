@@ -18,12 +18,12 @@ from negrefine.constraints import Boolean, Constraint, Strings, Whole, check_all
 from negrefine.detectors.parameters import Unsaved
 from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
+from negrefine.files.records import from_row
 from negrefine.judges.base import Answer, Judge, Query, iter_answers
 from negrefine.labels.embedding import embed
 from negrefine.labels.negatives import Cause, NegativeLabel, Negatives, Removal
 from negrefine.labels.prompts import Prompts
 from negrefine.progress import Advance, progress_bar
-from negrefine.records import from_row
 from negrefine.similar_names import plain_name
 
 PROPER_NOUN = "proper_noun"

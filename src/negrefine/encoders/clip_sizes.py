@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from negrefine.errors import EncoderError
-from negrefine.model_sizes import Shapes, check_shapes
+from negrefine.pretrained.sizes import Shapes, check_shapes
 
 
 def check_clip_sizes(

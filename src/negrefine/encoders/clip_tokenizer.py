@@ -9,6 +9,8 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
+from negrefine.files.reading import read_json
+
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 _SPECIAL = {"bos_token": _START, "eos_token": _END, "unk_token": _END, "pad_token": _END}
 # Fields of tokenizer_config.json that change no token id.
@@ -88,7 +90,7 @@ def read_plain_tokenizer(directory: Path) -> Tokenizer | None:
 
 def _read_object(path: Path) -> dict[str, Any]:
     """Return a JSON object, empty without the file."""
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content = read_json(path) if path.is_file() else {}
     if not isinstance(content, dict):
         raise ValueError(path)
     return content

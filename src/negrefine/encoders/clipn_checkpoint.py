@@ -30,7 +30,7 @@ from negrefine.encoders.loading import (
 )
 from negrefine.encoders.tokenizer_files import TOKENIZER_FILES
 from negrefine.errors import EncoderError
-from negrefine.model_files import check_files
+from negrefine.pretrained.files import check_files
 
 Tensors: TypeAlias = dict[str, Tensor]
 

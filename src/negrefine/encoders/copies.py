@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from negrefine.encoders.images import ImageSource
-from negrefine.hub import file_digest
-from negrefine.regular_files import open_regular
+from negrefine.files.identity import file_digest
+from negrefine.files.regular import open_regular
 
 _HEAD = 4096
 
@@ -60,8 +60,7 @@ def _file_contents(paths: Iterable[str]) -> dict[str, Hashable]:
 
 
 def _size(path: Path) -> Hashable:
-    # A pipe has no size, and reading it would wait for its writer.
-    return path.stat().st_size if path.is_file() else str(path)
+    return path.stat().st_size
 
 
 def _head(path: Path) -> Hashable:

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from negrefine.cache_directory import cache_directory, expanded
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
-from negrefine.sqlite_file import OtherFileError, SQLiteFile, checksum
+from negrefine.files.cache_directory import cache_directory, expanded
+from negrefine.files.sqlite import OtherFileError, SQLiteFile, checksum
 
 # Below the number of parameters that any SQLite allows in one statement.
 _TEXTS_PER_QUERY = 500

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from negrefine.errors import InputError
-from negrefine.regular_files import open_regular, special_kind
+from negrefine.files.regular import open_regular, special_kind
 from negrefine.shown_text import visible
 
 # Pillow registers these too: data, films, and drawings that need an external interpreter.

@@ -49,7 +49,7 @@ from negrefine.encoders.pixels import (
 )
 from negrefine.encoders.stored_values import note_fits_header
 from negrefine.errors import ImageError
-from negrefine.regular_files import NotRegularError, open_regular
+from negrefine.files.regular import NotRegularError, open_regular
 
 __all__ = ["ImageSource", "Images", "check_is_list", "check_items", "find_images", "read_image"]
 

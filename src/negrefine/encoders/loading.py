@@ -12,7 +12,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from negrefine import hub
 from negrefine.constraints import Boolean
 from negrefine.encoders.clip_config import NO_TOWER, plain_architecture
 from negrefine.encoders.clip_sizes import check_clip_sizes
@@ -24,9 +23,11 @@ from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokenizer_files import tokenizer_files
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError, InputError
-from negrefine.files import file_stamp
-from negrefine.model_files import read_object, weight_files
-from negrefine.model_sizes import check_sizes, tensor_shapes
+from negrefine.files.identity import file_digest, file_stamp
+from negrefine.pretrained import hub
+from negrefine.pretrained.files import read_object, weight_files
+from negrefine.pretrained.loading import check_dtype, load_weights, loading, pick_device
+from negrefine.pretrained.sizes import check_sizes, tensor_shapes
 from negrefine.shown_text import is_utf8
 
 # torch is imported once the arguments and the small files of a model are known to be right, and
@@ -106,7 +107,7 @@ def load_encoder(
     settings = {key: value for key, value in locals().items() if key != "name_or_path"}
     settings["background"] = background = check_background(background)
     name = _checked(name_or_path, settings)
-    hub.check_dtype(dtype, EncoderError)
+    check_dtype(dtype, EncoderError)
     directory = find_model_directory(name, revision)
     if name != BUILTIN and Path(name).is_dir():
         name = str(directory)
@@ -143,7 +144,7 @@ def load_encoder(
         )
     sizes = asdict(plain) if plain else architecture.to_dict()
     check_clip_sizes(sizes, config, shapes, name)
-    placement = hub.pick_device(device, EncoderError)
+    placement = pick_device(device, EncoderError)
 
     from negrefine.encoders.clip import CLIPEncoder
     from negrefine.encoders.clip_model import read_plain_model
@@ -191,7 +192,7 @@ def _any_architecture(config: dict[str, Any], name: str) -> Any:
     from transformers import CLIPConfig
 
     failure = f"config.json of {name!r} is unusable"
-    with hub.loading(failure, "correct it, or download it again", EncoderError):
+    with loading(failure, "correct it, or download it again", EncoderError):
         return CLIPConfig.from_dict(_without(config, _OUTPUT_CONFIG))
 
 
@@ -199,7 +200,7 @@ def _load_any_model(directory: Path, config: dict[str, Any], name: str, dtype: s
     """Return a `CLIPModel`, or raise EncoderError that says what is wrong with it."""
     from transformers import CLIPModel
 
-    return hub.load_weights(
+    return load_weights(
         *(CLIPModel, _CLIP, directory, name, dtype),
         config=_any_architecture(config, name),
         attn_implementation="sdpa",
@@ -257,7 +258,7 @@ def load_tokenizer(directory: Path, name: str) -> Any:
     from transformers import AutoTokenizer
 
     advice = "tokenizer.json, or vocab.json with merges.txt, is needed"
-    with hub.loading(f"The tokenizer of {name!r} cannot be loaded", advice, EncoderError):
+    with loading(f"The tokenizer of {name!r} cannot be loaded", advice, EncoderError):
         # Without these files transformers would make up a tokenizer that knows no words.
         if not (directory / "tokenizer.json").is_file():
             for file in ("vocab.json", "merges.txt"):
@@ -320,7 +321,7 @@ def _fingerprint(
         try:
             for file, stamp in zip(files, stamps, strict=True):
                 place = file.relative_to(directory).as_posix()
-                digest.update(place.encode() + hub.file_digest(file))
+                digest.update(place.encode() + file_digest(file))
                 if file_stamp(file) != stamp:
                     raise FileNotFoundError(file)
         except OSError as error:

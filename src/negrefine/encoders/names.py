@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from negrefine.similar_names import plain_name
+
 BUILTIN = "builtin"
 _OPENAI_EXAMPLE = "openai/clip-vit-base-patch16"
 _EXAMPLES = f"such as {_OPENAI_EXAMPLE!r} or 'laion/CLIP-ViT-B-32-laion2B-s34B-b79K'"
@@ -34,7 +36,7 @@ def advice(name: str) -> str | None:
             f"models of {library} are loaded by the hub id of their conversion to CLIPModel, "
             f"{_EXAMPLES}."
         )
-    if _RESNET.fullmatch(_simple(name)):
+    if _RESNET.fullmatch(plain_name(name)):
         return (
             "CLIP models with a ResNet cannot be loaded, those with a vision transformer can, "
             f"{_EXAMPLES}."
@@ -43,20 +45,16 @@ def advice(name: str) -> str | None:
     return None if meant in (None, name) else f"did you mean {meant!r}?"
 
 
-def _simple(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
 def _meant(name: str) -> str | None:
     """Return the encoder that a name of OpenAI's or LAION's, or a misspelt one, stands for."""
-    meant = {_simple(BUILTIN): BUILTIN}
+    meant = {plain_name(BUILTIN): BUILTIN}
     for model, patch in _OPENAI_MODELS:
         hub_id = f"openai/clip-vit-{model}-patch{patch}"
         short = f"vit{model[0]}{patch.replace('-', '')}"
         names = (hub_id, hub_id.partition("/")[2], short)
-        meant |= {_simple(each): hub_id for each in names}
+        meant |= {plain_name(each): hub_id for each in names}
     meant |= _LAION_MODELS
-    simple = _simple(name)
+    simple = plain_name(name)
     # Such as clip-ViT-B-32 of sentence-transformers, ViT-B-32-quickgelu, ViT-L/14@336px.
     core = re.sub(r"^(?:sentencetransformers|openai|clip)*|(?:quickgelu|openai|px)*$", "", simple)
     return meant.get(simple) or meant.get(core)

@@ -74,5 +74,8 @@ def naming(name: str) -> Iterator[None]:
         _catcher.leave()
         here.kept = outer
     for message, category in dict.fromkeys(kept):
-        if not issubclass(category, Image.DecompressionBombWarning):
-            warnings.warn(f"{name}: Pillow warns: {message}", category, stacklevel=3)
+        if issubclass(category, Image.DecompressionBombWarning):
+            continue
+        # Our own warnings name the image.
+        whose = "" if message.startswith(f"{name}: ") else f"{name}: Pillow warns: "
+        warnings.warn(f"{whose}{message}", category, stacklevel=3)

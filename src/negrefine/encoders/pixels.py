@@ -8,10 +8,14 @@ Numbers of more than 8 bits are scaled by what is known of their range, never cl
   to 1 are scaled by 255, whole numbers from 0 to 255 are taken as they are, and whole numbers from
   0 to 65535 are scaled by round(v / 257). Anything else is refused: negative or larger values, NaN,
   and fractions with a maximum above 1, which a picture of high dynamic range has on any scale.
+
+A picture that 0 to 65535 makes nearly black, such as one of 12 bits stored in 16, gives a warning.
 """
 
 from __future__ import annotations
 
+import operator
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -31,6 +35,8 @@ _16_BIT_FORMATS = ("PNG", "PPM")
 _KEY_FACTORS = {"L;2": 85, "L;4": 17}
 # Images are converted in strips of so many values, so that copies are small.
 _STRIP_VALUES = 2**21
+# What is no brighter, of 65535, is nearly black, and may be 12 bits.
+_DARK = 4095
 
 
 def check_background(background: Sequence[int] | None) -> Colour | None:
@@ -38,8 +44,9 @@ def check_background(background: Sequence[int] | None) -> Colour | None:
     if background is None:
         return None
     try:
-        red, green, blue = (int(part) for part in background)
-        if list(background) == [red, green, blue] and all(0 <= c <= 255 for c in background):
+        # 1.0 is white on another scale, and nearly black on this one.
+        red, green, blue = (operator.index(part) for part in background)
+        if all(0 <= part <= 255 for part in (red, green, blue)):
             return red, green, blue
     except (TypeError, ValueError):
         pass
@@ -57,6 +64,10 @@ def array_image(array: np.ndarray) -> Image.Image:
         raise ImageError(
             f"{name}: an image has the shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4); put the"
             " colours last."
+        )
+    if isinstance(array, np.ma.MaskedArray):
+        raise ImageError(
+            f"{name}: is masked, and what is under a mask is not known; fill it first."
         )
     values = eight_bit(array, name)
     return Image.fromarray(values[:, :, 0] if values.shape[2:] == (1,) else values)
@@ -148,6 +159,7 @@ def _scale(
     if dtype.kind == "b":
         return lambda values: values.astype(np.uint8) * np.uint8(255)
     if dtype.kind == "u" and dtype.itemsize == 2:
+        _warn_if_dark(max(int(part.max()) for part in parts()), name)
         return _from_16_bit
     if dtype.kind not in "iuf":
         raise ImageError(f"{name}: its values are {dtype}, not numbers; convert it first.")
@@ -160,7 +172,19 @@ def _scale(
         return _from_fractions
     if dtype.kind == "f" and not all((np.rint(part) == part).all() for part in parts()):
         raise _out_of_range(name, low, high)
-    return _as_they_are if high <= 255 else _from_16_bit
+    if high <= 255:
+        return _as_they_are
+    _warn_if_dark(int(high), name)
+    return _from_16_bit
+
+
+def _warn_if_dark(high: int, name: str) -> None:
+    if 0 < high <= _DARK:
+        warnings.warn(
+            f"{name}: its largest value is {high} of 65535, so that it is nearly black; if it is"
+            " not meant to be, scale its values to 0 to 65535.",
+            stacklevel=2,
+        )
 
 
 def _row_slices(height: int, width: int) -> list[slice]:

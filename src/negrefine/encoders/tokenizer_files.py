@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from negrefine.errors import EncoderError
-from negrefine.model_files import newer_tokenizers, read_object
+from negrefine.pretrained.files import newer_tokenizers, read_object
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json")
 _SPECIAL = "special_tokens_map.json"

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from negrefine.detectors import Detector
 from negrefine.detectors.parameters import encode_parameter
-from negrefine.directory_lock import lock_directory
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError, NotFittedError
 from negrefine.evaluation.images import ImageSet
@@ -36,7 +35,8 @@ from negrefine.evaluation.results import (
 )
 from negrefine.evaluation.store import Block, Parts, Scorer, SetStore
 from negrefine.evaluation.tables import check_tables
-from negrefine.files import naming
+from negrefine.files.lock import lock_directory
+from negrefine.files.writing import naming
 from negrefine.shown_text import is_utf8, storable
 
 # Components that do not depend on a detector's seed: S_MM, which takes by far the longest.

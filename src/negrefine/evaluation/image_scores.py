@@ -22,8 +22,10 @@ from negrefine.detectors.conformal import detection_interval, p_values, threshol
 from negrefine.detectors.explanation import verdict_of
 from negrefine.detectors.mcm import RULES
 from negrefine.encoders.batches import iter_encoded_images
+from negrefine.encoders.image_sources import check_is_list
 from negrefine.errors import ImageError, InputError, NotFittedError
-from negrefine.files import file_stamp, naming, write_text
+from negrefine.files.identity import file_stamp
+from negrefine.files.writing import naming, write_text
 from negrefine.progress import progress_bar
 from negrefine.shown_text import storable
 
@@ -118,7 +120,7 @@ class DetectionReport:
 
 def score_files(
     detector: Detector,
-    paths: Sequence[Path],
+    paths: Sequence[str | os.PathLike[str]],
     *,
     journal: Path | None = None,
     batch_size: int = 64,
@@ -130,19 +132,20 @@ def score_files(
     same detector on unchanged files are taken from there. The caller removes it once the results
     are stored.
     """
+    files = _as_paths(paths)
     # Rows of one detector never continue the journal of another.
     identity = {
         "detector": detector.identity(),
         "encoder": detector.encoder.fingerprint,
         "columns": [each.name for each in fields(ScoredImage)],
     }
-    stamps = [file_stamp(path) for path in paths]
+    stamps = [file_stamp(path) for path in files]
     with (
         _continued(journal, json.dumps(identity), detector) as (known, keep),
-        progress_bar("Scoring images", len(paths), enabled=progress) as advance,
+        progress_bar("Scoring images", len(files), enabled=progress) as advance,
     ):
-        missing = {s: path for s, path in zip(stamps, paths, strict=True) if s not in known}
-        advance(len(paths) - len(missing))
+        missing = {s: path for s, path in zip(stamps, files, strict=True) if s not in known}
+        advance(len(files) - len(missing))
         for rows in _score_batches(detector, missing, batch_size):
             known.update(rows)
             keep(rows)
@@ -150,13 +153,13 @@ def score_files(
         # One file may be given, or have been scored before, under another spelling of its path.
         return [
             replace(known[stamp], path=storable(str(path)))
-            for stamp, path in zip(stamps, paths, strict=True)
+            for stamp, path in zip(stamps, files, strict=True)
         ]
 
 
 def calibrate_files(
     detector: Detector,
-    paths: Sequence[Path],
+    paths: Sequence[str | os.PathLike[str]],
     fpr: float = 0.05,
     *,
     delta: float | None = None,
@@ -168,12 +171,13 @@ def calibrate_files(
     Copies among the images give a warning. Raises ImageError if no image can be read, and
     InputError for too few images, too few that can be read or differ, or a rate outside (0, 1).
     """
-    check_enough(len(paths), fpr, delta)
-    readable, scores, errors = _readable_scores(detector, paths, batch_size, progress)
+    files = _as_paths(paths)
+    check_enough(len(files), fpr, delta)
+    readable, scores, errors = _readable_scores(detector, files, batch_size, progress)
     rank = threshold_rank(len(scores), fpr, delta)
     if rank == 0:
         raise InputError(
-            f"{too_few(len(scores), fpr, delta)} {len(errors)} of the {len(paths)} given could "
+            f"{too_few(len(scores), fpr, delta)} {len(errors)} of the {len(files)} given could "
             f"not be read; the first: {errors[0]}"
         )
     check_distinct(readable, fpr, delta)
@@ -183,7 +187,11 @@ def calibrate_files(
 
 
 def detect_files(
-    detector: Detector, paths: Sequence[Path], *, batch_size: int = 64, progress: bool = False
+    detector: Detector,
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    batch_size: int = 64,
+    progress: bool = False,
 ) -> DetectionReport:
     """Count the out-of-distribution image files that a detector with a threshold flags.
 
@@ -191,7 +199,7 @@ def detect_files(
     """
     if detector.offset_ is None:
         raise NotFittedError("No threshold is set: call calibrate(id_images, fpr=0.05).")
-    _, scores, errors = _readable_scores(detector, paths, batch_size, progress)
+    _, scores, errors = _readable_scores(detector, _as_paths(paths), batch_size, progress)
     n, flagged = len(scores), int((scores < detector.offset_).sum())
     return DetectionReport(n, flagged, flagged / n, *detection_interval(flagged, n), errors)
 
@@ -200,6 +208,17 @@ def check_enough(n: int, fpr: float, delta: float | None) -> None:
     """Raise InputError if n images cannot give the guarantee, before minutes of work."""
     if threshold_rank(n, fpr, delta) == 0:
         raise InputError(too_few(n, fpr, delta))
+
+
+def _as_paths(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    check_is_list(paths)
+    for i, path in enumerate(paths := list(paths)):
+        if not isinstance(path, (str, os.PathLike)):
+            raise InputError(
+                f"paths[{i}] must be the path of an image file, not of type "
+                f"{type(path).__name__}: the detector's own methods take images."
+            )
+    return [Path(path) for path in paths]
 
 
 def _readable_scores(

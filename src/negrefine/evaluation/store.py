@@ -22,9 +22,11 @@ from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.encoders.images import read_image
 from negrefine.errors import ImageError
-from negrefine.files import file_stamp, write_atomically
+from negrefine.files.identity import file_stamp
+from negrefine.files.reading import parse_json
+from negrefine.files.regular import read_regular
+from negrefine.files.writing import write_atomically
 from negrefine.progress import progress_bar
-from negrefine.reading import parse_json
 
 Parts = dict[str, NDArray[np.float64]]
 
@@ -47,7 +49,7 @@ class Block:
         """Return what was written for this key, or None; a block that does not fit is damaged."""
         try:
             # safe_open, which gives the metadata, opens no file whose name is not UTF-8.
-            content = file.read_bytes()
+            content = read_regular(file)
             header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
             metadata = header["__metadata__"]
             if metadata["key"] != key:

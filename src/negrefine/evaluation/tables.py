@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from negrefine.evaluation.results import MEAN, Evaluation, Measured, Result
-from negrefine.files import check_replaceable, write_rows, write_text
+from negrefine.files.writing import check_replaceable, write_rows, write_text
 from negrefine.shown_text import json_text, visible
 from negrefine.text_tables import console_table, latex_text, markdown_table, markdown_text
 

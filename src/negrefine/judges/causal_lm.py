@@ -10,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from negrefine import hub
 from negrefine.errors import InputError
-from negrefine.model_files import newer_tokenizers, read_object, weight_files
-from negrefine.model_sizes import check_sizes, tensor_shapes
+from negrefine.files.identity import file_digest
+from negrefine.pretrained import hub
+from negrefine.pretrained.files import newer_tokenizers, read_object, weight_files
+from negrefine.pretrained.loading import check_dtype, load_weights, loading
+from negrefine.pretrained.sizes import check_sizes, tensor_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +36,7 @@ def pick_dtype(dtype: str, device: torch.device) -> str:
 
     On the CPU "auto" is float32, because few CPUs multiply shorter numbers faster.
     """
-    hub.check_dtype(dtype)
+    check_dtype(dtype)
     return "float32" if dtype == "auto" and device.type == "cpu" else dtype
 
 
@@ -57,7 +59,7 @@ def model_version(name: str, revision: str | None) -> tuple[str, str]:
     digest = hashlib.sha256()
     try:
         for each in sorted(file.relative_to(path).as_posix() for file in files):
-            digest.update(each.encode() + b"\0" + hub.file_digest(path / each))
+            digest.update(each.encode() + b"\0" + file_digest(path / each))
     except OSError as error:
         raise InputError(f"The files of {name!r} cannot be read: {error}.") from error
     return path.resolve().name, digest.hexdigest()
@@ -76,11 +78,11 @@ def load_causal_lm(
     check_sizes(config, tensor_shapes(weights, name, InputError), name, InputError)
     newer_tokenizers(directory, name, InputError)
     advice = "give a directory with tokenizer.json, as save_pretrained writes it"
-    with hub.loading(f"The tokenizer of {name!r} cannot be loaded", advice, InputError):
+    with loading(f"The tokenizer of {name!r} cannot be loaded", advice, InputError):
         tokenizer = AutoTokenizer.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False
         )
-    model = hub.load_weights(AutoModelForCausalLM, _CAUSAL_LM, directory, name, dtype)
+    model = load_weights(AutoModelForCausalLM, _CAUSAL_LM, directory, name, dtype)
     return model.to(device), tokenizer
 
 

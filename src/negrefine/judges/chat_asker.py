@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from negrefine import hub
+from negrefine.connections import connection_settings
 from negrefine.errors import JudgeError
 from negrefine.judges import server_errors
 from negrefine.judges.base import Answer, Query
@@ -123,7 +123,7 @@ class ChatAsker:
             advice = server_errors.advice(error, judge.model, judge.api_key_env)
             problem = f"refused: {text}; {advice}"
             if not self._server.reached:
-                settings = hub.connection_settings(str(self._client.base_url), error)
+                settings = connection_settings(str(self._client.base_url), error)
                 problem = f"cannot be reached: {text}; {advice}.{settings}".rstrip(".")
         self._fatal = JudgeError(f"T{self.where[1:]} {problem}.")
         return self._fatal

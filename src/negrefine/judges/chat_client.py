@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from negrefine import hub
+from negrefine.connections import bypasses_proxies, connection_settings, reason_of
 from negrefine.errors import InputError
 from negrefine.judges.completion import NoAnswerError
 
@@ -96,7 +96,7 @@ def open_client(base_url: str | None, api_key_env: str, timeout: float) -> Async
     except Exception as error:
         raise InputError(
             f"The server {url!r} cannot be reached with these settings"
-            f"{hub.reason_of(error)}.{hub.connection_settings(url, error)}"
+            f"{reason_of(error)}.{connection_settings(url, error)}"
         ) from None
 
 
@@ -105,7 +105,7 @@ def _http_client(url: str, timeout: Any) -> Any:
 
     http: Any = _http_library()
     options: dict[str, Any] = {}
-    if hub.bypasses_proxies(url):
+    if bypasses_proxies(url):
         # Proxies that are not used here may be unusable, and would be opened all the same.
         options = {"trust_env": False, "verify": http.create_ssl_context()}
     return DefaultAsyncHttpxClient(

@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from negrefine.errors import InputError
-from negrefine.hub import pick_device
 from negrefine.judges.base import Answer, AnswerBatch, Query
 from negrefine.judges.causal_lm import (
     chat_renderer,
@@ -25,6 +24,7 @@ from negrefine.judges.chat_reply import LEAST_MASS
 from negrefine.judges.language_model import LanguageModelJudge
 from negrefine.judges.prompts import judge_identity
 from negrefine.judges.thoughts import ends_in_thoughts
+from negrefine.pretrained.loading import pick_device
 
 if TYPE_CHECKING:
     from negrefine.judges.yes_no_model import YesNoModel

@@ -9,7 +9,7 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from negrefine import hub
+from negrefine.connections import reason_of
 from negrefine.judges.key_mask import KeyMask
 
 # Statuses after which the same request may succeed.
@@ -148,8 +148,8 @@ def retry_after(error: Exception) -> float:
 def error_text(error: Exception, mask: KeyMask) -> str:
     """Return an error on one line, without what the mask hides: servers repeat keys."""
     if hasattr(error, "exceptions"):
-        return mask(f"the connection failed{hub.reason_of(error)}", _SHOWN_CHARACTERS)
+        return mask(f"the connection failed{reason_of(error)}", _SHOWN_CHARACTERS)
     text = " ".join(words(error).split()) or type(error).__name__
     if error.__cause__ is not None:
-        text = text.rstrip(".") + hub.reason_of(error.__cause__)
+        text = text.rstrip(".") + reason_of(error.__cause__)
     return mask(text, _SHOWN_CHARACTERS)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
 import sqlite3
 import threading
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from negrefine.cache_directory import cache_directory, expanded
 from negrefine.errors import InputError
+from negrefine.files.cache_directory import cache_directory, expanded
+from negrefine.files.reading import parse_json
+from negrefine.files.sqlite import OtherFileError, SQLiteFile, checksum
 from negrefine.judges.base import Answer, Query
-from negrefine.shown_text import json_text
-from negrefine.sqlite_file import OtherFileError, SQLiteFile, checksum
+from negrefine.labels.text_files import read_text
+from negrefine.shown_text import json_text, restored, storable
 
 # Another process that writes at the same time locks the file for milliseconds.
 _BUSY_SECONDS = 60.0
@@ -220,6 +220,7 @@ def as_json_lines(answers: Iterable[StoredAnswer]) -> Iterator[str]:
     """Yield one JSON object per answer, without line breaks."""
     for stored in answers:
         line = {"judge": stored.identity, **asdict(stored.query), **asdict(stored.answer)}
+        line["reason"] = storable(stored.answer.reason)
         yield json_text(line)
 
 
@@ -235,18 +236,7 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[StoredAnswer]:
 
 def read_lines(path: Path, kind: str, example: str) -> Iterator[tuple[int, str]]:
     """Yield (number, line) of the lines of a text file, perhaps a gzip file, that are not empty."""
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(
-            f"The {kind} {str(path)!r} is damaged or not text: give UTF-8 text, or a gzip file of "
-            "it."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"The {kind} {str(path)!r} cannot be read ({error.strerror}): give {example}."
-        ) from error
+    text = read_text(path, kind, example)
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip("\r"):
             yield number, line
@@ -254,7 +244,7 @@ def read_lines(path: Path, kind: str, example: str) -> Iterator[tuple[int, str]]
 
 def _read_line(line: str, place: str) -> StoredAnswer:
     with suppress(ValueError):
-        match json.loads(line):
+        match parse_json(line, allow_nan=True):
             case {
                 "judge": str(judge),
                 "word": str(word),
@@ -264,7 +254,7 @@ def _read_line(line: str, place: str) -> StoredAnswer:
                 "confidence": int() | float() | None as confidence,
                 **others,
             } if not others and all(isinstance(name, str) for name in names):
-                answer = Answer(yes, reason, confidence)
+                answer = Answer(yes, restored(reason), confidence)
                 return StoredAnswer(judge, Query(word, tuple(names)), answer)
     raise InputError(
         f"{place} is {line[:80]!r}: it must be a JSON object with class_names, confidence, judge, "
@@ -284,9 +274,7 @@ def _row(identity: str, query: Query, answer: Answer) -> tuple[Any, ...]:
         # SQLite has neither NaN nor a negative zero.
         confidence = None if math.isnan(confidence) else float(confidence) + 0.0
     names = _key(query.class_names)
-    # Not `storable`, which would escape the escapes once more each time answers are imported.
-    reason = answer.reason.encode("utf-8", "backslashreplace").decode()
-    return identity, query.word, names, yes, reason, confidence
+    return identity, query.word, names, yes, storable(answer.reason), confidence
 
 
 def _answer(
@@ -297,7 +285,7 @@ def _answer(
         identity, word, names, yes, reason, confidence
     ):
         return None
-    return Answer(None if yes is None else bool(yes), reason, confidence)
+    return Answer(None if yes is None else bool(yes), restored(reason), confidence)
 
 
 def _is_answer(yes: object, reason: object, confidence: object) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from negrefine.errors import InputError
-from negrefine.reading import parse_json
+from negrefine.files.reading import parse_json
 
 Read: TypeAlias = tuple[list[str], list[str]]
 """Names, and notes on how they were read."""
@@ -37,6 +37,8 @@ _NO_LISTS = {
     r"404: Not Found\s*$": "a server's answer that the file was not found",
 }
 _PYTHON_NAME = re.compile(r"([A-Za-z_]\w*)\s*=\s*(?=[\[({])")
+# Python's own parser takes hundreds of bytes for each.
+_LITERAL_CHARACTERS = 2 << 20
 _PLAIN = "give a text file with one name per line"
 
 
@@ -77,6 +79,11 @@ def _python_literal(text: str, shown: str) -> Any:
         if assigned:
             raise InputError(f"{shown} looks like a program: {_PLAIN}.")
         return None
+    if len(literal) > _LITERAL_CHARACTERS:
+        raise InputError(
+            f"{shown} looks like a list in Python's notation of more than "
+            f"{_LITERAL_CHARACTERS >> 20} MiB: {_PLAIN}."
+        )
     try:
         data = ast.literal_eval(literal)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
@@ -161,7 +168,7 @@ def _of_data(data: Any, shown: str) -> Read:
         )
     if isinstance(data, list):
         return _texts(data, shown)
-    raise InputError(f"{shown} holds {type(data).__name__}, not a list of names: {_PLAIN}.")
+    raise InputError(f"{shown} holds a {type(data).__name__}, not a list of names: {_PLAIN}.")
 
 
 def _texts(values: list[Any], shown: str) -> Read:
@@ -228,13 +235,34 @@ def _of_lines(text: str, shown: str) -> Read:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     names = [line for line in lines if not line.startswith("#")]
     notes = []
-    if any(re.search(r"</[a-z]\w*\s*>|<br ?/?>", line, re.IGNORECASE) for line in names):
-        raise InputError(f"{shown} holds the tags of a web page or XML: {_PLAIN}.")
     if n_comments := len(lines) - len(names):
         notes.append(f"{n_comments} lines that begin with '#' were skipped")
-    if names and names[0].rstrip() in {f"{key}:" for key in _KEYS}:
+    if not names:
+        return [], notes
+    _check_lines(names, shown)
+    if len(names) > 1 and all(line.startswith(("- ", "* ")) for line in names):
+        names = [line[2:].strip() for line in names]
+        notes.append("the bullets before the names were left out")
+    for what, strip in (
+        ("WordNet ids before", _after_wordnet_id),
+        ("numbers before", _after_number),
+        ("numbers after", _before_number),
+    ):
+        rest = [strip(line, i) for i, line in enumerate(names)]
+        if len(names) > 1 and all(rest):
+            return [each for each in rest if each], [*notes, f"{what} the names were left out"]
+    if names[0].casefold() in _COLUMNS:
+        notes.append("the first line counts as a name too; remove it if it is a heading")
+    return names, notes
+
+
+def _check_lines(names: list[str], shown: str) -> None:
+    """Raise InputError for lines that are no names but another format."""
+    if any(re.search(r"</[a-z]\w*\s*>|<br ?/?>", line, re.IGNORECASE) for line in names):
+        raise InputError(f"{shown} holds the tags of a web page or XML: {_PLAIN}.")
+    if names[0].rstrip() in {f"{key}:" for key in _KEYS}:
         raise InputError(f"{shown} looks like YAML: end its name in .yaml, or {_PLAIN}.")
-    cells = [cell.strip().casefold() for cell in re.split("[,;]", names[0])] if names else []
+    cells = [cell.strip().casefold() for cell in re.split("[,;]", names[0])]
     if len(cells) > 1 and set(cells) & set(_COLUMNS):
         raise InputError(f"{shown} looks like a table: end its name in .csv, or {_PLAIN}.")
     ends = [line for line in names if line.endswith(",") or line[0] == line[-1] == '"']
@@ -243,24 +271,16 @@ def _of_lines(text: str, shown: str) -> Read:
             f"{shown} has quotes around its lines or commas at their ends: remove them, so that "
             "one plain name is on each line."
         )
-    if len(names) > 1 and all(line.startswith(("- ", "* ")) for line in names):
-        names = [line[2:].strip() for line in names]
-        notes.append("the bullets before the names were left out")
     if len(names) == 1 and names[0].count(",") > 1:
         raise InputError(f"{shown} holds one line with commas: {_PLAIN}.")
-    if len(names) > 1 and all("\t" in line for line in names):
-        raise InputError(
-            f"{shown} holds a table with tabs: end its name in .tsv and call a column 'name', or "
-            f"{_PLAIN}."
-        )
-    for what, strip in (("WordNet ids", _after_wordnet_id), ("numbers", _after_number)):
-        rest = [strip(line, i) for i, line in enumerate(names)]
-        if len(names) > 1 and all(rest):
-            return [each for each in rest if each], [
-                *notes,
-                f"{what} before the names were left out",
-            ]
-    return names, notes
+    if sum(line.endswith("{") or line == "}" for line in names) > 1:
+        raise InputError(f"{shown} holds blocks in braces, such as a label map: {_PLAIN}.")
+    for mark, what in (("\t", "tabs"), (";", "semicolons"), ("|", "vertical bars")):
+        if all(mark in line for line in names):
+            how = "end its name in .tsv" if mark == "\t" else "write it as .csv with commas"
+            raise InputError(
+                f"{shown} holds a table with {what}: {how} and call a column 'name', or {_PLAIN}."
+            )
 
 
 def _after_wordnet_id(line: str, position: int) -> str | None:
@@ -274,6 +294,13 @@ def _after_number(line: str, position: int) -> str | None:
     match = re.fullmatch(r"(\d+)\s*[.:)]?\s+(\S.*)", line)
     counts = match is not None and int(match[1]) in {position, position + 1}
     return match[2] if match is not None and counts else None
+
+
+def _before_number(line: str, position: int) -> str | None:
+    """Return what stands before a number that counts the lines from 0 or 1."""
+    match = re.fullmatch(r"(\S.*?)(?:\s*[:=,]\s*|\s+)(\d+)", line)
+    counts = match is not None and int(match[2]) in {position, position + 1}
+    return match[1] if match is not None and counts else None
 
 
 def _is_number(value: object) -> bool:

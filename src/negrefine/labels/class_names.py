@@ -16,6 +16,7 @@ from negrefine.shown_text import is_utf8
 
 # The longest name of the benchmarks has about half as many characters.
 _LONG = 80
+_IMAGE_FILE = re.compile(r"\w\.(jpe?g|png|gif|bmp|tiff?|webp|heic)(\s+\d+)?\s*$", re.IGNORECASE)
 
 
 def read_class_names(
@@ -47,7 +48,12 @@ def read_names(path: str | os.PathLike[str], kind: str, each: str) -> list[str]:
     try:
         names, notes = parse_class_list(text, Path(path).suffix, shown)
         if not names:
-            raise InputError(f"{shown} is empty: write one {each} per line.")
+            what = (
+                "holds only lines that begin with '#'"
+                if text.strip().startswith("#")
+                else "is empty"
+            )
+            raise InputError(f"{shown} {what}: write one {each} per line.")
     except InputError as error:
         sentence = str(error)
         raise InputError(sentence[0].upper() + sentence[1:]) from error
@@ -161,5 +167,11 @@ def _doubts(names: Sequence[str]) -> list[str]:
         doubts.append(
             f"{len(codes)} class names are numbers or WordNet ids, {codes[0]!r} first: models know "
             "names, not labels."
+        )
+    files = [name for name in names if _IMAGE_FILE.search(name)]
+    if files:
+        doubts.append(
+            f"{len(files)} class names end like image files, {files[0]!r} first: give the names of "
+            "the classes, not of images."
         )
     return doubts

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from negrefine.encoders.base import FloatArray
-from negrefine.records import from_row
+from negrefine.files.records import from_row
 
 if TYPE_CHECKING:
     from torch import Tensor

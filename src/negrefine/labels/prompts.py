@@ -9,7 +9,7 @@ from pathlib import Path
 
 from negrefine.constraints import Strings
 from negrefine.errors import InputError
-from negrefine.reading import read_json, reason
+from negrefine.files.reading import read_json, reason
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import zlib
 from pathlib import Path
 
 from negrefine.errors import InputError
-from negrefine.regular_files import NotRegularError, read_regular
+from negrefine.files.reading import read_unpacked, reason
+from negrefine.files.regular import NotRegularError
 
 
 def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
@@ -20,24 +21,25 @@ def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
     `kind` is what errors call the file, `wanted` what to give instead of a missing one.
 
     Raises:
-        InputError: The file is missing, unreadable, no regular file, not UTF-8 or not a complete
-            gzip file.
+        InputError: The file is missing, unreadable, no regular file, not UTF-8, not a complete gzip
+            file, or has more than `reading.TEXT_BYTES`.
     """
     file = Path(path)
     try:
-        raw = read_regular(file)
-        content = gzip.decompress(raw) if file.suffix == ".gz" else raw
+        content = read_unpacked(file)
         # Windows programs write UTF-16, always with a byte-order mark.
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        problem = f"cannot be read: {getattr(error, 'strerror', error)}"
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        problem = f"cannot be read: {reason(error)}"
         if isinstance(error, FileNotFoundError):
             problem = f"does not exist: give {wanted}"
         elif isinstance(error, NotRegularError):
             problem = f"is {error.what}, not a regular file: give {wanted}"
         elif isinstance(error, UnicodeDecodeError):
             problem = "is not UTF-8 text: save it as UTF-8"
+            if b"\0" in content:
+                problem = f"is not text: give {wanted}"
         elif isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
             problem = "is not a complete gzip file: compress it again"
         raise InputError(f"The {kind} {str(file)!r} {problem}.") from error

@@ -16,7 +16,7 @@ from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
 from negrefine.evaluation.results import Evaluation
 from negrefine.evaluation.tables import METRIC_PAIRS, Cell, percent
-from negrefine.files import check_replaceable, write_text
+from negrefine.files.writing import check_replaceable, write_text
 from negrefine.labels.negatives import removal_counts
 from negrefine.report import figures
 from negrefine.report.card import explanation_sentences

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from pathlib import Path
 
 import pytest
 
-from negrefine import Prompts
+from negrefine import Lexicon, Prompts
 from negrefine.errors import InputError
 from negrefine.evaluation.results import read_manifest
+from negrefine.files.reading import MAX_DEPTH, TEXT_BYTES, parse_json, read_bytes, read_json
+from negrefine.judges.replay import ReplayJudge
+from negrefine.judges.store import read_json_lines
 from negrefine.labels.class_names import read_class_names
-from negrefine.reading import MAX_DEPTH, parse_json, read_bytes, read_json
 
 REFUSED = [
     (b"[" * 200_000, "nested more than 64 levels"),
@@ -128,3 +131,28 @@ def test_what_is_no_regular_file(tmp_path: Path) -> None:
         Prompts.from_json(tmp_path)
     with pytest.raises(FileNotFoundError):
         read_bytes(tmp_path / "missing", 1)
+
+
+def test_packed_files_that_unpack_to_far_more_are_refused(tmp_path: Path) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    block = b"\n" * (1 << 20)
+    packed = b"".join(packer.compress(block) for _ in range((TEXT_BYTES >> 20) + 1))
+    (tmp_path / "bomb.gz").write_bytes(packed + packer.flush())
+    assert (tmp_path / "bomb.gz").stat().st_size < 1 << 20
+    for read in (read_class_names, Lexicon.from_tsv, ReplayJudge, read_json_lines):
+        with pytest.raises(
+            InputError, match=r"bomb\.gz' cannot be read.*256 MiB when it is unpack"
+        ):
+            read(tmp_path / "bomb.gz")
+    with (tmp_path / "sparse.txt").open("wb") as stream:
+        stream.truncate(TEXT_BYTES + 1)
+    for read in (read_class_names, Lexicon.from_tsv, ReplayJudge, read_json_lines):
+        with pytest.raises(InputError, match=r"sparse\.txt' cannot be read.*larger than 256 MiB"):
+            read(tmp_path / "sparse.txt")
+
+
+def test_lists_in_the_notation_of_python_have_a_bound(tmp_path: Path) -> None:
+    """Python's parser would take gigabytes for a file that JSON reads in a hundredth of that."""
+    (tmp_path / "classes.py").write_text("names = [" + "'a'," * (1 << 20) + "]")
+    with pytest.raises(InputError, match="in Python's notation of more than 2 MiB: give a text"):
+        read_class_names(tmp_path / "classes.py")

@@ -6,16 +6,21 @@ than 64 levels deep", that the sentences of callers end with.
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import math
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Any, NoReturn
 
-from negrefine.regular_files import open_regular
+from negrefine.files.regular import open_regular
 
 JSON_BYTES = 64 << 20
 """More than any JSON file that negrefine reads has; objects take some twenty times the room."""
+TEXT_BYTES = 256 << 20
+"""More than any word list or log has, as a file and unpacked."""
 MAX_DEPTH = 64
 # Any such number fits in a float.
 _MAX_DIGITS = 300
@@ -34,6 +39,24 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
         content = b"" if size > limit else stream.read(limit + 1)
     if size > limit or len(content) > limit:
         raise ValueError(f"it is larger than {_size(limit)}")
+    return content
+
+
+def read_unpacked(path: str | os.PathLike[str], limit: int = TEXT_BYTES) -> bytes:
+    """Return what `read_bytes` does, unpacked, to `limit` bytes too, if the name ends in ".gz".
+
+    Raises:
+        OSError: As `read_bytes`; gzip.BadGzipFile for what is not packed.
+        EOFError, zlib.error: The packed content is cut off or damaged.
+        ValueError: It is larger, packed or unpacked.
+    """
+    content = read_bytes(path, limit)
+    if Path(path).suffix != ".gz":
+        return content
+    with gzip.open(io.BytesIO(content)) as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"it is larger than {_size(limit)} when it is unpacked")
     return content
 
 

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from negrefine.errors import NegrefineError
-from negrefine.model_formats import other_format
-from negrefine.reading import read_json, reason
-from negrefine.regular_files import FOLDER, special_kind
+from negrefine.files.reading import read_json, reason
+from negrefine.files.regular import FOLDER, special_kind
+from negrefine.pretrained.formats import other_format
 
 WEIGHTS = "*.safetensors"
 _WHOLE = "model.safetensors"

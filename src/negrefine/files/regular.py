@@ -52,6 +52,19 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
         return stream.read()
 
 
+def check_regular(path: Path) -> None:
+    """Raise `NotRegularError` for a pipe, socket, device or link to one, and OSError as `stat`.
+
+    What is missing, or a folder, which no file replaces, is no error.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        _check(status)
+
+
 def _check(status: os.stat_result) -> None:
     what = FOLDER if stat.S_ISDIR(status.st_mode) else special_kind(status)
     if what:

@@ -1,4 +1,4 @@
-"""Files: rows of results as CSV, JSON lines or Parquet, and text, written atomically."""
+"""Rows of results as CSV, JSON lines or Parquet, and text, written atomically."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -17,7 +16,9 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from negrefine.errors import InputError
-from negrefine.reading import parse_json
+from negrefine.files.reading import parse_json
+from negrefine.files.regular import check_regular
+from negrefine.files.scratch_folder import scratch_folder
 from negrefine.shown_text import table_cell
 
 # A row of a table is shorter, and another file may have no line breaks.
@@ -63,13 +64,16 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file in a new folder beside `target` and put it in its place.
 
+    A process that is killed leaves the folder, which the next one that writes `target` removes.
+
     Raises:
-        InputError: The file cannot be written.
+        InputError: The file cannot be written, or what is there is a pipe, socket or device.
     """
     with naming(target):
+        check_regular(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-            temporary = Path(folder) / target.name
+        with scratch_folder(target) as folder:
+            temporary = folder / "file"
             write(temporary)
             temporary.replace(target)
 
@@ -96,6 +100,7 @@ def check_target(
     target = Path(path)
     _writer(target)
     with naming(target):
+        check_regular(target)
         columns = _columns(target)
     if columns is not None and not set(required) <= set(columns) <= {*required, *allowed}:
         raise InputError(
@@ -166,17 +171,3 @@ def _write_csv(table: pa.Table, stream: BinaryIO) -> None:
 
 def _write_json_lines(table: pa.Table, stream: BinaryIO) -> None:
     stream.writelines(f"{json.dumps(row)}\n".encode() for row in table.to_pylist())
-
-
-def file_stamp(path: Path) -> str:
-    """Return a text that changes when a file does: its absolute path, size and times.
-
-    The time of the last change of its status tells a file that was replaced by another one of the
-    same size with its time of modification set back, which copying programs do.
-    """
-    absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() follows links
-    try:
-        info = path.stat()
-    except OSError:
-        return f"{absolute}|missing"
-    return f"{absolute}|{info.st_size}|{info.st_mtime_ns}|{info.st_ctime_ns}"

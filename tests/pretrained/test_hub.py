@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from huggingface_hub import errors
 
-from negrefine import hub
 from negrefine.errors import EncoderError, InputError
+from negrefine.pretrained import hub
 
 KINDS = {
     EncoderError: hub.ModelKind(
