@@ -19,6 +19,7 @@ from negrefine.errors import InputError
 from negrefine.files import write_atomically, write_text
 from negrefine.reading import read_json, reason
 from negrefine.records import from_row
+from negrefine.regular_files import read_regular
 from negrefine.shown_text import json_text
 
 Scores = NDArray[np.float64]
@@ -254,7 +255,7 @@ def _write_set(path: Path, image_set: SetScores) -> None:
 
 
 def _read_set(path: Path, name: str) -> SetScores:
-    table = pyarrow.parquet.read_table(pa.BufferReader(path.read_bytes()))
+    table = pyarrow.parquet.read_table(pa.BufferReader(read_regular(path)))
     scores: dict[str, dict[int, Scores]] = {}
     parts: dict[str, dict[str, Scores]] = {}
     for column in table.column_names:

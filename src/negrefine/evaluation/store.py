@@ -25,6 +25,7 @@ from negrefine.errors import ImageError
 from negrefine.files import file_stamp, write_atomically
 from negrefine.progress import progress_bar
 from negrefine.reading import parse_json
+from negrefine.regular_files import read_regular
 
 Parts = dict[str, NDArray[np.float64]]
 
@@ -47,7 +48,7 @@ class Block:
         """Return what was written for this key, or None; a block that does not fit is damaged."""
         try:
             # safe_open, which gives the metadata, opens no file whose name is not UTF-8.
-            content = file.read_bytes()
+            content = read_regular(file)
             header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
             metadata = header["__metadata__"]
             if metadata["key"] != key:
@@ -230,4 +231,5 @@ def _any_readable(paths: Sequence[Path], errors: Sequence[str | None]) -> bool:
 
 
 def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
+    # A file name may hold any character: JSON tells where each text ends.
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
