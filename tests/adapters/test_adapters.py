@@ -158,6 +158,14 @@ def test_torch_data_sets(mcm: MCM, pictures: list[Path]) -> None:
         images_from(dataset, 5)[0]
 
 
+def picture_of(side: int) -> bytes:
+    """A bitmap whose header tells of many pixels."""
+    content = io.BytesIO()
+    Image.new("L", (1, 1)).save(content, "BMP")
+    raw = content.getvalue()
+    return raw[:18] + side.to_bytes(4, "little") * 2 + raw[26:]
+
+
 def test_forms_of_images(mcm: MCM, pictures: list[Path]) -> None:
     path = pictures[0]
     picture = Image.open(path).convert("RGB")
@@ -174,6 +182,11 @@ def test_forms_of_images(mcm: MCM, pictures: list[Path]) -> None:
         ({"picture": path}, InputError, "no 'image' or 'img', only 'picture'"),
         ({"image": None}, ImageError, "has no image"),
         ({"image": b"nothing"}, ImageError, "is not an image"),
+        (
+            {"image": picture_of(60_000)},
+            ImageError,
+            "Item 0 of the data set is not an image.*limit",
+        ),
         (torch.full((3, 4, 4), 1.5), InputError, "go from 1.5 to 1.5 and are no whole numbers"),
         (torch.zeros(5, 4, 4), InputError, r"shape \(5, 4, 4\)"),
     ):

@@ -68,6 +68,13 @@ def test_a_card_replaces_cards_only(quick: Any, work: Workspace, tmp_path: Path)
     done = quick("explain", work.plain, image, "--card", photo)
     assert "is not a card that negrefine has drawn" in done.failed()
     assert photo.read_bytes() == before
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(before[:16] + (60_000).to_bytes(4, "big") * 2 + b"\x08\0\0\0\0")
+    for damaged in (before[:20], bomb.read_bytes(), bomb.read_bytes() + bytes(4) + before[33:]):
+        bomb.write_bytes(damaged)
+        done = quick("explain", work.plain, image, "--card", bomb)
+        assert "is not a card that negrefine has drawn" in done.failed()
+        assert bomb.read_bytes() == damaged
 
 
 def test_a_sweep_replaces_sweeps_only(quick: Any, work: Workspace, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def test_says_what_is_damaged(run: Run, tmp_path: Path) -> None:
             load_evaluation(tmp_path / "out")
     manifest.write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="cannot be read"):
+        load_evaluation(tmp_path / "out")
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+    (scores, *_) = (tmp_path / "out" / "scores").iterdir()
+    scores.unlink()
+    os.mkfifo(scores)
+    with pytest.raises(InputError, match=r"is damaged \(it is a named pipe, not a regular file"):
         load_evaluation(tmp_path / "out")
 
 

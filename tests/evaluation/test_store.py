@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from negrefine import Detector
+from negrefine.errors import InputError
 from negrefine.evaluation.results import Evaluation
+from negrefine.evaluation.store import SetStore
+from negrefine.files import file_stamp
 
 Run = Callable[..., Evaluation]
 Fit = Callable[..., dict[str, Detector]]
@@ -211,3 +215,45 @@ def test_a_killed_run_continues(folders: Path, tmp_path: Path) -> None:
     assert "1 of 17 images of ID could not be read and were left out" in done.stderr
     for name in ("evaluation.json", "results.csv", "results.tex", "scores/01-food.parquet"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+
+
+def test_names_with_line_breaks_are_not_taken_for_several_files(
+    own_encoder: Any, pictures_of_two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The stamps of the files [a, b] and of a file named "<stamp of a>\\n<path of b>" are alike."""
+    first, second = pictures_of_two
+    crafted = Path(f"{file_stamp(first)}\n{second}")
+    crafted.parent.mkdir(parents=True)
+    crafted.hardlink_to(second)
+    assert file_stamp(crafted) == f"{file_stamp(first)}\n{file_stamp(second)}"
+    store = SetStore(tmp_path / "out", "00-ID", "animals", progress=False)
+    assert [len(b.features) for b in store.encode(own_encoder, [first, second], [], 64)] == [2]
+    # Not a damaged block, which would be a warning, but that of another set.
+    assert [len(b.features) for b in store.encode(own_encoder, [crafted], [], 64)] == [1]
+
+
+@pytest.fixture
+def pictures_of_two(folders: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Copies of two images, in a folder that may be filled."""
+    found = sorted((folders / "animals").rglob("*.png"))
+    copies = tmp_path / "a.png", tmp_path / "b.png"
+    for source, copy in zip(
+        [each for each in found if each.stem != "broken"], copies, strict=False
+    ):
+        shutil.copy(source, copy)
+    return copies
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("kind", ["features", "parts"])
+def test_pipes_in_place_of_a_block_are_not_waited_for(kind: str, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(out, n_bootstrap=0)
+    (file,) = (out / kind / "00-ID").glob("*.safetensors")
+    file.unlink()
+    os.mkfifo(file)
+    with (
+        pytest.warns(UserWarning, match="is damaged"),
+        pytest.raises(InputError, match=r"safetensors': it is a named pipe, not a regular file"),
+    ):
+        run(out, n_bootstrap=0)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from negrefine.encoders.images import ImageSource
+from negrefine.encoders.pillow_warnings import naming
 from negrefine.encoders.pixels import eight_bit
 from negrefine.errors import ImageError, InputError
 
@@ -97,8 +98,10 @@ def _as_source(value: Any, what: str) -> Any:
         value = value.get("bytes") or value.get("path")
     if isinstance(value, (bytes, bytearray)):
         try:
-            return Image.open(io.BytesIO(value))
-        except (OSError, ValueError) as error:
+            with naming(what):
+                return Image.open(io.BytesIO(value))
+        # Headers that are damaged or tell of far too many pixels raise anything.
+        except Exception as error:
             raise ImageError(f"{what} is not an image: {error}.") from error
     if hasattr(value, "detach"):
         return tensor_as_array(value, what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,14 +84,16 @@ def _check_card(card: Path, n_images: int) -> None:
 
 
 def _is_card(file: Path) -> bool:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     from negrefine.files.regular import open_regular
 
     try:
-        with open_regular(file) as stream, Image.open(stream) as picture:
-            return picture.info.get(_MARK[0]) == _MARK[1]
-    except (OSError, UnidentifiedImageError):
+        with warnings.catch_warnings(), open_regular(file) as stream:
+            warnings.simplefilter("ignore")
+            return Image.open(stream, formats=["PNG"]).info.get(_MARK[0]) == _MARK[1]
+    # Damaged and far too large images raise anything.
+    except Exception:
         return False
 
 

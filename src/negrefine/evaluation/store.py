@@ -232,4 +232,5 @@ def _any_readable(paths: Sequence[Path], errors: Sequence[str | None]) -> bool:
 
 
 def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
+    # A file name may hold any character: JSON tells where each text ends.
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def embed(
     # An encoder with a cache says in `text_space` what else decides its text features, and in `dim`
     # their length.
     cached: Any = encoder
-    digest = hashlib.sha256("\n".join(templates).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(list(templates)).encode()).hexdigest()
     space = f"{cached.text_space} {digest}"
     known = dict(zip(names, cache.get(space, names), strict=True))
     missing = [name for name, row in known.items() if row is None or row.shape != (cached.dim,)]
