@@ -856,7 +856,10 @@ def test_long_names_and_odd_words(
         n_groups=2,
         k=3,
     )
-    with pytest.warns(UserWarning, match="at most 32"):
+    with (
+        pytest.warns(UserWarning, match="at most 32"),
+        pytest.warns(UserWarning, match="1 class names are longer than 80 characters"),
+    ):
         detector.fit(["dog " * 200, "'; DROP TABLE", "naïve\tname"])
     assert np.isfinite(detector.score_features(features)).all()
     judged = detector.with_filter(LetterJudge())

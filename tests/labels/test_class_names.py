@@ -175,6 +175,7 @@ def test_underscores(tmp_path: Path) -> None:
         (["dog", "a" * 81], "1 class names are longer than 80 characters, 'a{40}...' first"),
         (["cat.JPG", "img2.png 1", "St. Bernard"], "2 class names end like image files"),
         (["Turkey", "turkey", "dog"], "2 class names differ from another only in case"),
+        (["cat", "cat ", "hot  dog", "Hot dog"], "4 class names differ .* only in case or spaces"),
     ],
 )
 def test_doubtful_names_are_kept_with_a_warning(names: list[str], doubt: str) -> None:
