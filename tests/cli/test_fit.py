@@ -26,7 +26,7 @@ def test_class_lists(quick: Any, work: Workspace, tmp_path: Path) -> None:
 
     assert "does not exist: give a text file" in fit().failed()
     file.mkdir()
-    assert "cannot be read: Is a directory" in fit().failed()
+    assert "is a folder, not a regular file" in fit().failed()
     file.rmdir()
     for content in (b"", b"\n  \n\r\n", b"\xef\xbb\xbf"):
         file.write_bytes(content)

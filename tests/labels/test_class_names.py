@@ -138,6 +138,11 @@ def test_what_is_ambiguous_is_refused(tmp_path: Path, name: str) -> None:
         read_class_names(tmp_path / name)
 
 
+def test_a_url_is_not_fetched() -> None:
+    with pytest.raises(InputError, match=r"list 'https://a\.b/c\.txt' is a URL, and URLs are not"):
+        read_class_names("https://a.b/c.txt")
+
+
 def test_a_picture_is_no_class_list(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), (200, 1, 1)).save(tmp_path / "cat.png")
     with pytest.raises(InputError, match=r"cat.png' is not text: give a text file"):

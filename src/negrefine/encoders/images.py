@@ -196,9 +196,7 @@ def _read_file(name: str, how: _How[_T]) -> _T:
         if isinstance(error, FileNotFoundError):
             problem = "there is no such file; check the path"
             if names_several(name):
-                problem = (
-                    "there is no such file, and only find_images knows patterns; check the path"
-                )
+                problem = "there is no such file, and patterns need find_images; check the path"
             if os.path.islink(name):  # noqa: PTH114
                 problem = "is a link to a missing file; repair or remove it"
         elif isinstance(error, PermissionError):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import codecs
 import gzip
 import os
+import re
 import zlib
 from pathlib import Path
 
 from negrefine.errors import InputError
 from negrefine.regular_files import NotRegularError, read_regular
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
@@ -23,6 +26,9 @@ def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
         InputError: The file is missing, unreadable, no regular file, not UTF-8 or not a complete
             gzip file.
     """
+    shown = os.fspath(path)
+    if _URL.match(shown):
+        raise InputError(f"The {kind} {shown!r} is a URL, and URLs are not fetched: download it.")
     file = Path(path)
     try:
         raw = read_regular(file)
