@@ -79,11 +79,13 @@ def test_the_options_of_fit_are_the_declared_parameters() -> None:
     for name, by_method in declared.items():
         for method, parameter in by_method.items():
             _, said, tail = found[name].help.partition(parameter.help)
-            owners = tail.partition("]")[0].strip(" [").split(", ")
+            owners = re.split("[];]", tail)[0].strip(" [").split(", ")
             assert said
             assert method in (owners if tail else DETECTORS)
             assert tail or set(by_method) == set(DETECTORS)
-    assert "[negrefine]" in found["--alpha"].help
+    assert found["--alpha"].help.endswith("[negrefine; default: 2]")
+    assert found["--quantile"].help.endswith("[negrefine, csp, neglabel; defaults: 1, 0.95, 0.95]")
+    assert found["--group-fuse-num"].help.endswith("[negrefine, csp, neglabel; default: none]")
     assert set(declared) >= {"--alpha", "--k", "--temperature", "--rule", "--all-labels"}
 
 
@@ -137,6 +139,7 @@ def test_an_option_means_the_same_in_every_command() -> None:
             # A sweep takes several values of the parameters that `fit` takes.
             words, is_list, _ = each.help.partition(" Values separated by commas; ")
             metavar = "NUMBER" if is_list else each.metavar
+            words = re.sub(r"; defaults?: [^]]*\]", "]", words)
             found.setdefault(text, {})[(metavar, words)] = " ".join(name)
     assert len(found) > 60
     for text, variants in found.items():

@@ -162,6 +162,9 @@ def test_bad_calibrations(mcm: MCM, builtin_encoder: CLIPEncoder) -> None:
     for scores in ([[1.0, 2.0]], [1.0, math.nan], [1.0, math.inf]):
         with pytest.raises(InputError, match="finite numbers in one dimension"):
             detector.calibrate_scores(scores, 0.5)
+    for rate in ("0.1", None, math.nan):
+        with pytest.raises(InputError, match="fpr must lie strictly between 0 and 1, not "):
+            detector.calibrate_scores(np.arange(60.0), rate)
     with pytest.raises(InputError, match="delta must lie"):
         detector.calibrate_scores(np.arange(60.0), delta=1.0)
     with pytest.raises(NotFittedError, match="no calibration scores"):

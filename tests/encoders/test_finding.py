@@ -15,6 +15,7 @@ from PIL import Image
 from negrefine import MCM
 from negrefine.encoders import CLIPEncoder, find_images, read_image
 from negrefine.encoders.batches import iter_encoded_images
+from negrefine.encoders.image_sources import check_is_list
 from negrefine.errors import ImageError, InputError
 from negrefine.evaluation.images import find_image_set
 
@@ -194,3 +195,14 @@ def test_what_is_no_list_of_images_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=says):
         MCM(builtin_encoder).fit(["cat", "dog"]).score_samples(images)  # type: ignore[arg-type]
+
+
+def test_folders_and_patterns_in_place_of_a_list_are_told(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    for several in (tmp_path, str(tmp_path / "*.png")):
+        with pytest.raises(InputError, match=r"is a folder or pattern: \S*find_images gives"):
+            check_is_list(several)
+    with pytest.raises(InputError, match="not one str: wrap it in"):
+        check_is_list(str(tmp_path / "a.png"))
+    with pytest.raises(ImageError, match="no such file, and patterns need find_images"):
+        read_image(tmp_path / "*.png")

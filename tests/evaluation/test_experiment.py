@@ -239,6 +239,18 @@ def test_what_cannot_be_evaluated(
         evaluate(cat, images, [ImageSet("ID", images.paths)], out=tmp_path / "y")
     with pytest.raises(InputError, match="16 images and 1 labels"):
         evaluate(cat, ImageSet("a", images.paths, [0]), [images], out=tmp_path / "y")
+    for ood, problem in (
+        (images, "must be a list of ImageSets, not of type ImageSet"),
+        ({"a": images}, "must be a list of ImageSets, not of type dict"),
+        ([folders], r"ood_images\[0\] must be an ImageSet, not a .*Path: .*find_image_set"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            evaluate(cat, images, ood, out=tmp_path / "y")
+    with pytest.raises(InputError, match="id_images must be an ImageSet, not a list"):
+        evaluate(cat, images.paths, [images], out=tmp_path / "y")
+    with pytest.raises(InputError, match="detectors must map the name of each row"):
+        evaluate([mcm], images, [images], out=tmp_path / "y")
+    assert ImageSet("food", [str(path) for path in images.paths]) == images
     broken = ImageSet("broken", [folders / "animals" / "broken.png"])
     with pytest.raises(InputError, match="None of the 1 images of broken"):
         evaluate(cat, images, [broken], out=tmp_path / "z")

@@ -21,7 +21,7 @@ from negrefine import Detector
 from negrefine.errors import InputError
 from negrefine.evaluation.results import Evaluation
 from negrefine.evaluation.store import SetStore
-from negrefine.files import file_stamp
+from negrefine.files.identity import file_stamp
 
 Run = Callable[..., Evaluation]
 Fit = Callable[..., dict[str, Detector]]

@@ -138,6 +138,11 @@ def test_what_is_ambiguous_is_refused(tmp_path: Path, name: str) -> None:
         read_class_names(tmp_path / name)
 
 
+def test_a_url_is_not_fetched() -> None:
+    with pytest.raises(InputError, match=r"list 'https://a\.b/c\.txt' is a URL, and URLs are not"):
+        read_class_names("https://a.b/c.txt")
+
+
 def test_a_picture_is_no_class_list(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), (200, 1, 1)).save(tmp_path / "cat.png")
     with pytest.raises(InputError, match=r"cat.png' is not text: give a text file"):
@@ -175,6 +180,7 @@ def test_underscores(tmp_path: Path) -> None:
         (["dog", "a" * 81], "1 class names are longer than 80 characters, 'a{40}...' first"),
         (["cat.JPG", "img2.png 1", "St. Bernard"], "2 class names end like image files"),
         (["Turkey", "turkey", "dog"], "2 class names differ from another only in case"),
+        (["cat", "cat ", "hot  dog", "Hot dog"], "4 class names differ .* only in case or spaces"),
     ],
 )
 def test_doubtful_names_are_kept_with_a_warning(names: list[str], doubt: str) -> None:

@@ -57,7 +57,7 @@ def method_options(
                 declared.setdefault(name, parameter)
     fields: list[tuple[str, Any, Any]] = []
     for name, first in declared.items():
-        text = _help(name)
+        text = _help(name, defaults=not lists)
         if lists:
             text += f" Values separated by commas; default: {first.default:g}."
             fields.append((name, str | None, option(None, text, "LIST", name=first.option)))
@@ -73,16 +73,30 @@ def method_options(
     )
 
 
-def _help(name: str) -> str:
+def _help(name: str, *, defaults: bool) -> str:
     # The default method and its relatives first.
-    methods: dict[str, list[str]] = {}
+    methods: dict[str, dict[str, Parameter]] = {}
     for method, cls in reversed(DETECTORS.items()):
         if found := declared_parameters(cls).get(name):
-            methods.setdefault(found.help, []).append(method)
-    return " ".join(
-        text if len(names) == len(DETECTORS) else f"{text} [{', '.join(names)}]"
-        for text, names in methods.items()
-    )
+            methods.setdefault(found.help, {})[method] = found
+    notes = {text: _note(found, defaults=defaults) for text, found in methods.items()}
+    return " ".join(f"{text} [{note}]" if note else text for text, note in notes.items())
+
+
+def _note(found: Mapping[str, Parameter], *, defaults: bool) -> str:
+    """Return which methods have a parameter, unless all do, and its default."""
+    names = "" if len(found) == len(DETECTORS) else ", ".join(found)
+    if not defaults or any(each.flag for each in found.values()):
+        return names
+    shown = [_shown(each.default) for each in found.values()]
+    values = f"default: {shown[0]}" if len(set(shown)) == 1 else f"defaults: {', '.join(shown)}"
+    return f"{names}; {values}" if names else values
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool) or default is None:
+        return {True: "yes", False: "no", None: "none"}[default]
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def check_methods(methods: Iterable[str]) -> None:

@@ -170,7 +170,7 @@ class ClassOptions:
                 f"'./{self.classes}' to say so, or rename it for the list.",
                 stacklevel=2,
             )
-        return read_class_names(path, underscores_as_spaces=self.underscores_as_spaces)
+        return read_class_names(self.classes, underscores_as_spaces=self.underscores_as_spaces)
 
 
 @dataclass(frozen=True, kw_only=True)

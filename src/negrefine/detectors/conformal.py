@@ -8,6 +8,7 @@ Larger scores are more in-distribution, and an image is flagged if its score is 
 from __future__ import annotations
 
 import math
+import numbers
 from fractions import Fraction
 
 import numpy as np
@@ -115,5 +116,5 @@ def _decimal(rate: float) -> Fraction:
 
 
 def _check_rate(name: str, rate: float) -> None:
-    if not 0 < rate < 1:
-        raise InputError(f"{name} must lie strictly between 0 and 1, not {rate}.")
+    if not isinstance(rate, numbers.Real) or not 0 < rate < 1:
+        raise InputError(f"{name} must lie strictly between 0 and 1, not {rate!r}.")

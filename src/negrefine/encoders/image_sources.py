@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import IO, TypeAlias
@@ -31,6 +32,11 @@ def check_is_list(images: Images) -> None:
     else:
         is_one = isinstance(images, (*_ONE_IMAGE, Image.Image)) or hasattr(images, "read")
     if is_one:
+        if isinstance(images, (str, os.PathLike)) and names_several(os.fspath(images)):
+            raise InputError(
+                f"images must be a list of images, and {str(images)!r} is a folder or pattern:"
+                " negrefine.encoders.find_images gives the list of its images."
+            )
         shape = f" of shape {images.shape}" if isinstance(images, np.ndarray) else ""
         raise InputError(
             f"images must be a list of images, not one {type(images).__name__}{shape}: wrap it in"
@@ -43,6 +49,11 @@ def check_is_list(images: Images) -> None:
         raise InputError(
             f"images must be a list of images, not a {type(images).__name__};{hint} pass a list."
         )
+
+
+def names_several(path: str | bytes) -> bool:
+    """Return whether a path is a folder, or a pattern that is the name of no file."""
+    return os.path.isdir(path) or (glob.has_magic(path) and not os.path.lexists(path))  # noqa: PTH112
 
 
 def check_items(images: Images) -> None:

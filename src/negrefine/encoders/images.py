@@ -36,6 +36,7 @@ from negrefine.encoders.image_sources import (
     ImageSource,
     check_is_list,
     check_items,
+    names_several,
     wrong_type,
 )
 from negrefine.encoders.pillow_warnings import naming
@@ -194,6 +195,8 @@ def _read_file(name: str, how: _How[_T]) -> _T:
         problem = f"cannot be opened ({_reason(error)}); check the path"
         if isinstance(error, FileNotFoundError):
             problem = "there is no such file; check the path"
+            if names_several(name):
+                problem = "there is no such file, and patterns need find_images; check the path"
             if os.path.islink(name):  # noqa: PTH114
                 problem = "is a link to a missing file; repair or remove it"
         elif isinstance(error, PermissionError):

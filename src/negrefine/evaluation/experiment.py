@@ -106,6 +106,7 @@ def evaluate(
     used, a set has no readable image, or `out` is of other classes or of another encoder.
     """
     out = Path(out)
+    _check_sets(id_images, ood_images)
     check_evaluation(out, [image_set.name for image_set in ood_images], seeds)
     first = _check_detectors(detectors, ablation or {})
     for image_set in (id_images, *ood_images):
@@ -204,6 +205,11 @@ def _check_detectors(
     detectors: Mapping[str, Detector], ablation: Mapping[str, Detector]
 ) -> Detector:
     """Return the first detector, after a check that all can be compared."""
+    if not isinstance(detectors, Mapping):
+        raise InputError(
+            "detectors must map the name of each row to a fitted detector, such as "
+            f"{{'mine': detector}}, and not be a {type(detectors).__name__}."
+        )
     if not detectors:
         raise InputError("There is no detector: give at least one.")
     _check_names("A detector", [*detectors, *ablation])
@@ -221,6 +227,24 @@ def _check_detectors(
                 "evaluate them separately."
             )
     return first
+
+
+def _check_sets(id_images: object, ood_images: object) -> None:
+    """Raise InputError for what is no `ImageSet`, and no list of them."""
+    if not isinstance(ood_images, Sequence) or isinstance(ood_images, str):
+        what = type(ood_images).__name__
+        raise InputError(
+            f"ood_images must be a list of ImageSets, not of type {what}: wrap sets in []."
+        )
+    for name, each in (
+        ("id_images", id_images),
+        *((f"ood_images[{i}]", each) for i, each in enumerate(ood_images)),
+    ):
+        if not isinstance(each, ImageSet):
+            raise InputError(
+                f"{name} must be an ImageSet, not a {type(each).__name__}: "
+                "negrefine.evaluation.images.find_image_set(name, folder) makes one."
+            )
 
 
 def _check_names(what: str, names: Sequence[str]) -> None:

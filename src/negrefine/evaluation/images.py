@@ -29,6 +29,10 @@ class ImageSet:
     labels: list[int] | None = None
     groups: list[str] | None = None
 
+    def __post_init__(self) -> None:
+        # Paths may be given as text.
+        object.__setattr__(self, "paths", [Path(path) for path in self.paths])
+
     def check(self, n_classes: int) -> None:
         """Raise InputError for a set that cannot be evaluated with this number of classes."""
         if not self.paths:

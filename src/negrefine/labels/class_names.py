@@ -108,6 +108,11 @@ def usable_class_names(class_names: Iterable[str]) -> list[str]:
     return names
 
 
+def _folded(name: str) -> str:
+    """Return what tokenizers that lower the case and split at spaces see of a name."""
+    return " ".join(name.casefold().split())
+
+
 def _without_hyphens(name: str) -> str:
     """Return words joined by hyphens with spaces; "T-shirt" stays."""
     return name.replace("-", " ") if re.fullmatch(r"\w{3,}(-\w{3,})+", name) else name
@@ -129,12 +134,12 @@ def _doubts(names: Sequence[str]) -> list[str]:
             f"{len(repeated)} class names occur more than once, {repeated[0]!r} first: "
             "each copy counts in the scores."
         )
-    folded = Counter(name.casefold() for name in set(names))
-    alike = [name for name in names if folded[name.casefold()] > 1]
+    folded = Counter(_folded(name) for name in set(names))
+    alike = [name for name in names if folded[_folded(name)] > 1]
     if alike:
         doubts.append(
-            f"{len(alike)} class names differ from another only in case, {alike[0]!r} first: "
-            "models that lower the case take them for the same class."
+            f"{len(alike)} class names differ from another only in case or spaces, {alike[0]!r} "
+            "first: most models take them for the same class."
         )
     underscored = [name for name in names if "_" in name]
     if underscored:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import codecs
 import gzip
 import os
+import re
 import zlib
 from pathlib import Path
 
 from negrefine.errors import InputError
 from negrefine.files.reading import read_unpacked, reason
 from negrefine.files.regular import NotRegularError
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
@@ -24,6 +27,9 @@ def read_text(path: str | os.PathLike[str], kind: str, wanted: str) -> str:
         InputError: The file is missing, unreadable, no regular file, not UTF-8, not a complete gzip
             file, or has more than `reading.TEXT_BYTES`.
     """
+    shown = os.fspath(path)
+    if _URL.match(shown):
+        raise InputError(f"The {kind} {shown!r} is a URL, and URLs are not fetched: download it.")
     file = Path(path)
     try:
         content = read_unpacked(file)
