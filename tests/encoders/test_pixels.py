@@ -66,8 +66,13 @@ def test_16_bits_are_never_taken_for_8(tmp_path: Path) -> None:
         Image.fromarray(dark).save(tmp_path / name)
         assert grey(tmp_path / name).tolist() == [[0, 0, 1, 1]]
     big = Image.frombytes("I;16B", (4, 1), dark.astype(">u2").tobytes())
-    for source in (dark, Image.fromarray(dark), big):
+    for source in (Image.fromarray(dark), big):
         assert grey(source).tolist() == [[0, 0, 1, 1]]
+    for array in (dark, dark.astype(">u2"), np.dstack([dark] * 3)):
+        with pytest.warns(UserWarning, match=r"16-bit values go to 255 of 65535.*as uint8\.$"):
+            assert np.asarray(read_image(array).convert("L")).tolist() == [[0, 0, 1, 1]]
+    black = np.zeros((1, 2), np.uint16)
+    assert grey(black).tolist() == [[0, 0]]
 
 
 def test_one_and_four_channels() -> None:

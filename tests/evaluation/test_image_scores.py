@@ -45,6 +45,16 @@ def test_scores_with_an_encoder_of_ones_own(detector: MCM, files: list[Path]) ->
     np.testing.assert_allclose(scores, detector.score_samples(readable), atol=1e-9)
 
 
+def test_paths_may_come_from_a_generator(detector: MCM, files: list[Path], tmp_path: Path) -> None:
+    expected = score_files(detector, files)
+    for journal in (None, tmp_path / "rows.partial", tmp_path / "rows.partial"):
+        assert score_files(detector, iter(files), journal=journal) == expected
+    assert calibrate_files(detector, iter(files), 0.1) == calibrate_files(detector, files, 0.1)
+    detector.calibrate_scores(np.linspace(0, 1, 50), 0.1)
+    assert detect_files(detector, iter(files)) == detect_files(detector, files)
+    assert score_files(detector, iter([])) == []
+
+
 def test_calibrates_with_an_encoder_of_ones_own(detector: MCM, files: list[Path]) -> None:
     report = calibrate_files(detector, files, 0.1)
     assert report.n == 16

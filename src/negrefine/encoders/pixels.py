@@ -3,7 +3,8 @@
 Numbers of more than 8 bits are scaled by what is known of their range, never clipped:
 
 - 8 bits (uint8) are taken as they are; True is white.
-- 16 bits (uint16, Pillow's I;16, 16-bit PNG and PPM) are 0 to 65535, scaled by round(v / 257).
+- 16 bits (uint16, Pillow's I;16, 16-bit PNG and PPM) are 0 to 65535, scaled by round(v / 257). An
+  array of them that goes to 255 at most is scaled, too, with a warning.
 - Everything else (float, signed, 32-bit and 64-bit numbers) does not say its range. Values from 0
   to 1 are scaled by 255, whole numbers from 0 to 255 are taken as they are, and whole numbers from
   0 to 65535 are scaled by round(v / 257). Anything else is refused: negative or larger values, NaN,
@@ -12,6 +13,7 @@ Numbers of more than 8 bits are scaled by what is known of their range, never cl
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -69,6 +71,8 @@ def eight_bit(values: np.ndarray, name: str) -> np.ndarray:
     """
     if values.dtype == np.uint8:
         return values
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        _warn_if_dark(values, name)
     width = values.size // max(len(values), 1)
     parts = [values[rows] for rows in _row_slices(len(values), width)]
     scale = _scale(lambda: iter(parts), values.dtype, name)
@@ -76,6 +80,17 @@ def eight_bit(values: np.ndarray, name: str) -> np.ndarray:
     for rows, part in zip(_row_slices(len(values), width), parts, strict=True):
         result[rows] = scale(part)
     return result
+
+
+def _warn_if_dark(values: np.ndarray, name: str) -> None:
+    """Warn for 16-bit values that are probably an 8-bit picture in a wider type."""
+    high = int(values.max(initial=0))
+    if 1 < high <= 255:
+        warnings.warn(
+            f"{name}: its 16-bit values go to {high} of 65535, which is almost black; give an 8-bit"
+            " picture as uint8.",
+            stacklevel=4,
+        )
 
 
 def key_factor(image: Image.Image) -> int:

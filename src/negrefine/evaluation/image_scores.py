@@ -7,7 +7,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -118,7 +118,7 @@ class DetectionReport:
 
 def score_files(
     detector: Detector,
-    paths: Sequence[Path],
+    paths: Iterable[Path],
     *,
     journal: Path | None = None,
     batch_size: int = 64,
@@ -130,6 +130,7 @@ def score_files(
     same detector on unchanged files are taken from there. The caller removes it once the results
     are stored.
     """
+    paths = list(paths)
     # Rows of one detector never continue the journal of another.
     identity = {
         "detector": detector.identity(),
@@ -156,7 +157,7 @@ def score_files(
 
 def calibrate_files(
     detector: Detector,
-    paths: Sequence[Path],
+    paths: Iterable[Path],
     fpr: float = 0.05,
     *,
     delta: float | None = None,
@@ -168,6 +169,7 @@ def calibrate_files(
     Copies among the images give a warning. Raises ImageError if no image can be read, and
     InputError for too few images, too few that can be read or differ, or a rate outside (0, 1).
     """
+    paths = list(paths)
     check_enough(len(paths), fpr, delta)
     readable, scores, errors = _readable_scores(detector, paths, batch_size, progress)
     rank = threshold_rank(len(scores), fpr, delta)
@@ -183,7 +185,7 @@ def calibrate_files(
 
 
 def detect_files(
-    detector: Detector, paths: Sequence[Path], *, batch_size: int = 64, progress: bool = False
+    detector: Detector, paths: Iterable[Path], *, batch_size: int = 64, progress: bool = False
 ) -> DetectionReport:
     """Count the out-of-distribution image files that a detector with a threshold flags.
 
@@ -191,7 +193,7 @@ def detect_files(
     """
     if detector.offset_ is None:
         raise NotFittedError("No threshold is set: call calibrate(id_images, fpr=0.05).")
-    _, scores, errors = _readable_scores(detector, paths, batch_size, progress)
+    _, scores, errors = _readable_scores(detector, list(paths), batch_size, progress)
     n, flagged = len(scores), int((scores < detector.offset_).sum())
     return DetectionReport(n, flagged, flagged / n, *detection_interval(flagged, n), errors)
 
