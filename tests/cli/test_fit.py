@@ -76,6 +76,11 @@ def test_class_lists(quick: Any, work: Workspace, tmp_path: Path) -> None:
         (["--judge", "oracle"], "--judge must be 'wordnet', 'none', 'hf:MODEL'"),
         (["--judge", "replay:nowhere.txt"], "The log 'nowhere.txt' does not exist: give an llm"),
         (["--judge", "replay:CLASSES"], "Line 1 of the log"),
+        # Before the encoder is loaded.
+        (["--judge", "hf:./nowhere", "--encoder", "./none"], "'./nowhere' is not a directory"),
+        (["--judge", "wordnet+hf:EMPTY", "--encoder", "./none"], "holds no config.json"),
+        (["--method", "mcm", "--batch-size", "8"], "--batch-size has no effect without --calibr"),
+        (["--delta", "0.1"], "--delta has no effect without --calibrate"),
         (["--lexicon", "nowhere.tsv"], "The lexicon 'nowhere.tsv' does not exist"),
         (["--lexicon", "CLASSES"], "has no column 'word'"),
         (["--lexicon", "LEXICON", "--min-frequency", "1"], "--min-frequency works on WordNet only"),

@@ -128,6 +128,7 @@ OTHER_WORDS = {
     "--out": {"DETECTOR_DIR", "ENCODER_DIR", "FILE", "DIR"},  # what is written differs
     "--ood": {"IMAGES", "NAME=IMAGES", "LIST"},
     "--encoder": {"ID_OR_DIR"},  # of a new detector, or of a saved one
+    "--batch-size": {"NUMBER"},  # of `fit`, only that of --calibrate
     "--judge": {"JUDGE", "TEXT"},  # of a filter, or of stored answers
 }
 

@@ -57,6 +57,16 @@ def test_paths_may_be_texts_in_any_list(detector: MCM, files: list[Path]) -> Non
         score_files(detector, [files[0], Image.new("RGB", (4, 4))])
 
 
+def test_paths_may_come_from_a_generator(detector: MCM, files: list[Path], tmp_path: Path) -> None:
+    expected = score_files(detector, files)
+    for journal in (None, tmp_path / "rows.partial", tmp_path / "rows.partial"):
+        assert score_files(detector, iter(files), journal=journal) == expected
+    assert calibrate_files(detector, iter(files), 0.1) == calibrate_files(detector, files, 0.1)
+    detector.calibrate_scores(np.linspace(0, 1, 50), 0.1)
+    assert detect_files(detector, iter(files)) == detect_files(detector, files)
+    assert score_files(detector, iter([])) == []
+
+
 def test_calibrates_with_an_encoder_of_ones_own(detector: MCM, files: list[Path]) -> None:
     report = calibrate_files(detector, files, 0.1)
     assert report.n == 16

@@ -16,7 +16,6 @@ from negrefine.cli.method_options import (
     parameters_for,
 )
 from negrefine.cli.options import (
-    BATCH_SIZE,
     DELTA,
     FPR,
     ClassOptions,
@@ -68,16 +67,18 @@ def fit(
     judge: JudgeOptions,
     labels: LabelOptions,
     options: Annotated[MethodOptions, _ParameterOptions],
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = option(
+        None, "Images of --calibrate to encode at a time; default: 64.", min=1
+    ),
 ) -> None:
     """Fit a detector on class names, optionally set its threshold, and save it."""
     if fpr is not None and not 0 < fpr < 1:
         raise InputError(f"--fpr must lie strictly between 0 and 1, not {fpr}.")
-    if not calibrate and (fpr is not None or delta is not None):
-        given_option = "--fpr" if fpr is not None else "--delta"
-        raise InputError(
-            f"{given_option} has no effect without --calibrate: leave it out, or give images."
-        )
+    for given_option, value in (("--fpr", fpr), ("--delta", delta), ("--batch-size", batch_size)):
+        if value is not None and not calibrate:
+            raise InputError(
+                f"{given_option} has no effect without --calibrate: leave it out, or give images."
+            )
     fpr = 0.05 if fpr is None else fpr
     class_names = classes.read()
 
@@ -98,7 +99,7 @@ def fit(
     if images:
         try:
             report = calibrate_files(
-                detector, images, fpr, delta=delta, batch_size=batch_size, progress=True
+                detector, images, fpr, delta=delta, batch_size=batch_size or 64, progress=True
             )
         except InputError as error:
             # Mining may have taken minutes.

@@ -103,6 +103,7 @@ class JudgeOptions:
         return judges[0] if len(judges) == 1 else CascadeJudge(judges)
 
     def _load_one(self, text: str, device: str) -> Judge:
+        from negrefine.judges.causal_lm import check_local_model
         from negrefine.judges.hf import HFJudge
         from negrefine.judges.openai import OpenAIJudge
         from negrefine.judges.replay import ReplayJudge
@@ -115,6 +116,8 @@ class JudgeOptions:
         if kind == "replay" and argument:
             return ReplayJudge(*argument.split(","))
         if kind == "hf" and argument:
+            # The model itself is loaded when there are questions, after minutes of other work.
+            check_local_model(argument)
             mode = self.judge_mode or JudgeMode.PROBABILITY
             mass: dict[str, Any] = (
                 {} if self.least_mass is None else {"least_mass": self.least_mass}

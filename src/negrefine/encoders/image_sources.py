@@ -20,7 +20,7 @@ Images: TypeAlias = Sequence[ImageSource]
 _ONE_IMAGE = (str, os.PathLike, bytes, bytearray, memoryview)
 
 
-def check_is_list(images: Images) -> None:
+def check_is_list(images: Iterable[object]) -> None:
     """Raise InputError for what is no list of images, such as one image or a set.
 
     The rows of one array would pass for grey images.

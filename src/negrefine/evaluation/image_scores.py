@@ -7,7 +7,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -120,7 +120,7 @@ class DetectionReport:
 
 def score_files(
     detector: Detector,
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Iterable[str | os.PathLike[str]],
     *,
     journal: Path | None = None,
     batch_size: int = 64,
@@ -159,7 +159,7 @@ def score_files(
 
 def calibrate_files(
     detector: Detector,
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Iterable[str | os.PathLike[str]],
     fpr: float = 0.05,
     *,
     delta: float | None = None,
@@ -188,7 +188,7 @@ def calibrate_files(
 
 def detect_files(
     detector: Detector,
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Iterable[str | os.PathLike[str]],
     *,
     batch_size: int = 64,
     progress: bool = False,
@@ -210,7 +210,7 @@ def check_enough(n: int, fpr: float, delta: float | None) -> None:
         raise InputError(too_few(n, fpr, delta))
 
 
-def _as_paths(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+def _as_paths(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     check_is_list(paths)
     for i, path in enumerate(paths := list(paths)):
         if not isinstance(path, (str, os.PathLike)):

@@ -40,6 +40,19 @@ def pick_dtype(dtype: str, device: torch.device) -> str:
     return "float32" if dtype == "auto" and device.type == "cpu" else dtype
 
 
+def check_local_model(name: str) -> None:
+    """Raise InputError for a path of no model; hub ids and the weights are not looked at."""
+    directory = hub.local_directory(_CAUSAL_LM, name)
+    if directory is not None:
+        _local_weights(directory, name)
+
+
+def _local_weights(directory: Path, name: str) -> list[Path]:
+    hub.check_model(_CAUSAL_LM, directory, name)
+    config = read_object(directory / "config.json", name, InputError)
+    return weight_files(directory, config, name, InputError)
+
+
 def model_version(name: str, revision: str | None) -> tuple[str, str]:
     """Return what identifies the files of a model: (name, hash).
 
@@ -52,10 +65,8 @@ def model_version(name: str, revision: str | None) -> tuple[str, str]:
         if revision is not None and _COMMIT.fullmatch(revision):
             return name, revision
         return name, hub.find_directory(_CAUSAL_LM, name, revision, weights=False).name
-    hub.check_model(_CAUSAL_LM, path, name)
-    files = {file for pattern in _CAUSAL_LM.files for file in path.glob(pattern)}
-    config = read_object(path / "config.json", name, InputError)
-    files.update(weight_files(path, config, name, InputError))
+    weights = _local_weights(path, name)
+    files = {file for pattern in _CAUSAL_LM.files for file in path.glob(pattern)}.union(weights)
     digest = hashlib.sha256()
     try:
         for each in sorted(file.relative_to(path).as_posix() for file in files):

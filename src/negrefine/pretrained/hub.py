@@ -54,18 +54,8 @@ def find_directory(
     Raises:
         kind.error: There is no such model, or the hub cannot be reached.
     """
-    # Path.expanduser raises for unknown users.
-    path = Path(os.path.expanduser(name))  # noqa: PTH111
-    # The methods of Path raise for names that are too long and in folders that are not readable.
-    if os.path.isdir(path):  # noqa: PTH112
-        return path.resolve()
-    there = os.path.exists(path)  # noqa: PTH110
-    if there and (path.parent / "config.json").exists():
-        raise kind.error(
-            f"{name!r} is not a directory: give {str(path.parent)!r}, the directory that it is in."
-        )
-    if there or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise kind.error(f"{name!r} is not a directory: give {_wanted(kind)}.")
+    if directory := local_directory(kind, name):
+        return directory
     _check_hub_address(kind.error)
     from huggingface_hub import snapshot_download
 
@@ -79,6 +69,23 @@ def find_directory(
     except Exception as error:
         raise kind.error(_download_error(error, kind, name, revision)) from error
     return directory
+
+
+def local_directory(kind: ModelKind, name: str) -> Path | None:
+    """Return the directory of a model, None for a hub id; `kind.error` for what is neither."""
+    # Path.expanduser raises for unknown users.
+    path = Path(os.path.expanduser(name))  # noqa: PTH111
+    # The methods of Path raise for names that are too long and in folders that are not readable.
+    if os.path.isdir(path):  # noqa: PTH112
+        return path.resolve()
+    there = os.path.exists(path)  # noqa: PTH110
+    if there and (path.parent / "config.json").exists():
+        raise kind.error(
+            f"{name!r} is not a directory: give {str(path.parent)!r}, the directory that it is in."
+        )
+    if there or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise kind.error(f"{name!r} is not a directory: give {_wanted(kind)}.")
+    return None
 
 
 def check_model(kind: ModelKind, directory: Path, name: str) -> None:
