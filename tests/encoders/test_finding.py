@@ -180,8 +180,8 @@ def test_sequences_of_images_score_as_lists_do(
     [
         ({"a.png"}, "no order"),
         ({"a.png": 1}, "not a dict"),
-        (np.array("a.png"), "not one ndarray"),
-        (np.array([["a.png"]]), "not one ndarray"),
+        (np.array("a.png"), r"not an array of shape \(\): pass its ravel"),
+        (np.array([["a.png"]]), r"not an array of shape \(1, 1\): pass its ravel"),
         (b"\x89PNG", "not one bytes"),
         (io.BytesIO(), "not one BytesIO"),
         (None, "not a NoneType"),
@@ -204,5 +204,7 @@ def test_folders_and_patterns_in_place_of_a_list_are_told(tmp_path: Path) -> Non
             check_is_list(several)
     with pytest.raises(InputError, match="not one str: wrap it in"):
         check_is_list(str(tmp_path / "a.png"))
+    with pytest.raises(InputError, match=r"not an array of shape \(1, 1\): pass its ravel"):
+        check_is_list(np.array([["a.png"]]))
     with pytest.raises(ImageError, match="no such file, and patterns need find_images"):
         read_image(tmp_path / "*.png")

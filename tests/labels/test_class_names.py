@@ -6,6 +6,7 @@ import os
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -136,6 +137,17 @@ def test_what_is_ambiguous_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=problem):
         read_class_names(tmp_path / name)
+
+
+def test_names_in_other_containers() -> None:
+    names = check_class_names(np.array(["cat", "dog"]))
+    assert names == ["cat", "dog"]
+    assert {type(name) for name in names} == {str}
+    assert check_class_names(name for name in ("cat", "dog")) == names
+    with pytest.raises(InputError, match="not a set, whose items have no order"):
+        check_class_names({"cat", "dog"})
+    with pytest.raises(InputError, match=r"not 'names\.txt': \S+read_class_names reads those"):
+        check_class_names("names.txt")
 
 
 def test_a_url_is_not_fetched() -> None:

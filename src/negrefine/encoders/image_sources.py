@@ -37,6 +37,11 @@ def check_is_list(images: Iterable[object]) -> None:
                 f"images must be a list of images, and {str(images)!r} is a folder or pattern:"
                 " negrefine.encoders.find_images gives the list of its images."
             )
+        if isinstance(images, np.ndarray) and images.dtype.kind in "UO":
+            raise InputError(
+                f"images must be a list of images, not an array of shape {images.shape}: pass its"
+                " ravel()."
+            )
         shape = f" of shape {images.shape}" if isinstance(images, np.ndarray) else ""
         raise InputError(
             f"images must be a list of images, not one {type(images).__name__}{shape}: wrap it in"

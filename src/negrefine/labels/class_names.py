@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 from negrefine.errors import InputError
@@ -87,8 +87,17 @@ def usable_class_names(class_names: Iterable[str]) -> list[str]:
     Raises:
         InputError: No names, one string instead of a list, or a name that is not a string or blank.
     """
+    if isinstance(class_names, str) and Path(class_names).suffix:
+        raise InputError(
+            f"class_names must be a list of names, not {class_names!r}: "
+            "negrefine.labels.class_names.read_class_names reads those in a file."
+        )
     if isinstance(class_names, (str, bytes)):
         raise InputError("class_names must be a list of names, not one string: wrap it in [].")
+    if isinstance(class_names, Set):
+        raise InputError(
+            "class_names must be a list of names, not a set, whose items have no order: sort it."
+        )
     if not isinstance(class_names, Iterable):
         what = type(class_names).__name__
         raise InputError(f"class_names must be a list of names, not a value of type {what}.")
@@ -105,7 +114,8 @@ def usable_class_names(class_names: Iterable[str]) -> list[str]:
             problem = f"is {name!r}, which UTF-8 cannot hold: correct it"
         if problem:
             raise InputError(f"Class name {position} {problem}.")
-    return names
+    # NumPy's strings show their type.
+    return [str(name) for name in names]
 
 
 def _folded(name: str) -> str:
