@@ -215,7 +215,7 @@ def test_unusable_files_are_input_errors(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match="not a complete gzip"):
             Lexicon.from_tsv(tmp_path / name)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is a folder, not a regular file"):
         Lexicon.from_tsv(tmp_path)
 
 
