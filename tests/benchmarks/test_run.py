@@ -286,7 +286,7 @@ MCM_ONLY = ("--methods", "mcm", "--encoder", "builtin", "--out", "x")
         ),
         (
             ("benchmark", "run", "demo", *MCM_ONLY, "--seeds", "0-9"),
-            "--seeds has no effect on mcm, which draw nothing at random",
+            "--seeds has no effect on the method 'mcm', which draws nothing",
         ),
         (
             ("benchmark", "check", "demo", "--data", "."),
