@@ -142,6 +142,7 @@ def _read_checkpoint(path: Path) -> Tensors:
         problem = "is cut short, damaged or not a PyTorch file: download it again"
         if isinstance(error, FileNotFoundError):
             problem = "does not exist: check the path"
+        # The name of torch's refusal is all that is used of this module.
         elif isinstance(error, pickle.UnpicklingError):
             problem = (
                 "is damaged or holds Python objects that could run code when they are loaded, and "

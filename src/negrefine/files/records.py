@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
@@ -23,11 +24,11 @@ def from_row(cls: type[_T], row: object) -> _T:
         ValueError: The row is no mapping, or a field is unknown, missing or of another type.
     """
     if not isinstance(row, Mapping):
-        raise ValueError(f"a row is {_short(row)}, not an object")
+        raise ValueError(f"a row is {short_repr(row)}, not an object")
     known = _fields(cls)  # type: ignore[arg-type]
     for name in row:
         if name not in known:
-            raise ValueError(f"a row has the unknown field {_short(name)}")
+            raise ValueError(f"a row has the unknown field {short_repr(name)}")
     values = {}
     for name, each in known.items():
         if name in row:
@@ -70,9 +71,13 @@ def _value(name: str, types: tuple[type, ...], value: Any) -> Any:
             return from_row(each, value)
         if issubclass(each, Enum) and isinstance(value, str):
             return each(value)
-    raise ValueError(f"{name!r} of a row is {_short(value)}")
+    raise ValueError(f"{name!r} of a row is {short_repr(value)}")
 
 
-def _short(value: object) -> str:
-    text = repr(value)
+def short_repr(value: object) -> str:
+    """Return at most 60 characters that show a value which was read from a file."""
+    # What refers to itself many times over in YAML may have no end in words.
+    shortening = reprlib.Repr()
+    shortening.maxlevel, shortening.maxstring, shortening.maxother = 3, 100, 100
+    text = shortening.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -9,7 +9,6 @@ import ast
 import csv
 import json
 import re
-import reprlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ import yaml
 
 from negrefine.errors import InputError
 from negrefine.files.reading import parse_json
+from negrefine.files.records import short_repr
 
 Read: TypeAlias = tuple[list[str], list[str]]
 """Names, and notes on how they were read."""
@@ -189,7 +189,7 @@ def _texts(values: list[Any], shown: str) -> Read:
             notes["the WordNet ids before the names were left out"] = None
         if not isinstance(name, str):
             raise InputError(
-                f"Entry {i} of {shown} is {_short(value)}, from which no name can be told: "
+                f"Entry {i} of {shown} is {short_repr(value)}, from which no name can be told: "
                 f"write names as strings (in quotes), or {_PLAIN}."
             )
         names.append(name.strip())
@@ -313,11 +313,3 @@ def _is_number(value: object) -> bool:
 
 def _is_wordnet_id(value: object) -> bool:
     return isinstance(value, str) and _WORDNET_ID.fullmatch(value.strip()) is not None
-
-
-def _short(value: object) -> str:
-    # What refers to itself many times over in YAML may have no end in words.
-    shortening = reprlib.Repr()
-    shortening.maxlevel, shortening.maxstring, shortening.maxother = 3, 100, 100
-    text = shortening.repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
