@@ -293,7 +293,7 @@ def test_tables(
     bare = to_arrow(score_files(detector, paths))
     assert bare.column_names == [
         *("path", "score", "neglabel", "multi_match", "verdict", "nearest_class", "similarity"),
-        *("runner_up", "runner_up_similarity", "error"),
+        *("runner_up", "runner_up_similarity", "nearest_negative", "negative_similarity", "error"),
     ]
     detector.calibrate_features(features, 0.2)
     table = to_arrow(score_files(detector, paths))

@@ -74,6 +74,7 @@ def test_one_row_for_each_image(
     elif suffix == "jsonl":
         rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     classes = ["nearest_class", "similarity", "runner_up", "runner_up_similarity"]
+    classes += ["nearest_negative", "negative_similarity"]
     parts = ["neglabel", "multi_match"]
     assert list(rows[0]) == ["path", "score", *parts, "p_value", "verdict", *classes, "error"]
     check_rows(rows, work, builtin_encoder)
@@ -87,10 +88,11 @@ def test_no_threshold_no_verdict(quick: Any, work: Workspace) -> None:
     rows = list(csv.DictReader(io.StringIO(done.out)))
     assert list(rows[0]) == [
         *("path", "score", "mcm", "verdict", "nearest_class", "similarity"),
-        *("runner_up", "runner_up_similarity", "error"),
+        *("runner_up", "runner_up_similarity", "nearest_negative", "negative_similarity", "error"),
     ]
     assert [row["verdict"] for row in rows] == ["", ""]
     assert all(row["score"] == row["mcm"] for row in rows)
+    assert all(row["nearest_negative"] == "" for row in rows)
 
 
 def test_nothing_could_be_read(quick: Any, work: Workspace, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from cli.workspace import Workspace
 from commands import NEGREFINE
 from negrefine import load_detector
-from negrefine.evaluation.image_scores import ScoredImage
+from negrefine.evaluation.scored_image import ScoredImage
 
 N_MANY = 3000
 

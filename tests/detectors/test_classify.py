@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from negrefine import GLMCM, MCM, Lexicon, MaxLogit, NegRefine
+from negrefine import GLMCM, MCM, Lexicon, MaxLogit, NegLabel, NegRefine
 from negrefine.encoders import CLIPEncoder
 from negrefine.encoders.copies import first_copies
 from negrefine.errors import InputError, NotFittedError
@@ -40,6 +40,23 @@ def test_nearest_classes_are_those_of_the_cosines(
     assert detector.nearest_classes(features[:0], top=2)[0].shape == (0, 2)
     with pytest.raises(InputError, match="top must be at least 1"):
         detector.nearest_classes(features, top=0)
+
+
+def test_nearest_negatives_are_those_of_the_cosines(
+    builtin_encoder: CLIPEncoder, features: np.ndarray, small_lexicon: Lexicon
+) -> None:
+    assert MCM(builtin_encoder).fit(NAMES[:3]).nearest_negatives(features) is None
+    detector = NegLabel(builtin_encoder, lexicon=small_lexicon, n_groups=2).fit(NAMES[:3])
+    found = detector.nearest_negatives(features, top=3)
+    assert found is not None
+    rows = features.astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    expected = rows @ detector.negatives_.kept_features.astype(np.float64).T
+    order = np.argsort(-expected, axis=1, kind="stable")[:, :3]
+    np.testing.assert_array_equal(found[0], order)
+    np.testing.assert_allclose(found[1], np.take_along_axis(expected, order, 1), atol=1e-6)
+    with pytest.raises(InputError, match="top must be at least 1"):
+        detector.nearest_negatives(features, top=0)
 
 
 def test_a_runner_up_is_another_name(builtin_encoder: CLIPEncoder, features: np.ndarray) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from negrefine.errors import InputError
-from negrefine.evaluation.image_scores import ScoredImage, score_columns
+from negrefine.evaluation.scored_image import ScoredImage, score_columns
 
 
 def to_arrow(scored: Sequence[ScoredImage]) -> pa.Table:

@@ -25,15 +25,12 @@ def score(
 
     Columns: path, score, the components of the score, p_value (if the detector is calibrated),
     verdict (ID or OOD if it has a threshold), nearest_class and its cosine, similarity, runner_up
-    and runner_up_similarity, error. An image that cannot be read has a row with
-    the error; the exit code is 1 if no image could be read.
+    and runner_up_similarity, nearest_negative and negative_similarity, error. An image that cannot
+    be read has a row with the error; the exit code is 1 if no image could be read.
     """
     from negrefine.encoders import find_images
-    from negrefine.evaluation.image_scores import (
-        columns_of_any_method,
-        score_columns,
-        score_files,
-    )
+    from negrefine.evaluation.image_scores import score_files
+    from negrefine.evaluation.scored_image import columns_of_any_method, score_columns
     from negrefine.files.writing import check_target, write_rows
 
     if out is not None:

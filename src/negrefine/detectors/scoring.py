@@ -130,6 +130,30 @@ class Scored(ABC):
             cosines.append(np.take_along_axis(similar, order, axis=1))
         return np.concatenate(found), np.concatenate(cosines)
 
+    def nearest_negatives(
+        self, features: ArrayLike, top: int = 1
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]] | None:
+        """Return the `top` kept negative labels most similar to image features (n, d), best first.
+
+        Returns their indices in `negatives_.texts`, intp (n, t), and their cosines, float64 (n, t),
+        where t is `top` or the number of labels if that is smaller, of equal cosines the first
+        label first. None for a detector without negative labels.
+        """
+        self._check_fitted()
+        if top < 1:
+            raise InputError(f"top must be at least 1, not {top}.")
+        array = self._check_features(features)
+        if self.negatives_ is None or not self.negatives_.texts:
+            return None
+        top = min(top, len(self.negatives_.texts))
+        found, cosines = [np.empty((0, top), dtype=np.intp)], [np.empty((0, top))]
+        for start in range(0, len(array), _SCORE_ROWS):
+            similar = self._block(array[start : start + _SCORE_ROWS]).negatives.numpy()
+            order = np.argsort(-similar, axis=1, kind="stable")[:, :top]
+            found.append(order)
+            cosines.append(np.take_along_axis(similar, order, axis=1))
+        return np.concatenate(found), np.concatenate(cosines)
+
     def score_parts(
         self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
     ) -> dict[str, NDArray[np.float64]]:

@@ -7,82 +7,29 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from negrefine.detectors import DETECTORS, Detector
+from negrefine.detectors import Detector
 from negrefine.detectors.calibration import check_distinct
-from negrefine.detectors.conformal import detection_interval, p_values, threshold_rank, too_few
+from negrefine.detectors.conformal import detection_interval, threshold_rank, too_few
 from negrefine.detectors.explanation import verdict_of
-from negrefine.detectors.mcm import RULES
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.encoders.image_sources import check_is_list
 from negrefine.errors import ImageError, InputError, NotFittedError
+from negrefine.evaluation.scored_image import ScoredImage, score_rows
 from negrefine.files.identity import file_stamp
 from negrefine.files.writing import naming, write_text
 from negrefine.progress import progress_bar
 from negrefine.shown_text import storable
 
-_CLASS_COLUMNS = {
-    "nearest_class": "string",
-    "similarity": "double",
-    "runner_up": "string",
-    "runner_up_similarity": "double",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredImage:
-    """One row of results.
-
-    `path` is `storable`: of a file name that is not UTF-8, `shown_text.restored` gives it back.
-    `score` is larger for in-distribution images; None if the image could not be read, and `error`
-    says why. `verdict` is "ID" or "OOD" if the detector has a threshold. `p_value` is conformal,
-    small for OOD; None without calibration scores. `nearest_class` is the most similar class name,
-    whatever the verdict, and `similarity` its cosine; `runner_up` is the next one, None if there is
-    one class name only.
-    """
-
-    path: str
-    score: float | None
-    parts: dict[str, float] = field(default_factory=dict)
-    verdict: str | None = None
-    error: str | None = None
-    p_value: float | None = None
-    nearest_class: str | None = None
-    similarity: float | None = None
-    runner_up: str | None = None
-    runner_up_similarity: float | None = None
-
-    def as_row(self, part_names: Sequence[str], *, p_value: bool = False) -> dict[str, Any]:
-        """Return a flat row with one column for each component, and `p_value` if wanted."""
-        row = {"path": self.path, "score": self.score}
-        row |= {name: self.parts.get(name) for name in part_names}
-        if p_value:
-            row["p_value"] = self.p_value
-        row["verdict"] = self.verdict
-        row |= {name: getattr(self, name) for name in _CLASS_COLUMNS}
-        return row | {"error": self.error}
-
-
-def score_columns(part_names: Sequence[str], *, p_value: bool = False) -> dict[str, str]:
-    """Return the columns of `ScoredImage.as_row` with their Arrow types, in order."""
-    columns = ScoredImage("", None).as_row(part_names, p_value=p_value)
-    types = {"path": "string", "verdict": "string", "error": "string", **_CLASS_COLUMNS}
-    return {name: types.get(name, "double") for name in columns}
-
-
-def columns_of_any_method() -> tuple[list[str], list[str]]:
-    """Return the columns that every table of scores has, and those that some have."""
-    always = ["path", "score", "verdict", "error"]
-    parts = {part for cls in DETECTORS.values() for part in cls.parts} | set(RULES)
-    return always, ["p_value", *_CLASS_COLUMNS, *sorted(parts)]
+__all__ = ["ScoredImage", "calibrate_files", "detect_files", "score_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,38 +189,20 @@ def _score_batches(
     if not paths:
         return
     images, remaining = list(paths.values()), iter(paths.items())
-    known, patches = detector.calibration_scores_, detector.uses_patches
-    for batch in iter_encoded_images(detector.encoder, images, batch_size, patches=patches):
-        parts = detector.score_feature_parts(batch.features, batch.patches)
-        scores = detector.combine(parts)
-        ranks = None if known is None else p_values(known, scores)
-        nearest, cosines = detector.nearest_classes(batch.features, top=2)
-        rows, readable = {}, itertools.count()
+    encoded = iter_encoded_images(
+        detector.encoder, images, batch_size, patches=detector.uses_patches
+    )
+    for batch in encoded:
+        scored = iter(score_rows(detector, batch.features, batch.patches))
+        rows = {}
         for error in batch.errors:
             stamp, path = next(remaining)
+            name = storable(str(path))
             if error is not None:
-                row = ScoredImage(storable(str(path)), None, error=str(error))
+                rows[stamp] = ScoredImage(name, None, error=str(error))
             else:
-                i = next(readable)
-                row = ScoredImage(
-                    storable(str(path)),
-                    float(scores[i]),
-                    {name: float(values[i]) for name, values in parts.items()},
-                    verdict_of(float(scores[i]), detector.offset_),
-                    p_value=None if ranks is None else float(ranks[i]),
-                    **_class_fields(detector.class_names_, nearest[i], cosines[i]),
-                )
-            rows[stamp] = row
+                rows[stamp] = replace(next(scored), path=name)
         yield rows
-
-
-def _class_fields(
-    names: Sequence[str], nearest: NDArray[np.intp], cosines: NDArray[np.float64]
-) -> dict[str, Any]:
-    content = {"nearest_class": names[nearest[0]], "similarity": float(cosines[0])}
-    if len(nearest) > 1:
-        content |= {"runner_up": names[nearest[1]], "runner_up_similarity": float(cosines[1])}
-    return content
 
 
 @contextmanager
@@ -313,7 +242,8 @@ def _read_journal(journal: Path, identity: str, detector: Detector) -> dict[str,
     # A killed run leaves at most one unfinished line, at the end; a finished run nothing.
     *lines, _ = lines or [b""]
     n_bad = 0
-    for stamp, row in (_read_line(line, detector) for line in lines):
+    negatives = frozenset(() if detector.negatives_ is None else detector.negatives_.texts)
+    for stamp, row in (_read_line(line, detector, negatives) for line in lines):
         if row is None:
             n_bad += 1
         # The cause of an error may be gone.
@@ -328,19 +258,25 @@ def _read_journal(journal: Path, identity: str, detector: Detector) -> dict[str,
     return rows
 
 
-def _read_line(line: bytes, detector: Detector) -> tuple[str, ScoredImage | None]:
+def _read_line(
+    line: bytes, detector: Detector, negatives: Collection[str]
+) -> tuple[str, ScoredImage | None]:
     """Return the stamp and row of a line, None for one that is damaged or something else."""
     # JSON may be no JSON, too deep, no object, or have other fields.
     with suppress(ValueError, RecursionError, TypeError, KeyError):
         content = json.loads(line)
         stamp, row = content["stamp"], ScoredImage(**content["row"])
-        if isinstance(stamp, str) and isinstance(row.path, str) and _is_row(row, detector):
+        if (
+            isinstance(stamp, str)
+            and isinstance(row.path, str)
+            and _is_row(row, detector, negatives)
+        ):
             return stamp, row
     return "", None
 
 
-def _is_row(row: ScoredImage, detector: Detector) -> bool:
-    """Whether a row is one that `_score_batches` may have made with this detector."""
+def _is_row(row: ScoredImage, detector: Detector, negatives: Collection[str]) -> bool:
+    """Whether `_score_batches` may have made a row with this detector and its negative labels."""
     if row.error is not None:
         return isinstance(row.error, str)
     names = [row.nearest_class, row.runner_up]
@@ -351,11 +287,14 @@ def _is_row(row: ScoredImage, detector: Detector) -> bool:
         numbers.append(row.runner_up_similarity)
     if detector.calibration_scores_ is not None:
         numbers.append(row.p_value)
+    if negatives:
+        numbers.append(row.negative_similarity)
     return (
         isinstance(row.parts, dict)
         and set(row.parts) == set(detector.part_names_)
         and all(isinstance(x, float) and math.isfinite(x) for x in [*numbers, *row.parts.values()])
         and all(name in detector.class_names_ for name in names)
+        and (not negatives or row.nearest_negative in negatives)
         and row.verdict == verdict_of(cast(float, row.score), detector.offset_)
     )
 
