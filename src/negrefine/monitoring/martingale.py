@@ -70,7 +70,6 @@ class Jumper:
     """A mixture of simple jumpers over S bets, with capital in logs.
 
     Attributes:
-        rates: float64 (R,), the fractions J that jump.
         capital: float64 (R, S), shares of the capital at stake, with sum one.
         log_stake: Natural logarithm of the capital at stake.
         n: Number of bets made.
@@ -78,36 +77,47 @@ class Jumper:
     """
 
     def __init__(self, n_bets: int, rates: tuple[float, ...] = (1e-2, 1e-3, 1e-4)) -> None:
-        self.rates = np.array(rates)[:, None]
+        """Begin with everything in the purse; `rates` are the R fractions J that jump."""
+        self._kept = 1.0 - np.array(rates)[:, None]
+        self._spread = np.array(rates)[:, None] / n_bets
         self.capital = np.full((len(rates), n_bets), 1.0 / (len(rates) * n_bets))
         self.log_stake = -math.inf
         self.n = 0
+        self._purse = _purse(0)
         self.log_largest = 0.0
 
     def bet(self, factors: Floats) -> None:
         """Multiply the capital of each bet by its factor, float64 (S,), of mean one."""
-        fresh = _purse(self.n) - _purse(self.n + 1)
-        self.n += 1
+        before, purse = self._purse, _purse(self.n + 1)
+        fresh = before - purse
+        self.n, self._purse = self.n + 1, purse
         if self.log_stake == -math.inf:
             self.log_stake = math.log(fresh)
             capital = self.capital * factors
         else:
             # What jumps is spread evenly over the bets of a rate, what is fresh over all.
-            mean = self.capital.sum(axis=1, keepdims=True) / self.capital.shape[1]
-            capital = self.capital + self.rates * (mean - self.capital)
-            capital += fresh * math.exp(-self.log_stake) / capital.size
+            spread = np.add.reduce(self.capital, axis=1, keepdims=True)
+            spread *= self._spread
+            spread += fresh * math.exp(-self.log_stake) / self.capital.size
+            capital = self.capital * self._kept
+            capital += spread
             capital *= factors
-        total = float(capital.sum())
-        self.capital = capital / total
+        total = float(np.add.reduce(capital, axis=None))
+        capital /= total
+        self.capital = capital
         self.log_stake += math.log(total)
         self.log_largest = max(self.log_largest, self.log_wealth)
 
     @property
     def log_wealth(self) -> float:
         """Logarithm of the wealth, purse and stake together."""
-        purse = math.log(_purse(self.n))
+        purse = math.log(self._purse)
         high, low = max(purse, self.log_stake), min(purse, self.log_stake)
         return high + math.log1p(math.exp(low - high))
+
+    def reaches(self, alpha: float) -> bool:
+        """Whether the wealth has ever been 1 / alpha or more."""
+        return self.log_largest >= -math.log(alpha)
 
     @property
     def p_value(self) -> float:
@@ -136,7 +146,7 @@ class Jumper:
         if type(n) is not int or n < 0 or (n == 0) != (log_stake is None):
             raise ValueError("the number of bets of a martingale does not fit")
         self.capital = capital
-        self.n = n
+        self.n, self._purse = n, _purse(n)
         self.log_stake = -math.inf if log_stake is None else float(log_stake)
         self.log_largest = float(content["log_largest"])
 

@@ -166,7 +166,7 @@ class Monitor:
         is_low = joined < cells.low
         if group.tests_flags:
             self._flag_jumper.bet(odds_bets(is_low, group.urn.low_share))
-            if self._flag_jumper.p_value <= self.budget[FLAG_SHARE]:
+            if self._flag_jumper.reaches(self.budget[FLAG_SHARE]):
                 more = ODDS[self._flag_jumper.favourite()] > 1
                 what = "more images are flagged than calibration allows for"
                 self._raise(FLAG_SHARE, what if more else what.replace("more", "fewer"))
@@ -185,7 +185,7 @@ class Monitor:
 
     def _bet(self, u: float) -> None:
         self._value_jumper.bet(UNIFORM_BETS(u))
-        if self._value_jumper.p_value <= self.budget[P_VALUES]:
+        if self._value_jumper.reaches(self.budget[P_VALUES]):
             self._raise(P_VALUES, _change(self._value_jumper, UNIFORM_BETS))
 
     def _take_class(self, index: int, k: int, uniform: float) -> float | None:
@@ -198,7 +198,7 @@ class Monitor:
             return None
         u = ranks.place(k, uniform)
         level = self.budget.get(CLASS_P_VALUES, 0.0)
-        if ranks.jumper is not None and ranks.jumper.p_value <= level:
+        if ranks.jumper is not None and ranks.jumper.reaches(level):
             jumpers = [self._classes[each].jumper for each in self._tested]
             p = np.array([1.0 if each is None else each.p_value for each in jumpers])
             for position in holm(p, level, len(p)):
