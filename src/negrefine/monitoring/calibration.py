@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from negrefine.errors import NotFittedError
+from negrefine.detectors.kept_calibration import KeptCalibration
 
 if TYPE_CHECKING:
     from negrefine.detectors import Detector
@@ -45,7 +44,7 @@ class MonitoredCalibration:
         ranks: Dense ranks of the n sorted calibration scores: equal for scores that tie.
         classes: The predicted class of each, None if it is unknown.
         groups: Every class is in exactly one.
-        fpr: The false-alarm rate that was asked for, None if it is unknown.
+        fpr: The false-alarm rate that was asked for.
         delta: The chance that the threshold may exceed it, None if its mean is bounded.
     """
 
@@ -53,36 +52,31 @@ class MonitoredCalibration:
     ranks: tuple[int, ...]
     classes: tuple[int, ...] | None
     groups: tuple[MonitoredGroup, ...]
-    fpr: float | None = None
-    delta: float | None = None
-
-    @classmethod
-    def from_scores(
-        cls,
-        class_names: Sequence[str],
-        scores: NDArray[np.float64],
-        rank: int,
-        classes: NDArray[np.intp] | None = None,
-        fpr: float | None = None,
-        delta: float | None = None,
-    ) -> MonitoredCalibration:
-        """Describe one threshold of all images, the rank-th smallest of sorted scores (n,)."""
-        everything = tuple(range(len(scores)))
-        group = MonitoredGroup("all", tuple(range(len(class_names))), everything, rank)
-        known = None if classes is None else tuple(map(int, classes))
-        return cls(tuple(class_names), dense_ranks(scores), known, (group,), fpr, delta)
+    fpr: float
+    delta: float | None
 
     @classmethod
     def of(cls, detector: Detector) -> MonitoredCalibration:
-        """Describe a calibrated detector; raises NotFittedError without calibration scores."""
-        scores, offset = detector.calibration_scores_, detector.offset_
-        if scores is None or offset is None:
-            raise NotFittedError(
-                "There are no calibration scores to compare the stream with: call "
-                "calibrate(id_images, fpr=0.05), or run 'negrefine calibrate'."
-            )
-        rank = int(np.searchsorted(scores, offset, side="right"))
-        return cls.from_scores(detector.class_names_, scores, rank)
+        """Describe a calibrated detector.
+
+        Raises NotFittedError as `Detector.threshold_groups`.
+        """
+        return cls.from_kept(KeptCalibration.of(detector))
+
+    @classmethod
+    def from_kept(cls, kept: KeptCalibration) -> MonitoredCalibration:
+        """Describe a calibration."""
+        return cls(
+            class_names=kept.class_names,
+            ranks=dense_ranks(kept.scores),
+            classes=None if kept.classes is None else tuple(kept.classes.tolist()),
+            groups=tuple(
+                MonitoredGroup(group.kind, group.classes, tuple(members.tolist()), group.rank)
+                for group, members in kept.members_of_groups()
+            ),
+            fpr=kept.fpr,
+            delta=kept.delta,
+        )
 
     @cached_property
     def first_of_name(self) -> tuple[int, ...]:
@@ -109,15 +103,16 @@ class MonitoredCalibration:
     @cached_property
     def digest(self) -> str:
         """A SHA-256 (hex) of everything here."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return JSON data."""
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """JSON data, from which `from_dict` makes the same again."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> MonitoredCalibration:
-        """Return what `as_dict` described; ValueError, TypeError or KeyError if it is damaged."""
+        """Return what `content` describes; ValueError, TypeError or KeyError if it is damaged."""
         groups = tuple(
             MonitoredGroup(
                 str(each["kind"]),

@@ -70,7 +70,7 @@ def is_exact(kind: str, n_classes: int, n_all: int) -> bool:
     Pools and the fallback to all calibration images rank images of few classes among those of
     more.
     """
-    return kind == "class" or (kind == "all" and n_classes == n_all)
+    return kind == "class" or n_classes == n_all
 
 
 class ClassShares:

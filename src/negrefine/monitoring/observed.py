@@ -13,6 +13,19 @@ from negrefine.monitoring.calibration import MonitoredCalibration
 from negrefine.real_arrays import as_real
 
 
+class ObservedError(InputError):
+    """One of the given images is not what this detector makes.
+
+    Attributes:
+        position: Its position among the given ones.
+        problem: What is wrong, as a sentence.
+    """
+
+    def __init__(self, position: int, problem: str) -> None:
+        super().__init__(f"Image {position} of those given: {problem}")
+        self.position, self.problem = position, problem
+
+
 def checked_cells(
     p_values: ArrayLike,
     groups: NDArray[np.intp] | None,
@@ -42,9 +55,10 @@ def checked_cells(
         fits &= nearest <= whole
     if not fits.all():
         i = int(np.argmin(fits))
-        raise InputError(
-            f"p_values[{i}] is {values[i]!r}, which no image has: this detector's are multiples of "
-            f"1/{int(whole[i])} up to 1; give the p-values of this detector with this calibration."
+        raise ObservedError(
+            i,
+            f"no image has the p-value {values[i]:g}; this detector's are multiples of "
+            f"1/{int(whole[i])} up to 1, so it is of another detector or calibration.",
         )
     cells = nearest.astype(np.int64)
     flags = cells <= own[:, 1]
@@ -59,9 +73,11 @@ def _check_flags(flagged: ArrayLike, flags: NDArray[np.bool_], values: NDArray[n
         raise InputError(f"flagged must be bool ({len(flags)},), one for each p-value.")
     if (given != flags).any():
         i = int(np.argmax(given != flags))
-        raise InputError(
-            f"flagged[{i}] is {bool(given[i])}, and by its p-value {values[i]:g} the image is "
-            f"{'flagged' if flags[i] else 'not flagged'}: it was judged by another threshold."
+        raise ObservedError(
+            i,
+            f"it was {'flagged' if given[i] else 'not flagged'}, and by its p-value "
+            f"{values[i]:g} it is {'flagged' if flags[i] else 'not flagged'}; it was judged with "
+            "another threshold.",
         )
 
 
@@ -86,15 +102,17 @@ def checked_classes(
         return array.astype(np.intp)
     if array.dtype.kind not in "UO":
         raise InputError("classes must be names or indices of the nearest classes.")
-    return np.array([_index_of(name, calibration) for name in array.tolist()], np.intp)
+    indices = [_index_of(i, name, calibration) for i, name in enumerate(array.tolist())]
+    return np.array(indices, np.intp)
 
 
-def _index_of(name: Any, calibration: MonitoredCalibration) -> int:
+def _index_of(position: int, name: Any, calibration: MonitoredCalibration) -> int:
     if not isinstance(name, str) or name not in calibration.index_of_name:
-        raise InputError(f"classes hold {name!r}, which is no class name of this detector.")
+        raise ObservedError(position, f"{name!r} is no class name of this detector.")
     if name in calibration.ambiguous_names:
-        raise InputError(
-            f"The class name {name!r} occurs more than once, with different thresholds: give "
-            "indices."
+        raise ObservedError(
+            position,
+            f"the class name {name!r} occurs more than once, with different thresholds; give "
+            "indices.",
         )
     return calibration.index_of_name[name]

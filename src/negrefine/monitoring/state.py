@@ -32,9 +32,8 @@ def save_state(monitor: Monitor, path: str | os.PathLike[str]) -> None:
     """Write the state; see `Monitor.save`."""
     target = Path(path)
     check_replaceable(target, f'"format": "{FORMAT}"')
-    content = _content(monitor)
-    content["checksum"] = _checksum(content)
-    write_text(target, json.dumps(content) + "\n")
+    text = _canonical(_content(monitor))
+    write_text(target, f'{text[:-1]}, "checksum": "{_checksum(text)}"}}\n')
 
 
 def load_state(
@@ -48,7 +47,7 @@ def load_state(
         raise InputError(f"{shown} cannot be read: {reason(error)}.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{str(path)!r} is not the state of a monitor: give another file.")
-    if content.pop("checksum", None) != _checksum(content):
+    if content.pop("checksum", None) != _checksum(_canonical(content)):
         raise InputError(f"{shown} is damaged: remove it to count from the beginning.")
     if content.get("format_version") != FORMAT_VERSION:
         raise InputError(
@@ -104,7 +103,7 @@ def _content(monitor: Monitor) -> dict[str, Any]:
             }
             for index, each in monitor._classes.items()
         },
-        "calibration": monitor.calibration.as_dict(),
+        "calibration": monitor.calibration.content,
     }
 
 
@@ -133,5 +132,9 @@ def _restore(monitor: Monitor, content: dict[str, Any]) -> None:
             each.jumper.restore(saved["jumper"])
 
 
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _canonical(content: dict[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True)
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

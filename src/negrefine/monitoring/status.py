@@ -42,12 +42,11 @@ class FlagStatus:
         n_flagged: Number of flagged images.
         share: Their share, None without images.
         low: Lower end of its 95 % Clopper-Pearson interval, like `high`.
-        promised: `fpr` of the calibration, None if it is unknown.
+        promised: `fpr` of the calibration.
         expected: Mean share without drift, over calibrations: rank / (n + 1); with thresholds of
             each class, weighted by the images of each group.
-        binomial_p_value: Two-sided exact binomial test of the share against `promised`, or else
-            `expected`, as if that were the rate of the threshold at hand. It is not: see
-            docs/monitor.md.
+        binomial_p_value: Two-sided exact binomial test of the share against `promised`, as if
+            that were the rate of the threshold at hand. It is not: see docs/monitor.md.
         exact_p_value: Two-sided p-value of the beta-binomial law of the number of flagged images,
             exact for one look; twice the smallest over groups, times their number.
         anytime_p_value: As exact, but valid whenever one looks; None if nothing can be tested.
@@ -57,7 +56,7 @@ class FlagStatus:
     share: float | None
     low: float | None
     high: float | None
-    promised: float | None
+    promised: float
     expected: float
     binomial_p_value: float | None
     exact_p_value: float | None
@@ -187,10 +186,7 @@ class Status:
 
     def _flag_line(self) -> str:
         flags = self.flags
-        if flags.promised is None:
-            wanted = f"calibration has {_percent(flags.expected)} on average"
-        else:
-            wanted = f"calibration promised at most {_percent(flags.promised)}"
+        wanted = f"calibration promised at most {_percent(flags.promised)}"
         if flags.share is None or flags.low is None or flags.high is None:
             return f"flagged: no images yet; {wanted}."
         interval = f"95 % interval {_percent(flags.low)} to {_percent(flags.high)}"

@@ -46,7 +46,6 @@ def _flags(monitor: Monitor) -> FlagStatus:
     promised = monitor.calibration.fpr
     low, high = detection_interval(n_flagged, n) if n else (None, None)
     p_values = [p for group in groups if (p := group.flag_p_value()) is not None]
-    rate = expected if promised is None else promised
     return FlagStatus(
         n_flagged=n_flagged,
         share=n_flagged / n if n else None,
@@ -54,7 +53,7 @@ def _flags(monitor: Monitor) -> FlagStatus:
         high=high,
         promised=promised,
         expected=expected,
-        binomial_p_value=binomial_p_value(n_flagged, n, rate) if n else None,
+        binomial_p_value=binomial_p_value(n_flagged, n, promised) if n else None,
         exact_p_value=min(1.0, len(p_values) * min(p_values)) if p_values else None,
         anytime_p_value=monitor._flag_jumper.p_value if FLAG_SHARE in monitor.budget else None,
     )
