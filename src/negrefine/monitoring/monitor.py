@@ -239,10 +239,17 @@ class Monitor:
             InputError: The file is missing, damaged or not a state, or of another detector or
                 calibration.
         """
+        wanted = None if detector is None else MonitoredCalibration.of(detector)
+        return cls.load_for(wanted, path)
+
+    @classmethod
+    def load_for(
+        cls, calibration: MonitoredCalibration | None, path: str | os.PathLike[str]
+    ) -> Self:
+        """Do what `load` does, with the calibration in place of the detector."""
         from negrefine.monitoring.state import load_state
 
-        wanted = None if detector is None else MonitoredCalibration.of(detector)
-        return load_state(cls, path, wanted)
+        return load_state(cls, path, calibration)
 
 
 def _change(jumper: Jumper, bets: Any) -> str:
