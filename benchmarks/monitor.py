@@ -1,7 +1,7 @@
 """False alarms and detection delays of `negrefine.Monitor` on simulated streams.
 
-    python benchmarks/monitor.py false-alarms [--streams 1000] [--processes 2]
-    python benchmarks/monitor.py delays [--streams 200] [--processes 2]
+    python benchmarks/monitor.py false-alarms [--streams 300] [--processes 2]
+    python benchmarks/monitor.py delays [--streams 40] [--processes 2]
 
 Every stream has calibration scores of its own. Beside the monitor two naive ways are measured on
 the same streams: the same martingale on the p-values themselves, spread over their cells, as if
@@ -64,7 +64,7 @@ class Scenario:
 
 
 FALSE_ALARMS = (
-    Scenario("n = 19, one class", n=19, length=4000, n_classes=1),
+    Scenario("n = 19, one class", n=19, length=2000, n_classes=1),
     Scenario("n = 100, 5 classes", n=100),
     Scenario("n = 1,000, 5 classes", n=1000),
     Scenario("n = 1,000, thresholds by class", n=1000, by="class"),
@@ -204,7 +204,7 @@ def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["false-alarms", "delays"])
-    parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--streams", type=int, default=300)
     parser.add_argument("--alpha", type=float, default=0.05)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()

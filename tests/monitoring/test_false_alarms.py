@@ -78,7 +78,7 @@ def test_a_shift_is_found_soon_and_named() -> None:
     assert set(first) == {"flag share", "p-values", "windows", "class p-values"}
     assert all(1000 < alarm.image < 2600 for alarm in first.values())
     assert first["p-values"].image < 1200
-    assert first["flag share"].what == "more images are flagged than calibration allows for"
+    assert first["flag share"].what == "more images are flagged than calibration leads to expect"
     assert first["p-values"].what == "p-values are smaller than in calibration"
     status = watching.status()
     assert status.alarm
@@ -120,4 +120,4 @@ def test_fewer_flags_than_promised_are_found_too() -> None:
     watching = monitor(calibration)
     watching.update(p_values_of(calibration, rng.normal(0.4, 1, size=3000), None))
     flags = [alarm.what for alarm in watching.alarms if alarm.detector == "flag share"]
-    assert flags == ["fewer images are flagged than calibration allows for"]
+    assert flags == ["fewer images are flagged than calibration leads to expect"]

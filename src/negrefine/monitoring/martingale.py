@@ -52,9 +52,9 @@ def _uniform_bets(slopes: list[float], spreads: list[float]) -> UniformBets:
     )
 
 
-UNIFORM_BETS = _uniform_bets([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0], [-2.0, -1.0, 1.0, 2.0])
+UNIFORM_BETS = _uniform_bets([-2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0], [-2.0, -1.0, 1.0, 2.0])
 CLASS_BETS = _uniform_bets([-2.0, -1.0, 1.0, 2.0], [-1.5, 1.5])
-ODDS: Floats = np.array([1.0, 0.25, 0.5, 2.0, 4.0, 10.0])
+ODDS: Floats = np.array([1.0, 0.3, 0.6, 0.8, 1.3, 2.0, 4.0, 10.0])
 """By what the odds of a flag may have changed."""
 
 

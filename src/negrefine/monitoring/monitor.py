@@ -168,7 +168,7 @@ class Monitor:
             self._flag_jumper.bet(odds_bets(is_low, group.urn.low_share))
             if self._flag_jumper.reaches(self.budget[FLAG_SHARE]):
                 more = ODDS[self._flag_jumper.favourite()] > 1
-                what = "more images are flagged than calibration allows for"
+                what = "more images are flagged than calibration leads to expect"
                 self._raise(FLAG_SHARE, what if more else what.replace("more", "fewer"))
         u = group.urn.place(k, uniform)
         if not group.exact:
