@@ -124,6 +124,11 @@ def version_of(path: str | os.PathLike[str]) -> str:
     return _checksum(_read_manifest(Path(path)))
 
 
+def manifest_of(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return detector.json without its checksum, which was right; BundleError as `read_bundle`."""
+    return _read_manifest(Path(path))
+
+
 def check_target(path: str | os.PathLike[str]) -> None:
     """Raise BundleError for a path that holds anything but a saved (or partly saved) detector."""
     target = Path(path)
