@@ -145,6 +145,11 @@ class RankedScores:
         threshold = float(scores[rank - 1])
         return ThresholdGroup(kind, tuple(classes), len(scores), rank, threshold, n_own)
 
+    def equal_scores(self) -> list[ThresholdGroup]:
+        """Return the groups whose scores, two or more, are all equal."""
+        ranked = [(group, self.among(group.kind, group.classes[0])) for group in self.groups()]
+        return [group for group, scores in ranked if len(scores) > 1 and scores[0] == scores[-1]]
+
     def p_values(
         self, scores: NDArray[np.float64], classes: NDArray[np.intp]
     ) -> NDArray[np.float64]:
