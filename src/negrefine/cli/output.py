@@ -157,10 +157,9 @@ def describe_groups(report: CalibrationReport, class_names: Sequence[str]) -> li
             f"{len(own)} of {len(class_names)} classes have the {report.needed} images that a "
             "threshold of their own needs:"
         ]
-    lines += [
-        f"  {class_names[group.classes[0]]!r}: threshold {group.threshold:.4f} from {group.n} images"
-        for group in own[:_LISTED]
-    ]
+    for group in own[:_LISTED]:
+        name = class_names[group.classes[0]]
+        lines.append(f"  {name!r}: threshold {group.threshold:.4f} from {group.n} images")
     if len(own) > _LISTED:
         lines.append(f"  and {len(own) - _LISTED} more ('negrefine calibrate --json' lists all)")
     for group in report.groups:

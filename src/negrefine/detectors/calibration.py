@@ -198,7 +198,7 @@ class Calibrated(Scored):
                 stacklevel=2,
             )
         elif (ranked := self._ranked_scores()) and (same := ranked.equal_scores()):
-            names = ", ".join(repr(self.class_names_[group.classes[0]]) for group in same[:5])
+            names = ", ".join(repr(self.class_names_[index]) for index in same[:5])
             warnings.warn(
                 f"All calibration scores are equal in {len(same)} of the groups that have a "
                 f"threshold ({names}{', ...' if len(same) > 5 else ''}): a score that does not "
