@@ -24,6 +24,7 @@ ROOMS = (
     ("evaluation",),
     ("benchmarks",),
     ("report",),
+    ("serving",),
     ("adapters", "demo"),
     ("cli",),
     ("__main__",),
