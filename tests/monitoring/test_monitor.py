@@ -32,7 +32,8 @@ def calibrated(detector: Any, by: str | None = None, seed: int = 0) -> Any:
 
 def stream(detector: Any, n: int, shift: float = 0.0) -> tuple[Any, Any, Any]:
     rng = np.random.default_rng(1)
-    scores, classes = rng.normal(size=n) - shift * (np.arange(n) > n // 2), rng.integers(0, 3, n)
+    scores = rng.normal(size=n) - shift * (np.arange(n) > n // 2)
+    classes = rng.choice(3, n, p=[0.1, 0.3, 0.6])
     p = detector.p_values_scores(scores, classes)
     return p, classes, scores < detector.image_thresholds(classes)
 
