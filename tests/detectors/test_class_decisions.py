@@ -119,6 +119,8 @@ def test_thresholds_of_another_number_are_refused(detectors: dict[str, Detector]
     assert isinstance(detector, NegRefine)
     with pytest.raises(InputError, match="one for each of the 3 images, not an array of shape"):
         detector.score_features(np.eye(3, 256), threshold=np.zeros(2))
+    with pytest.raises(InputError, match="score_samples takes one threshold for all images: enc"):
+        detector.score_samples([], threshold=np.zeros(2))  # type: ignore[call-overload]
 
 
 def test_explanations(by_class: Detector) -> None:
@@ -150,14 +152,17 @@ def test_explanations(by_class: Detector) -> None:
             "class": f"of the class {name!r}",
             "pooled": f"of the classes with few calibration images, {name!r} among them",
         }
-        first = verdict_sentences(each)[0]
-        assert first.endswith(f" threshold {thresholds[i]:.4f} {of[group.kind]}.")
+        first, second, *_ = verdict_sentences(each)
+        assert first.endswith(f" threshold {thresholds[i]:.4f}.")
+        assert second == f"The threshold is that {of[group.kind]}."
     assert said == {"class", "pooled"}
     by_class.calibrate_features(random_features(0, 60), FPR)
     plain = by_class.explain_features(features[:1])[0]
     assert plain.threshold == by_class.offset_
     assert plain.threshold_kind is None
-    assert verdict_sentences(plain)[0].endswith(f"threshold {by_class.offset_:.4f}.")
+    first, second, *_ = verdict_sentences(plain)
+    assert first.endswith(f"threshold {by_class.offset_:.4f}.")
+    assert second.startswith("Conformal p-value")
 
 
 def test_rows(by_class: Detector) -> None:
