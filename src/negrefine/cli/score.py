@@ -38,10 +38,12 @@ def score(
 
     if out is not None:
         check_target(out, *columns_of_any_method())
-    views.check()
+    views.check(images, out)
     saved.check_order(images)
     paths = find_images(images)
+    views.check_found(paths)
     detector = saved.load()
+    views.prepare(detector)
     warn_builtin(detector.encoder, paths)
     if detector.offset_ is None:
         warn(
