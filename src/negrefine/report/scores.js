@@ -66,7 +66,7 @@
   }
 
   controls.addEventListener("input", (event) => (event.target === order ? sort() : filter()));
-  controls.addEventListener("reset", () => setTimeout(() => (sort(), filter())));
+  document.getElementById("clear").addEventListener("click", () => (controls.reset(), sort(), filter()));
   controls.addEventListener("submit", (event) => event.preventDefault());
   controls.hidden = false;
   // A browser may have kept what was chosen before the page was loaded again.
