@@ -309,10 +309,10 @@ def test_works_in_a_browser(scored: Scored, browser: Any, width: int, dark: bool
             page.get_by_label("File name").fill("onerror=alert")
             (card,) = places(found)
             assert "onerror" in rows[card].path
-            assert page.locator("#cards > li:visible .file").inner_text() == HOSTILE[0]
+            assert page.locator("#cards > li:visible .file").text_content() == HOSTILE[0]
             for name in HOSTILE[1:]:
                 page.get_by_label("File name").fill(visible(name)[-20:])
-                assert visible(name) in page.locator("#cards > li:visible .file").inner_text()
+                assert visible(name) in page.locator("#cards > li:visible .file").text_content()
                 assert found.overflow() == 0
         assert page.evaluate("document.scripts.length") == 1
         assert found.problems == []
