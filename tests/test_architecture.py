@@ -23,6 +23,7 @@ ROOMS = (
     ("evaluation",),
     ("benchmarks",),
     ("report",),
+    ("serving",),
     ("adapters", "demo"),
     ("cli",),
     ("__main__",),

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -149,9 +149,8 @@ def test_says_what_was_scored(scored: Scored) -> None:
     assert f"{flagged} of {n:,} images flagged" in head
     assert f"{100 * flagged / n:.1f} % of the images that could be read" in head
     assert f"(95 % interval {low} to {high}). 1 image could not be read." in head
-    # The third smallest of 31 scores.
-    assert f"at most {100 * 3 / 32:.1f} % of in-distribution images are flagged" in head
-    assert "it is from 31 images" in head
+    promise = "promises that at most 10.0 % of in-distribution images are flagged, on average over"
+    assert f"The threshold, from 31 images, {promise} calibrations." in head
     assert "The built-in encoder is a toy" in head
     assert "Detector my/<detector> Method CSP Encoder builtin" in head
     assert f"Threshold {scored.detector.offset_:.4f} Folder {scored.folder}" in head
@@ -403,7 +402,7 @@ def test_detectors_without_threshold_labels_or_promise(
     mcm.offset_ = scores[2]
     page = Page(write_scores_page(score_files(mcm, paths), tmp_path / "a.html", detector=mcm))
     assert "2 of 5 images flagged" in page.head
-    assert "promises no false-alarm rate" in page.head
+    assert "What false-alarm rate the threshold promises is not known" in page.head
     page = Page(write_scores_page(rows[:1], tmp_path / "b.html", detector=mcm))
     assert "1 image could not be read." in page.head
     assert len(page.cards) == 1
@@ -435,25 +434,30 @@ def test_replaces_its_pages_only(scored: Scored, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
 
-def test_rows_of_other_thresholds(scored: Scored, tmp_path: Path) -> None:
-    """Rows may say themselves what they were compared with, and lie in several folders."""
-
-    class Own(ScoredImage):
-        threshold: float
-
-    rows = []
-    for i, row in enumerate(scored.rows[:2]):
-        own = Own(f"/{i}/a.png", **{f.name: getattr(row, f.name) for f in fields(row)[1:]})
-        object.__setattr__(own, "threshold", scored.detector.offset_ + i)
-        rows.append(own)
-    page = Page(write_scores_page(rows[:1], tmp_path / "a.html", detector=scored.detector))
-    assert "promises that at most" in page.head
-    page = Page(write_scores_page(rows, tmp_path / "a.html", detector=scored.detector))
-    assert "Folder / " in page.head
-    assert "promises that at most" not in page.head
-    assert "Thresholds differ between classes" in page.head
-    low = scored.detector.offset_
-    assert f"Thresholds {low:.4f}, {low + 1:.4f}" in page.head
+def test_thresholds_by_class(
+    scored: Scored, fit: Callable[..., dict[str, Detector]], tmp_path: Path
+) -> None:
+    """Each card has its own, and images of several folders are told apart."""
+    mcm = fit("mcm")["mcm"]
+    images = [path for name in ("animals", "food") for path in (scored.folder / name).iterdir()]
+    mcm.calibrate(sorted(images)[::2], fpr=0.1, by="class")
+    rows = score_files(mcm, sorted(images)[1:40:2])
+    rows[0] = replace(rows[0], path="elsewhere/a.png")
+    page = Page(write_scores_page(rows, tmp_path / "a.html", detector=mcm))
+    own = sum(group.kind == "class" for group in mcm.threshold_groups())
+    assert 1 < own < 25
+    assert f"Thresholds are by class: {own} of 25 classes have their own" in page.head
+    low, high = (f"{end(mcm.class_offsets_):.4f}" for end in (np.min, np.max))
+    assert f"Thresholds {low} to {high}" in page.head
+    assert "Folder" not in page.head
+    shown = {card.text.rpartition("Threshold ")[2] for card in page.cards[:-1]}
+    assert shown <= {f"{threshold:.4f}" for threshold in mcm.class_offsets_}
+    assert len(shown) > 1
+    mcm.calibrate(sorted(images)[::2], fpr=0.1, delta=0.05)
+    page = Page(write_scores_page(rows[:1], tmp_path / "a.html", detector=mcm))
+    assert (
+        "at most 10.0 % of in-distribution images are flagged, with probability 0.95" in page.head
+    )
 
 
 def test_needs_its_extra(scored: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

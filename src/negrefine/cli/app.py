@@ -30,11 +30,12 @@ from negrefine.cli.output import say, warn
 from negrefine.cli.refine import refine
 from negrefine.cli.reproduce import reproduce
 from negrefine.cli.score import score
+from negrefine.cli.serve import serve
 from negrefine.cli.sweep import sweep
 from negrefine.errors import NegrefineError, is_out_of_memory
 
 _SECTIONS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
-    "Detect": (fit, calibrate, refine, score, explain, labels),
+    "Detect": (fit, calibrate, refine, score, explain, serve, labels),
     "Compare": (evaluate, sweep, benchmark, reproduce),
     "More": (demo, judge_cache, convert_clipn),
 }

@@ -81,19 +81,6 @@ def conformal_threshold(
     return float(scores[rank - 1])
 
 
-def promised_rate(scores: NDArray[np.float64], threshold: float) -> float | None:
-    """Return the false-alarm rate that a threshold from sorted scores (n,) promises on average.
-
-    It is m / (n + 1) for the largest m of which the threshold is the m-th smallest score, which is
-    at least the rank it was calibrated with. None if the threshold is no calibration score, as one
-    that was set by hand, which promises nothing.
-    """
-    rank = int(np.searchsorted(scores, threshold, side="right"))
-    if rank == 0 or scores[rank - 1] != threshold:
-        return None
-    return rank / (len(scores) + 1)
-
-
 def too_few(n: int, fpr: float, delta: float | None = None) -> str:
     """Return the sentence that says how many images a guarantee needs."""
     need = images_needed(fpr, delta)

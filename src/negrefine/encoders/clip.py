@@ -229,6 +229,15 @@ class CLIPEncoder:
         for fetch in started:
             yield fetch()
 
+    def encode_pixels(self, pixels: Sequence[FloatArray], *, patches: bool = False) -> Batch:
+        """Return features (n, d), and patch features (n, p, d) or None, of prepared images.
+
+        `pixels` are n >= 1 arrays that `preprocessing` made of images, which all go through the
+        model at once. For servers, which prepare images as they come.
+        """
+        batch = self._start(list(pixels), patches)()
+        return batch.features, batch.patches
+
     def _read_pixels(self, source: ImageSource) -> _Pixels:
         try:
             return use_image(

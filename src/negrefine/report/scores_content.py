@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path, PurePath
 
 from negrefine.detectors.base import Detector
-from negrefine.detectors.conformal import detection_interval, promised_rate
+from negrefine.detectors.conformal import detection_interval
+from negrefine.detectors.thresholds import BY_CLASS
 from negrefine.evaluation.scored_image import ScoredImage
 from negrefine.shown_text import restored
 
@@ -114,20 +115,16 @@ class ScoresContent:
 
     @cached_property
     def thresholds(self) -> list[float]:
-        """The different thresholds that rows were compared with, sorted."""
-        given = (getattr(row, "threshold", None) for row in self.rows)
-        own: set[float] = {threshold for threshold in given if threshold is not None}
-        if not own and self.detector.offset_ is not None:
-            own = {self.detector.offset_}
-        return sorted(own)
+        """The different thresholds of the detector, sorted; one unless they are by class."""
+        detector = self.detector
+        if detector.class_offsets_ is not None:
+            return sorted(set(detector.class_offsets_.tolist()))
+        return [] if detector.offset_ is None else [detector.offset_]
 
     @property
-    def promised(self) -> float | None:
-        """The false-alarm rate that a threshold for all images promises, None if unknown."""
-        scores, offset = self.detector.calibration_scores_, self.detector.offset_
-        if scores is None or offset is None or self.thresholds != [offset]:
-            return None
-        return promised_rate(scores, offset)
+    def n_own_thresholds(self) -> int:
+        """Number of classes with a threshold of their own."""
+        return sum(len(g.classes) for g in self.detector.threshold_groups() if g.kind == BY_CLASS)
 
     @property
     def paths(self) -> list[Path | None]:

@@ -1,0 +1,1 @@
+"""Detectors behind HTTP: batching across requests, reloading, limits and metrics."""

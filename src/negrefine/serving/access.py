@@ -1,0 +1,95 @@
+"""Who may ask: names of this server, tokens, and the sites that may post from a browser."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from negrefine.serving.problems import Problem
+from negrefine.serving.settings import Settings
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address or name, without port, is of this machine's loopback interface."""
+    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def host_of(value: str) -> str:
+    """Return the name in a Host header or the network part of an origin, without the port."""
+    try:
+        return (urlsplit(f"//{value}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def check_host(headers: Headers, settings: Settings) -> None:
+    """Raise a Problem (421) for a Host that is none of the names of this server.
+
+    A page of another site can let its own name point at this machine (DNS rebinding); the browser
+    then takes the server's answers for those of that site, but still sends its name.
+    """
+    if settings.hosts is None:
+        return
+    name = host_of(headers.get("host", ""))
+    known = {each.lower() for each in (*settings.hosts, *settings.trusted_hosts)}
+    if name in known or (is_loopback(name) and known & set(LOOPBACK_NAMES)):
+        return
+    raise Problem(
+        421,
+        "host",
+        "The Host of the request is none of this server's names: use its own address, or start it "
+        "with --allow-host.",
+    )
+
+
+def check_origin(headers: Headers, settings: Settings) -> None:
+    """Raise a Problem (403) for a request that a browser sends for a page of another site."""
+    origin = headers.get("origin")
+    site = headers.get("sec-fetch-site", "none")
+    if origin is None and site in {"none", "same-origin"}:
+        return
+    given = origin or ""
+    place = given.partition("://")[2]
+    trusted = {each.lower() for each in settings.trusted_hosts}
+    if place and (place.lower() == headers.get("host", "").lower() or host_of(place) in trusted):
+        return
+    raise Problem(
+        403,
+        "cross-site",
+        "The request comes from a page of another site: open this server's own page, or start it "
+        "with --allow-host and the name of the site.",
+    )
+
+
+def has_token(headers: Headers, settings: Settings) -> bool:
+    """Return whether the request has the token, or none is needed."""
+    if settings.token is None:
+        return True
+    values: Sequence[str] = headers.getlist("authorization")
+    scheme, _, given = values[0].partition(" ") if len(values) == 1 else ("", "", "")
+    right = hmac.compare_digest(
+        given.strip().encode("latin-1", "replace"), settings.token.encode("latin-1", "replace")
+    )
+    return right and scheme.lower() == "bearer"
+
+
+def check_token(headers: Headers, settings: Settings) -> None:
+    """Raise a Problem (401) without the token."""
+    if not has_token(headers, settings):
+        raise Problem(
+            401,
+            "token",
+            "This server wants a token: send the header 'Authorization: Bearer TOKEN'.",
+            {"WWW-Authenticate": 'Bearer realm="negrefine"'},
+        )

@@ -1,0 +1,53 @@
+"""What a server says about a detector, without where its files are."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from negrefine.detectors import Detector
+from negrefine.detectors.parameters import encode_parameter
+from negrefine.encoders.names import BUILTIN
+
+# Folders of an absolute path; the last name stays. Hub ids and URLs are none.
+_FOLDERS = re.compile(r"(?<![\w.:/\\-])(?:[A-Za-z]:[\\/]|[\\/]+|~/)(?:[^\\/\n]*[\\/])*")
+
+
+def describe(name: str, version: str, detector: Detector) -> dict[str, Any]:
+    """Return what `GET /v1/detector` answers."""
+    negatives, known = detector.negatives_, detector.calibration_scores_
+    parameters = {
+        key: encode_parameter(value)
+        for key, value in detector.get_params(deep=False).items()
+        if key != "encoder"
+    }
+    return {
+        "name": name,
+        "method": detector.method,
+        "title": detector.title,
+        "paper": detector.paper,
+        "classes": detector.class_names_,
+        "n_negatives": None if negatives is None else len(negatives.kept),
+        "n_removed": None if negatives is None else len(negatives.removed[0]),
+        "threshold": detector.offset_,
+        "n_calibration": None if known is None else len(known),
+        "encoder": {
+            "name": without_folders(detector.encoder.name),
+            "fingerprint": detector.encoder.fingerprint,
+        },
+        "identity": detector.identity(),
+        "version": version,
+        "parameters": without_folders(parameters),
+        "builtin": detector.encoder.name == BUILTIN,
+    }
+
+
+def without_folders(value: Any) -> Any:
+    """Return JSON data in which absolute paths are reduced to their last name."""
+    if isinstance(value, str):
+        return _FOLDERS.sub("", value)
+    if isinstance(value, dict):
+        return {key: without_folders(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_folders(each) for each in value]
+    return value

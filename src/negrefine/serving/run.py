@@ -1,0 +1,159 @@
+"""A server process: its socket, its signals, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from negrefine.errors import InputError
+from negrefine.serving.app import Application
+
+_BACKLOG = 1024
+_KEEP_ALIVE = 15
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound but not listening yet.
+
+    Raises InputError for an address that is none, or that is in use.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise InputError(
+            f"There is no address {host!r} on this machine: give one such as '127.0.0.1', or "
+            "'0.0.0.0' for all."
+        ) from error
+    family, _, _, _, address = found[0]
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise InputError(
+            f"The server cannot listen on {host} port {port} ({error.strerror}): give another "
+            "--port, or 0 for any that is free."
+        ) from error
+    return bound
+
+
+def url_of(bound: socket.socket) -> str:
+    """Return the URL of a bound socket."""
+    host, port, *_ = bound.getsockname()
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which leaves the signals to us."""
+
+    def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_signal = on_signal
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal; uvicorn would raise it again at the end."""
+        del sig, frame
+        self._on_signal()
+
+
+class _Forward(logging.Handler):
+    """Hands errors of uvicorn to the log of the server."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for line in self.format(record).splitlines():
+            self._say(line)
+
+
+def run(
+    application: Application,
+    bound: socket.socket,
+    *,
+    grace: float,
+    ready: Callable[[str], None],
+    say: Callable[[str], None],
+) -> tuple[int, bool]:
+    """Serve until SIGTERM or SIGINT, then until what was accepted is answered.
+
+    Args:
+        application: What serves.
+        bound: From `open_socket`.
+        grace: Seconds that accepted requests have to be answered; a second signal ends them.
+        ready: Called with the URL once connections are accepted.
+        say: As for `create_app`.
+
+    Returns the number of requests that were cut off, and whether all threads have ended.
+    """
+    n_cut = asyncio.run(_run(application, bound, grace, ready, say))
+    return n_cut, application.close()
+
+
+async def _run(
+    application: Application,
+    bound: socket.socket,
+    grace: float,
+    ready: Callable[[str], None],
+    say: Callable[[str], None],
+) -> int:
+    loop = asyncio.get_running_loop()
+    asked, asked_twice = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        event = asked_twice if asked.is_set() else asked
+        loop.call_soon_threadsafe(event.set)
+
+    log = logging.getLogger("uvicorn")
+    log.handlers, log.propagate = [_Forward(say)], False
+    config = uvicorn.Config(
+        application,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=2,
+    )
+    server = _Server(config, on_signal)
+    bound.listen(_BACKLOG)
+    serving = asyncio.create_task(server.serve(sockets=[bound]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    if serving.done():
+        serving.result()
+        return 0
+    ready(url_of(bound))
+    await asyncio.wait(
+        {asyncio.create_task(asked.wait()), serving}, return_when=asyncio.FIRST_COMPLETED
+    )
+    n_cut = await _end_work(application, grace, asked_twice, say)
+    server.should_exit = True
+    await serving
+    return n_cut
+
+
+async def _end_work(
+    application: Application, grace: float, hurry: asyncio.Event, say: Callable[[str], None]
+) -> int:
+    say("Stopping: new requests are refused, and those under way are answered.")
+    ending = asyncio.create_task(application.end_work(grace))
+    hurrying = asyncio.create_task(hurry.wait())
+    await asyncio.wait({ending, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+    if not ending.done():
+        ending.cancel()
+        return await application.end_work(0)
+    hurrying.cancel()
+    return ending.result()
