@@ -89,7 +89,7 @@ def test_one_class(builtin_encoder: CLIPEncoder) -> None:
     assert detector.offset_ == 1.0
 
 
-@pytest.mark.filterwarnings("ignore:All .* calibration scores are")
+@pytest.mark.filterwarnings("ignore:All .*calibration scores are")
 @settings(max_examples=60, deadline=None)
 @given(
     images=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 4)), min_size=9, max_size=60),
