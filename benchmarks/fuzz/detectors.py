@@ -289,7 +289,8 @@ def originals(folder: Path, encoder: CLIPEncoder) -> list[Path]:
     for detector in made:
         detector.fit(["dog", "cat", "oak tree", "teapot"])
         if detector.method != "csp":
-            detector.calibrate_features(features(encoder), 0.2)
+            by = "class" if detector.method == "negrefine" else None
+            detector.calibrate_features(features(encoder), 0.2, by=by)
         paths.append(folder / detector.method)
         detector.save(paths[-1])
     return paths

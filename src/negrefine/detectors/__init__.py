@@ -14,6 +14,7 @@ from negrefine.detectors.neglabel import NegLabel
 from negrefine.detectors.negrefine import NegRefine
 from negrefine.detectors.parameters import detector, parameter
 from negrefine.detectors.registry import DETECTORS, register
+from negrefine.detectors.thresholds import ThresholdGroup
 
 __all__ = [
     "CLIPN",
@@ -31,6 +32,7 @@ __all__ = [
     "NegRefine",
     "PairMatch",
     "PatchMatch",
+    "ThresholdGroup",
     "detector",
     "load_detector",
     "parameter",

@@ -6,17 +6,17 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from typing_extensions import Self
 
 from negrefine.detectors.calibration import Calibrated
-from negrefine.detectors.conformal import p_values
+from negrefine.detectors.conformal import threshold_rank
 from negrefine.detectors.explanation import Explanation, Match, Unfiltered, verdict_of
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.parameters import (
@@ -26,7 +26,7 @@ from negrefine.detectors.parameters import (
     fitted,
     parameter,
 )
-from negrefine.detectors.saved_form import FACTS, UnitRows, check_sorted_scores, checked
+from negrefine.detectors.saved_form import CALIBRATION, FACTS, UnitRows, checked, saved_scores
 from negrefine.encoders.base import Encoder, FloatArray, check_encoder
 from negrefine.errors import BundleError, EncoderError, InputError
 from negrefine.labels.class_names import check_class_names
@@ -87,8 +87,6 @@ class Detector(Parametrised, Calibrated):
     class_names_: list[str] = fitted()
     class_features_: FloatArray = fitted()
     negatives_: Negatives | None = fitted(None)
-    offset_: float | None = fitted(None)
-    calibration_scores_: NDArray[np.float64] | None = fitted(None)
 
     def fit(self, class_names: Iterable[str], y: object = None, *, progress: bool = False) -> Self:
         """Prepare the detector for K class names; duplicates give a warning. No image is needed.
@@ -111,7 +109,7 @@ class Detector(Parametrised, Calibrated):
         self._fit(names, features, progress=progress)
         self.class_names_ = names
         self.class_features_ = features
-        self.offset_ = self.calibration_scores_ = None
+        self._forget_calibration()
         return self
 
     def _embed_class_names(self, class_names: list[str], *, progress: bool) -> FloatArray:
@@ -155,7 +153,7 @@ class Detector(Parametrised, Calibrated):
         self._check_fitted()
         other = copy(self).set_params(**parameters)
         other.check_parameters(parameters)
-        other.offset_ = other.calibration_scores_ = None
+        other._forget_calibration()
         return other
 
     def explain(self, image: ImageSource, *, top: int = 5, unfiltered: bool = False) -> Explanation:
@@ -181,8 +179,9 @@ class Detector(Parametrised, Calibrated):
             raise InputError(f"top must be at least 1, not {top}.")
         parts = self.score_feature_parts(features, patches)
         scores = self.combine(parts)
+        classes = self.predicted_classes(features)
         known = self.calibration_scores_
-        ranks = None if known is None else p_values(known, scores)
+        ranks = None if known is None else self.p_values_scores(scores, classes)
         array = self._check_features(features)
         images = self._block(array, self._check_patches(patches, len(array)))
         without = self._explain_unfiltered(images, top) if unfiltered else [None] * len(images)
@@ -263,12 +262,15 @@ class Detector(Parametrised, Calibrated):
             },
             "class_names": self.class_names_,
             "offset": None if self.offset_ is None else float(self.offset_),
+            **self._calibration_facts(),
         }
 
     def _saved_arrays(self) -> Arrays:
         arrays: Arrays = {"class_features": self.class_features_}
         if self.calibration_scores_ is not None:
             arrays["calibration_scores"] = self.calibration_scores_
+            if self.calibration_classes_ is not None:
+                arrays["calibration_classes"] = self.calibration_classes_.astype(np.int64)
         return arrays
 
     def _saved_tables(self) -> Tables:
@@ -282,10 +284,35 @@ class Detector(Parametrised, Calibrated):
         rows = UnitRows(len(class_names), "class names", dim if isinstance(dim, int) else None)
         self.class_names_ = class_names
         self.class_features_ = checked(arrays, "class_features", rows)
-        self.calibration_scores_ = None
-        if "calibration_scores" in arrays:
-            scores = checked(arrays, "calibration_scores", check_sorted_scores)
-            self.calibration_scores_ = scores
+
+    def _calibration_facts(self) -> dict[str, Any]:
+        """Return what the threshold was asked to be; nothing of one that was set by hand."""
+        if self.fpr_ is None:
+            return {}
+        return {"calibration": {"fpr": self.fpr_, "delta": self.delta_, "by": self.by_}}
+
+    def _restore_calibration(self, facts: Mapping[str, Any], arrays: Arrays) -> None:
+        """Take up what `_facts` and `_saved_arrays` say of thresholds; InputError if they differ.
+
+        Thresholds by class are computed again, so that they are those of the saved scores.
+        """
+        self._forget_calibration()
+        scores, classes = saved_scores(arrays, len(self.class_names_))
+        saved = facts.get("calibration")
+        if saved is None:
+            self.offset_ = facts["offset"]
+            self.calibration_scores_, self.calibration_classes_ = scores, classes
+            return
+        CALIBRATION("detector.json.calibration", saved)
+        rule = saved["fpr"], saved["delta"]
+        if scores is None or not threshold_rank(len(scores), *rule):
+            raise InputError("calibration_scores are too few for the saved false-alarm rate.")
+        self._set_calibration(scores, classes, *rule, saved["by"])
+        if self.offset_ != facts["offset"]:
+            raise InputError(
+                f"detector.json.offset is {facts['offset']}, not {self.offset_}, the threshold of "
+                "the calibration scores."
+            )
 
     def _check_encoder(self) -> None:
         check_encoder(self.encoder)

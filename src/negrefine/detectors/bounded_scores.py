@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.scores import negrefine_score
+from negrefine.errors import InputError
+from negrefine.real_arrays import as_real
 
 # Images whose pairs are sought together: more have more pairs in common.
 _MATCH_ROWS = 256
@@ -28,12 +30,13 @@ class BoundedScores:
         values: float64 (n,): the score where `exact`, otherwise a lower bound of it at or above the
             threshold, or an upper bound below the threshold.
         exact: bool (n,).
-        threshold: What decided which scores were worth computing.
+        threshold: What decided which scores were worth computing, one for all or one for each,
+            float64 (n,).
     """
 
     values: NDArray[np.float64]
     exact: NDArray[np.bool_]
-    threshold: float
+    threshold: float | NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -45,18 +48,20 @@ class BoundedScores:
 
     @classmethod
     def concatenate(cls, blocks: Sequence[BoundedScores]) -> BoundedScores:
-        """Join blocks, one or more, with the same threshold."""
+        """Join blocks, one or more, with the same threshold or one for each image."""
+        thresholds = [block.threshold for block in blocks]
+        each = [threshold for threshold in thresholds if isinstance(threshold, np.ndarray)]
         return cls(
             np.concatenate([block.values for block in blocks]),
             np.concatenate([block.exact for block in blocks]),
-            blocks[0].threshold,
+            np.concatenate(each) if each else thresholds[0],
         )
 
 
 def bounded_scores(
     neglabel: NDArray[np.float64],
     alpha: float,
-    threshold: float,
+    threshold: float | NDArray[np.float64],
     *,
     n_ranks: int,
     block: Callable[[NDArray[np.intp]], ImageBlock],
@@ -64,12 +69,20 @@ def bounded_scores(
 ) -> BoundedScores:
     """Return scores S_NegLabel + alpha S_MM of n images, or bounds that decide their verdict.
 
+    `threshold` is one for all images or one for each, float64 (n,); InputError for another shape.
     `multi_match` returns S_MM of a block's pairs with one of the `n_ranks` class names, by rank.
     """
+    given = as_real(threshold, "threshold").astype(np.float64)
+    if given.shape not in {(), neglabel.shape}:
+        raise InputError(
+            f"threshold must be one number, or one for each of the {len(neglabel)} images, not "
+            f"an array of shape {given.shape}."
+        )
+    thresholds = np.broadcast_to(given, neglabel.shape)
     lowest, highest = neglabel + min(alpha, 0), neglabel + max(alpha, 0)
-    values = np.where(lowest >= threshold, lowest, highest)
+    values = np.where(lowest >= thresholds, lowest, highest)
     exact = lowest == highest
-    (undecided,) = np.nonzero((lowest < threshold) & (highest >= threshold))
+    (undecided,) = np.nonzero((lowest < thresholds) & (highest >= thresholds))
     for start in range(0, len(undecided), _MATCH_ROWS):
         rows = undecided[start : start + _MATCH_ROWS]
         images = block(rows)
@@ -79,8 +92,9 @@ def bounded_scores(
             exact[rows[left]] = rank == n_ranks - 1
             s_mm[left] = np.maximum(s_mm[left], multi_match(images.take(left), rank))
             score = negrefine_score(neglabel[rows[left]], s_mm[left], alpha)
-            left = left[score < threshold if alpha > 0 else score >= threshold]
+            below = score < thresholds[rows[left]]
+            left = left[below if alpha > 0 else ~below]
             if not len(left):
                 break
         values[rows] = negrefine_score(neglabel[rows], s_mm, alpha)
-    return BoundedScores(values, exact, float(threshold))
+    return BoundedScores(values, exact, given if given.ndim else float(given))

@@ -17,6 +17,14 @@ from negrefine.detectors.conformal import (
     too_few,
 )
 from negrefine.detectors.scoring import Scored
+from negrefine.detectors.thresholds import (
+    RankedScores,
+    ThresholdGroup,
+    check_by,
+    check_classes,
+    offsets_of,
+    one_group,
+)
 from negrefine.errors import InputError, NotFittedError
 from negrefine.real_arrays import as_real
 
@@ -27,13 +35,73 @@ if TYPE_CHECKING:
 class Calibrated(Scored):
     """What a detector does with its scores; larger scores are more in-distribution.
 
+    Attributes are None until `calibrate`, and `fit` resets them.
+
     Attributes:
-        offset_: The threshold that `predict` compares scores with; None until `calibrate`.
-        calibration_scores_: float64 (n,), sorted, of the images that set it; None until then.
+        calibration_scores_: float64 (n,), sorted, of the images that set the threshold.
+        calibration_classes_: intp (n,), the predicted class of each of these images: the index of
+            the nearest class name. None if only scores were given.
+        fpr_: The false-alarm rate that was asked for; None for a threshold set by hand.
+        delta_: Its `delta`.
+        by_: "class" if each class has its threshold, else None.
+        class_offsets_: With `by_`, the threshold of each class, float64 (K,), else None.
     """
 
-    offset_: float | None
-    calibration_scores_: NDArray[np.float64] | None
+    calibration_scores_: NDArray[np.float64] | None = None
+    calibration_classes_: NDArray[np.intp] | None = None
+    fpr_: float | None = None
+    delta_: float | None = None
+    by_: str | None = None
+    class_offsets_: NDArray[np.float64] | None = None
+
+    @property
+    def offset_(self) -> float | None:
+        """The threshold of all images, with which `predict` compares scores unless `by_` is set.
+
+        Setting it by hand gives all images this threshold: `fpr_`, `delta_`, `by_` and
+        `class_offsets_` become None, because they say nothing about it. Calibration scores stay,
+        and p-values then rank an image among all of them.
+        """
+        # In the instance's dictionary, where pickles and copies have always had it.
+        offset: float | None = self.__dict__.get("offset_")
+        return offset
+
+    @offset_.setter
+    def offset_(self, value: float | None) -> None:
+        self.__dict__["offset_"] = value
+        self.fpr_ = self.delta_ = self.by_ = self.class_offsets_ = None
+
+    def _forget_calibration(self) -> None:
+        self.offset_ = self.calibration_scores_ = self.calibration_classes_ = None
+
+    def _set_calibration(
+        self,
+        scores: NDArray[np.float64],
+        classes: NDArray[np.intp] | None,
+        fpr: float,
+        delta: float | None,
+        by: str | None,
+    ) -> None:
+        """Take up sorted scores (n,) and the thresholds that follow from them.
+
+        Raises InputError for too few scores, a rate outside (0, 1), or `by` without classes.
+        """
+        check_by(by)
+        if by is not None and classes is None:
+            raise InputError(
+                "Thresholds by class need the predicted class of each image beside its score: give "
+                "classes, or call calibrate or calibrate_features."
+            )
+        offset = conformal_threshold(scores, fpr, delta)
+        offsets = None
+        if by is not None and classes is not None:
+            n_classes = len(self.class_names_)
+            groups = RankedScores.of(scores, classes, n_classes, fpr, delta).groups()
+            offsets = offsets_of(groups, n_classes)
+        self.offset_ = offset
+        self.calibration_scores_, self.calibration_classes_ = scores, classes
+        self.fpr_, self.delta_ = float(fpr), None if delta is None else float(delta)
+        self.by_, self.class_offsets_ = by, offsets
 
     def calibrate(
         self,
@@ -41,6 +109,7 @@ class Calibrated(Scored):
         fpr: float = 0.05,
         *,
         delta: float | None = None,
+        by: str | None = None,
         batch_size: int = 64,
         progress: bool = False,
     ) -> Self:
@@ -56,17 +125,22 @@ class Calibrated(Scored):
             delta: None bounds the rate over the draw of calibration and test images together. A
                 number in (0, 1) asks for more: the rate of this one threshold is <= fpr with
                 probability at least 1 - delta over the draw of independent calibration images.
+            by: "class" bounds the rate among the images of each predicted class, the nearest class
+                name, with a threshold of its own where it has `images_needed(fpr, delta)` images
+                or more; classes with fewer share one. See `negrefine.detectors.thresholds` for what
+                is promised, and `threshold_groups` for which classes have what.
             batch_size: As for `score_samples`, like `progress`.
 
         Copies of images in a list give a warning.
 
         Raises:
-            InputError: Too few images (see `images_needed`), too few that differ, or a rate outside
-                (0, 1).
+            InputError: Too few images (see `images_needed`), too few that differ, a rate outside
+                (0, 1), or another `by`.
         """
         from negrefine.encoders.images import check_is_list
 
         self._check_fitted()
+        check_by(by)
         check_is_list(images)
         # A generator is read twice: for copies, and for scores.
         images = images if isinstance(images, Sized) else list(images)
@@ -74,8 +148,8 @@ class Calibrated(Scored):
         conformal_threshold(np.zeros(len(images)), fpr, delta)
         if isinstance(images, (list, tuple, np.ndarray)):
             check_distinct(images, fpr, delta)
-        scores = self.score_samples(images, batch_size=batch_size, progress=progress)
-        return self.calibrate_scores(scores, fpr, delta=delta)
+        scores, classes = self._scores_and_classes(images, batch_size, progress=progress)
+        return self.calibrate_scores(scores, fpr, delta=delta, by=by, classes=classes)
 
     def calibrate_features(
         self,
@@ -84,21 +158,40 @@ class Calibrated(Scored):
         *,
         patches: ArrayLike | None = None,
         delta: float | None = None,
+        by: str | None = None,
     ) -> Self:
         """Do what `calibrate` does, from image features (n, d) and patch features (n, p, d)."""
-        return self.calibrate_scores(self.score_features(features, patches), fpr, delta=delta)
+        scores = self.score_features(features, patches)
+        classes = self.predicted_classes(features)
+        return self.calibrate_scores(scores, fpr, delta=delta, by=by, classes=classes)
 
     def calibrate_scores(
-        self, scores: ArrayLike, fpr: float = 0.05, *, delta: float | None = None
+        self,
+        scores: ArrayLike,
+        fpr: float = 0.05,
+        *,
+        delta: float | None = None,
+        by: str | None = None,
+        classes: ArrayLike | None = None,
     ) -> Self:
-        """Do what `calibrate` does, from this detector's scores (n,) of in-distribution images."""
+        """Do what `calibrate` does, from this detector's scores (n,) of in-distribution images.
+
+        `classes` (n,) holds the predicted class of each image as `predicted_classes` gives it;
+        `by="class"` needs it.
+        """
         self._check_fitted()
         given = as_real(scores, "Calibration scores")
-        array = np.sort(given.astype(np.float64), axis=None)
+        array = given.astype(np.float64)
         if given.ndim != 1 or not np.isfinite(array).all():
             raise InputError("Calibration scores must be finite numbers in one dimension.")
-        self.offset_ = conformal_threshold(array, fpr, delta)
-        self.calibration_scores_ = array
+        if classes is None:
+            array, known = np.sort(array), None
+        else:
+            known = check_classes(classes, len(array), len(self.class_names_))
+            # By class among equal scores, so that the order of the images leaves no trace.
+            order = np.lexsort((known, array))
+            array, known = array[order], known[order]
+        self._set_calibration(array, known, fpr, delta, by)
         if len(array) > 1 and array[0] == array[-1]:
             warnings.warn(
                 f"All {len(array)} calibration scores are {array[0]:g}: a score that does not tell "
@@ -108,27 +201,84 @@ class Calibrated(Scored):
             )
         return self
 
+    def predicted_classes(self, features: ArrayLike) -> NDArray[np.intp]:
+        """Return the index of the nearest class name of image features (n, d), intp (n,)."""
+        return self.nearest_classes(features, top=1)[0][:, 0]
+
+    def threshold_groups(self) -> list[ThresholdGroup]:
+        """Return which classes share which threshold; each class is in exactly one group.
+
+        Raises NotFittedError unless `calibrate` has set the threshold: of one that was set by hand,
+        or saved by a version that did not keep `fpr`, no rank is known.
+        """
+        scores = self._known_scores()
+        if self.fpr_ is None:
+            raise NotFittedError(
+                "It is not known which false-alarm rate the threshold belongs to, because it was "
+                "set by hand or saved by an earlier version: call calibrate(id_images, fpr=0.05)."
+            )
+        ranked = self._ranked_scores()
+        if ranked is None:
+            return [one_group(scores, len(self.class_names_), self.fpr_, self.delta_)]
+        return ranked.groups()
+
+    def _ranked_scores(self) -> RankedScores | None:
+        """Return the calibration scores by class if each class has its threshold."""
+        scores, classes = self.calibration_scores_, self.calibration_classes_
+        if self.by_ is None or scores is None or classes is None or self.fpr_ is None:
+            return None
+        return RankedScores.of(scores, classes, len(self.class_names_), self.fpr_, self.delta_)
+
+    def image_thresholds(self, classes: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the threshold of images by their `predicted_classes` (n,), float64 (n,).
+
+        It is that of the image's class with `by_`, and `offset_` otherwise. Raises NotFittedError
+        without a threshold.
+        """
+        threshold = self._threshold()
+        if self.class_offsets_ is None:
+            return np.full(len(classes), threshold)
+        return self.class_offsets_[classes]
+
     def p_values(
         self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
     ) -> NDArray[np.float64]:
         """Return conformal p-values of images, float64 (n,): small means out-of-distribution.
 
         See `negrefine.detectors.conformal.p_values`: flagging p <= t gives at most a fraction t of
-        false alarms. Raises NotFittedError before `calibrate`.
+        false alarms. With `by_`, an image is ranked among the calibration images of its group
+        (`threshold_groups`). Raises NotFittedError before `calibrate`.
         """
         known = self._known_scores()
-        return p_values(known, self.score_samples(images, batch_size=batch_size, progress=progress))
+        if self.by_ is None:
+            scores = self.score_samples(images, batch_size=batch_size, progress=progress)
+            return p_values(known, scores)
+        scores, classes = self._scores_and_classes(images, batch_size, progress=progress)
+        return self.p_values_scores(scores, classes)
 
     def p_values_features(
         self, features: ArrayLike, patches: ArrayLike | None = None
     ) -> NDArray[np.float64]:
         """Do what `p_values` does, from image features (n, d) and patch features (n, p, d)."""
-        return p_values(self._known_scores(), self.score_features(features, patches))
+        self._known_scores()
+        scores = self.score_features(features, patches)
+        return self.p_values_scores(scores, self.predicted_classes(features))
+
+    def p_values_scores(
+        self, scores: NDArray[np.float64], classes: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Do what `p_values` does, from scores (n,) and `predicted_classes` (n,)."""
+        known = self._known_scores()
+        ranked = self._ranked_scores()
+        return p_values(known, scores) if ranked is None else ranked.p_values(scores, classes)
 
     def decision_function(self, images: Sequence[ImageSource]) -> NDArray[np.float64]:
         """Return score minus threshold, float64 (n,): negative means out-of-distribution."""
         threshold = self._threshold()
-        return self.score_samples(images) - threshold
+        if self.by_ is None:
+            return self.score_samples(images) - threshold
+        scores, classes = self._scores_and_classes(images)
+        return scores - self.image_thresholds(classes)
 
     def predict(self, images: Sequence[ImageSource]) -> NDArray[np.int64]:
         """Return +1 for in-distribution and -1 for out-of-distribution images, int64 (n,)."""
@@ -138,8 +288,9 @@ class Calibrated(Scored):
         self, features: ArrayLike, patches: ArrayLike | None = None
     ) -> NDArray[np.int64]:
         """Do what `predict` does, from image features (n, d) and patch features (n, p, d)."""
-        threshold = self._threshold()
-        return np.where(self.score_features(features, patches) >= threshold, 1, -1)
+        self._threshold()
+        scores = self.score_features(features, patches)
+        return np.where(scores >= self.image_thresholds(self.predicted_classes(features)), 1, -1)
 
     def classify(
         self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
@@ -160,11 +311,20 @@ class Calibrated(Scored):
     ) -> list[str | None]:
         """Do what `classify` does, from image features (n, d) and patch features (n, p, d)."""
         verdicts = self.predict_features(features, patches)
-        indices, _ = self.nearest_classes(features, top=1)
         return [
             self.class_names_[index] if verdict > 0 else None
-            for verdict, index in zip(verdicts, indices[:, 0], strict=True)
+            for verdict, index in zip(verdicts, self.predicted_classes(features), strict=True)
         ]
+
+    def _scores_and_classes(
+        self, images: Sequence[ImageSource], batch_size: int = 64, *, progress: bool = False
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Return scores (n,) and predicted classes (n,) of images, each encoded once."""
+        scores, classes = [], []
+        for features, patches in self._encode_blocks(images, batch_size, progress=progress):
+            scores.append(self.score_features(features, patches))
+            classes.append(self.predicted_classes(features))
+        return np.concatenate(scores), np.concatenate(classes)
 
     def _threshold(self) -> float:
         self._check_fitted()

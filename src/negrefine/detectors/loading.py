@@ -65,7 +65,7 @@ def load_detector(
         if detector.prompts_ != Prompts(**manifest["prompts"]):
             raise ValueError("the prompts are not those of its parameters")
         detector._restore(manifest["class_names"], arrays, tables)
-        detector.offset_ = manifest["offset"]
+        detector._restore_calibration(manifest, arrays)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise damaged(directory, f"its parts do not fit together: {_short(error)}") from error
     return detector

@@ -247,19 +247,24 @@ class NegRefine(NegativeLabelDetector):
     ) -> NDArray[np.float64]: ...
     @overload
     def score_features(
-        self, features: ArrayLike, patches: ArrayLike | None = None, *, threshold: float
+        self,
+        features: ArrayLike,
+        patches: ArrayLike | None = None,
+        *,
+        threshold: float | NDArray[np.float64],
     ) -> BoundedScores: ...
     def score_features(
         self,
         features: ArrayLike,
         patches: ArrayLike | None = None,
         *,
-        threshold: float | None = None,
+        threshold: float | NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64] | BoundedScores:
         """Return float64 (n,) scores of image features (n, d), or bounds of them.
 
-        With a threshold, such as `offset_`, images whose side of it is clear without S_MM need no
-        pair embedding; see `negrefine.detectors.bounded_scores` and `score_feature_parts`.
+        With a threshold, such as `offset_`, or one for each image, float64 (n,), images whose side
+        of it is clear without S_MM need no pair embedding; see `negrefine.detectors.bounded_scores`
+        and `score_feature_parts`.
         """
         if threshold is None:
             return super().score_features(features, patches)
@@ -284,13 +289,18 @@ class NegRefine(NegativeLabelDetector):
 
         S_MM is left out where it cannot change the verdict; see `score_features`.
         """
-        return self.score_samples(images, threshold=self._threshold()).verdicts
+        self._threshold()
+        blocks = self._encode_blocks(images, 64, progress=False)
+        return np.concatenate([self.predict_features(features) for features, _ in blocks])
 
     def predict_features(
         self, features: ArrayLike, patches: ArrayLike | None = None
     ) -> NDArray[np.int64]:
         """Do what `predict` does, from image features (n, d)."""
-        return self.score_features(features, patches, threshold=self._threshold()).verdicts
+        threshold: float | NDArray[np.float64] = self._threshold()
+        if self.by_ is not None:
+            threshold = self.image_thresholds(self.predicted_classes(features))
+        return self.score_features(features, patches, threshold=threshold).verdicts
 
     def _explain(self, image: ImageBlock, parts: dict[str, float], top: int) -> dict[str, Any]:
         fields = super()._explain(image, parts, top)

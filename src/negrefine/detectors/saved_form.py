@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negrefine.constraints import Constraint, Fields, Number, Text
+from negrefine.detectors.thresholds import check_by
 from negrefine.errors import InputError
 from negrefine.labels.class_names import usable_class_names
 from negrefine.labels.prompts import Prompts
@@ -51,6 +52,15 @@ FACTS = Fields(
     }
 )
 """The fields of detector.json that say what the detector is."""
+
+CALIBRATION = Fields(
+    {
+        "fpr": Number("lie in (0, 1)", low=0, high=1),
+        "delta": Number("lie in (0, 1) or be null", low=0, high=1, optional=True),
+        "by": lambda _, value: check_by(value),
+    }
+)
+"""The field "calibration" of detector.json, which detectors without a calibration do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,27 @@ def check_sorted_scores(name: str, value: NDArray[Any]) -> None:
         raise InputError(f"{name} must be finite.")
     if (np.diff(value) < 0).any():
         raise InputError(f"{name} are not sorted.")
+
+
+def saved_scores(
+    arrays: Mapping[str, NDArray[Any]], n_classes: int
+) -> tuple[NDArray[np.float64] | None, NDArray[np.intp] | None]:
+    """Return the saved calibration scores and the predicted classes of their images, if any.
+
+    Raises InputError for scores that `check_sorted_scores` refuses, and for classes that are not
+    int64 (n,), one for each score, each the index of a class name.
+    """
+    scores, classes = arrays.get("calibration_scores"), arrays.get("calibration_classes")
+    if scores is not None:
+        check_sorted_scores("calibration_scores", scores)
+    if classes is None:
+        return scores, None
+    n = 0 if scores is None else len(scores)
+    if classes.dtype != np.int64 or classes.shape != (n,) or not n:
+        raise InputError(f"calibration_classes must be int64, one for each of {n} scores.")
+    if not (classes.min() >= 0 and classes.max() < n_classes):
+        raise InputError(f"calibration_classes must be from 0 to {n_classes - 1}.")
+    return scores, classes.astype(np.intp)
 
 
 def checked(arrays: Mapping[str, NDArray[Any]], name: str, constraint: Constraint) -> Any:
