@@ -116,7 +116,7 @@ async def _run(
         loop.call_soon_threadsafe(event.set)
 
     # The times of creation are as many lines again as the counts.
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     log = logging.getLogger("uvicorn")
     log.handlers, log.propagate = [_Forward(say)], False
     config = uvicorn.Config(
