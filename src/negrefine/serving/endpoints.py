@@ -59,6 +59,8 @@ def add_endpoints(
 
     for path, response in page.items():
         add(path, response)
+    collect = api.openapi
+    setattr(api, "openapi", lambda: schemas.with_components(collect()))  # noqa: B010 - a method
 
 
 def _add_work(
