@@ -39,7 +39,6 @@ def pictures() -> list[tuple[str, bytes]]:
 def hosted(
     builtin_encoder: CLIPEncoder,
     small_lexicon: Lexicon,
-    pictures: list[tuple[str, bytes]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, dict[str, Detector]]:
     """Detectors as they are saved in a folder, by name."""
@@ -53,7 +52,8 @@ def hosted(
     for name, detector in detectors.items():
         detector.fit(CLASS_NAMES)
         if name != "local":
-            detector.calibrate([data for _, data in pictures], fpr=0.2)
+            by = "class" if name == "csp" else None
+            detector.calibrate([image.path for image in demo_images()][2::5], fpr=0.2, by=by)
         detector.save(root / name)
     return root, detectors
 
@@ -83,8 +83,8 @@ def narrow(zygote: Zygote, hosted: tuple[Path, dict[str, Detector]]) -> Iterator
         "--max-images": 3,
         "--max-pixels": 1_000_000,
         "--queue": 4,
-        "--deadline": 1.2,
-        "--batch-wait": 1000,
+        "--deadline": 2,
+        "--batch-wait": 1500,
         "--batch-size": 3,
     }
     flat = [each for pair in options.items() for each in pair]

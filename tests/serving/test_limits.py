@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
 from PIL import Image
 
 from cli.workspace import png_header
@@ -108,14 +107,14 @@ def test_an_image_is_not_encoded_after_its_deadline(narrow: Server, pictures: Pi
 
     def slowly() -> Iterator[bytes]:
         yield body[:10]
-        time.sleep(0.5)
+        time.sleep(0.8)
         yield body[10:]
 
-    # It waits a second for two others, and there are only 0.7 left.
+    # It waits 1.5 seconds for two others, and there is less left of 2.
     started = time.monotonic()
     answer = narrow.ask("/v1/score", slowly(), headers=FORM)
     assert answer.problem() == (503, "deadline")
-    assert 1.1 < time.monotonic() - started < 5
+    assert time.monotonic() - started > 1.9
     assert 1 <= int(answer.headers["Retry-After"]) <= 60
     wait_until(lambda: narrow.metrics()["negrefine_queue_images"] == 0)
     after = narrow.metrics()
@@ -168,8 +167,3 @@ def test_a_client_that_leaves_costs_no_encoding(narrow: Server, pictures: Pictur
     wait_until(lambda: narrow.metrics().get(left) == 1)
     wait_until(lambda: narrow.metrics()["negrefine_queue_images"] == 0)
     assert narrow.metrics()["negrefine_batch_images_sum"] == before
-
-
-@pytest.mark.parametrize("size", [1, 3])
-def test_the_narrow_server_still_answers(narrow: Server, pictures: Pictures, size: int) -> None:
-    assert narrow.post("/v1/score", pictures[:size]).status == 200

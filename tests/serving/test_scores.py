@@ -95,7 +95,8 @@ def test_a_row_is_what_score_has_and_json_is_a_form(
         for row, expected, image_name in zip(answer.json["results"], rows, names, strict=True):
             assert row.pop("name") == image_name
             assert row.pop("error") is None
-            assert row.pop("threshold") == detector.offset_
+            in_force = detector.offset_ if expected.threshold is None else expected.threshold
+            assert row.pop("threshold") == in_force
             assert row.pop("score") == pytest.approx(expected.score, abs=1e-6)
             parts = row.pop("parts")
             assert parts == pytest.approx(expected.parts, abs=1e-6)
@@ -172,11 +173,18 @@ def test_detectors_are_described(server: Server, hosted: Hosted) -> None:
         assert content["builtin"] is True
         assert content["encoder"]["fingerprint"] == detector.encoder.fingerprint
         assert content["limits"] == {"bytes": 32 << 20, "images": 32, "pixels": 50_000_000}
+        assert content["by"] == detector.by_
         if detector.fpr_ is None:
-            assert content["groups"] is None
-        else:
-            (group,) = content["groups"]
-            assert (group["kind"], group["n"], group["rank"]) == ("all", 24, 5)
+            assert content["groups"] is content["thresholds"] is None
+            continue
+        groups = detector.threshold_groups()
+        assert [each["kind"] for each in content["groups"]] == [each.kind for each in groups]
+        for group, expected in zip(content["groups"], groups, strict=True):
+            assert group["classes"] == list(expected.classes)
+            assert (group["n"], group["rank"]) == (expected.n, expected.rank)
+            assert group["threshold"] == expected.threshold
+            for index in expected.classes if detector.by_ else ():
+                assert content["thresholds"][CLASS_NAMES[index]] == expected.threshold
     assert server.ask("/v1/detector").json["name"] == "refined"
     answer = server.ask("/v1/detector?detector=nothing")
     assert answer.problem() == (404, "detector")
@@ -207,7 +215,7 @@ def test_metrics_count_verdicts_and_p_values(
     server: Server, hosted: Hosted, pictures: Pictures
 ) -> None:
     before = server.metrics()
-    rows = server.post("/v1/score?detector=csp", pictures).json["results"]
+    rows = server.post("/v1/score?detector=refined", pictures).json["results"]
     after = server.metrics()
 
     def gained(sample: str) -> float:
@@ -215,10 +223,10 @@ def test_metrics_count_verdicts_and_p_values(
 
     flagged = sum(row["verdict"] == "OOD" for row in rows)
     assert 0 < flagged < 24
-    assert gained('negrefine_verdicts_total{detector="csp",verdict="OOD"}') == flagged
-    assert gained('negrefine_verdicts_total{detector="csp",verdict="ID"}') == 24 - flagged
-    assert gained('negrefine_p_value_count{detector="csp"}') == 24
+    assert gained('negrefine_verdicts_total{detector="refined",verdict="OOD"}') == flagged
+    assert gained('negrefine_verdicts_total{detector="refined",verdict="ID"}') == 24 - flagged
+    assert gained('negrefine_p_value_count{detector="refined"}') == 24
     small = sum(row["p_value"] <= 0.2 for row in rows)
-    assert gained('negrefine_p_value_bucket{detector="csp",le="0.2"}') == small
+    assert gained('negrefine_p_value_bucket{detector="refined",le="0.2"}') == small
     assert gained('negrefine_requests_total{endpoint="/v1/score",status="200"}') == 1
     assert gained('negrefine_request_seconds_count{endpoint="/v1/score"}') == 1
