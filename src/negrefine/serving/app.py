@@ -29,8 +29,8 @@ _PATHS = {
     "/v1/explain": Rules("POST", is_work=True),
     "/v1/detector": Rules(),
     "/v1/detectors": Rules(),
-    "/healthz": Rules(is_open=True),
-    "/readyz": Rules(is_open=True),
+    "/healthz": Rules(is_open=True, is_probe=True),
+    "/readyz": Rules(is_open=True, is_probe=True),
     "/metrics": Rules(),
     "/openapi.json": Rules(),
 }
@@ -99,6 +99,7 @@ def create_app(
     hosted = Hosted(detectors, settings, decoders, metrics, events, **hardware)
     intake = Intake(settings, metrics, decoders)
     metrics.queue.set_function(lambda: hosted.waiting)
+    metrics.encoders.set_function(lambda: hosted.n_encoders)
     metrics.bodies.set_function(lambda: intake.bodies.taken)
 
     @asynccontextmanager

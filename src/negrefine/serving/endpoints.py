@@ -18,7 +18,7 @@ from negrefine.errors import ImageError
 from negrefine.evaluation.scored_image import ScoredImage
 from negrefine.report.card import draw_card, explanation_sentences
 from negrefine.serving import schemas
-from negrefine.serving.access import has_token
+from negrefine.serving.access import has_token, is_own_host
 from negrefine.serving.batching import check_size
 from negrefine.serving.gate import Gate
 from negrefine.serving.hosted import Hosted, Served
@@ -47,17 +47,22 @@ def add_endpoints(
 ) -> None:
     """Add all endpoints to an application."""
     _add_work(api, hosted, intake, metrics, settings)
-    _add_descriptions(api, hosted)
+    _add_descriptions(api, hosted, settings)
     _add_health(api, hosted, metrics, settings, gate)
 
     def add(path: str, response: Response) -> None:
-        async def file() -> Response:
+        async def file(request: Request) -> Response:
+            tag = response.headers["ETag"]
+            if request.headers.get("if-none-match") == tag:
+                return Response(None, 304, {"ETag": tag, "Cache-Control": "no-cache"})
             return response
 
         api.add_api_route(path, file, include_in_schema=False)
 
     for path, response in page.items():
         add(path, response)
+    collect = api.openapi
+    setattr(api, "openapi", lambda: schemas.with_components(collect()))  # noqa: B010 - a method
 
 
 def _add_work(
@@ -112,7 +117,13 @@ def _add_work(
             return _results(served, rows)
 
 
-def _add_descriptions(api: FastAPI, hosted: Hosted) -> None:
+def _add_descriptions(api: FastAPI, hosted: Hosted, settings: Settings) -> None:
+    limits = {
+        "bytes": settings.max_bytes,
+        "images": settings.max_images,
+        "pixels": settings.max_pixels,
+    }
+
     @api.get(
         "/v1/detector",
         summary="Describe a detector",
@@ -121,7 +132,7 @@ def _add_descriptions(api: FastAPI, hosted: Hosted) -> None:
     )
     async def describe(detector: str | None = None) -> Response:
         with _served(hosted, detector) as served:
-            return json_response(served.description)
+            return json_response({**served.description, "limits": limits})
 
     @api.get(
         "/v1/detectors",
@@ -149,7 +160,7 @@ def _add_health(
     )
     async def ready(request: Request) -> Response:
         content: dict[str, Any] = {"status": "stopping" if gate.stopping else "ready"}
-        if has_token(request.headers, settings):
+        if has_token(request.headers, settings) and is_own_host(request.headers, settings):
             failed = set(hosted.failures())
             content["detectors"] = {
                 each.name: {
@@ -196,10 +207,14 @@ def _row(image: Upload, result: ScoredImage | ImageError, served: Served) -> dic
         "parts": row.parts,
         "p_value": row.p_value,
         "verdict": row.verdict,
-        "threshold": None if error else served.detector.offset_,
+        "threshold": None if error else _threshold(row, served),
         **{name: getattr(row, name) for name in _NAMES},
         "error": error,
     }
+
+
+def _threshold(row: ScoredImage, served: Served) -> float | None:
+    return served.detector.offset_ if row.threshold is None else row.threshold
 
 
 def _explained(image: Upload, result: Explanation | ImageError) -> dict[str, Any]:

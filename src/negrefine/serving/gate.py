@@ -15,21 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from negrefine.serving.access import check_host, check_origin, check_token
 from negrefine.serving.metrics import Metrics
-from negrefine.serving.problems import Problem, overloaded
+from negrefine.serving.problems import SECURITY_HEADERS, Problem, overloaded
 from negrefine.serving.settings import Settings
 
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 _STOPPING_SECONDS = 5
 
 
@@ -40,11 +28,13 @@ class Rules:
     Attributes:
         method: The one that it takes, beside HEAD and OPTIONS.
         is_open: It needs no token.
+        is_probe: It may be asked under any name, as supervisors do.
         is_work: It is refused while the server stops, and the server waits for its end.
     """
 
     method: str = "GET"
     is_open: bool = False
+    is_probe: bool = False
     is_work: bool = False
 
     @property
@@ -131,14 +121,15 @@ class Gate:
                 self._work.discard(task)
                 if not self._work:
                     self._idle.set()
-            endpoint = scope["path"] if rules is not None else "other"
+            endpoint = _endpoint(scope["path"]) if rules is not None else "other"
             self._metrics.requests.labels(endpoint, str(answer.status or 499)).inc()
             self._metrics.seconds.labels(endpoint).observe(time.perf_counter() - started)
 
     def _checked(self, scope: Scope, rules: Rules | None) -> Response | None:
         """Raise a Problem for what may not pass; return an answer that needs no endpoint."""
         headers, method = Headers(scope=scope), scope["method"]
-        check_host(headers, self._settings)
+        if rules is None or not rules.is_probe:
+            check_host(headers, self._settings)
         if rules is None:
             known = ", ".join(path for path, each in self._paths.items() if each.is_work)
             raise Problem(
@@ -174,6 +165,10 @@ class Gate:
         )
 
 
+def _endpoint(path: str) -> str:
+    return "/static" if path.startswith("/static/") else path
+
+
 class _Answer:
     """Sends an answer with the headers that all have, for HEAD without its body."""
 
@@ -186,7 +181,7 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(raw=list(message.get("headers", [])))
-            for name, value in _HEADERS.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers[name] = value
             headers.setdefault("Cache-Control", "no-store")
             message = {**message, "headers": headers.raw}

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from prometheus_client import disable_created_metrics
 
 from negrefine.errors import InputError
 from negrefine.serving.app import Application
+from negrefine.serving.connection import Connection
 
 _BACKLOG = 1024
 _KEEP_ALIVE = 15
@@ -64,8 +66,15 @@ class _Server(uvicorn.Server):
         self._on_signal()
 
 
+def _forward_logs(say: Callable[[str], None]) -> None:
+    """Take errors that libraries log; warnings are dropped, as clients choose how many they are."""
+    for name in ("uvicorn", "asyncio", "python_multipart"):
+        log = logging.getLogger(name)
+        log.handlers, log.propagate = [_Forward(say)], False
+
+
 class _Forward(logging.Handler):
-    """Hands errors of uvicorn to the log of the server."""
+    """Hands errors that libraries log to the log of the server."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__(logging.ERROR)
@@ -113,11 +122,12 @@ async def _run(
         event = asked_twice if asked.is_set() else asked
         loop.call_soon_threadsafe(event.set)
 
-    log = logging.getLogger("uvicorn")
-    log.handlers, log.propagate = [_Forward(say)], False
+    # The times of creation are as many lines again as the counts.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    _forward_logs(say)
     config = uvicorn.Config(
         application,
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-_PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGM4ceIEAATEAmHdR/VHAAAAAElFTkSuQmCC"
+# An orange square.
+_PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElE"
+    "QVR4nGM8UaHBgA0wYRUdtBIAHicBeAYWg8oAAAAASUVORK5CYII="
 )
 
 
@@ -15,7 +17,7 @@ class Image(BaseModel):
     """An image in JSON."""
 
     name: str = Field(description="What answers and errors call it.", examples=["a.png"])
-    data: str = Field(description="The bytes of the file, in base64.", examples=[_PIXEL])
+    data: str = Field(description="The bytes of the file, in base64.", examples=[_PICTURE])
 
 
 class Images(BaseModel):
@@ -69,6 +71,24 @@ class Explanations(BaseModel):
     results: list[Explained]
 
 
+class Group(BaseModel):
+    """Classes that share a threshold: an image is flagged if its p-value is <= rank / (n + 1)."""
+
+    kind: Literal["all", "class", "pooled"]
+    classes: list[int] = Field(description="Indices of class names.")
+    n: int
+    rank: int
+    threshold: float
+
+
+class Limits(BaseModel):
+    """What a request may have."""
+
+    bytes: int
+    images: int
+    pixels: int = Field(description="Of one image.")
+
+
 class DetectorDescription(BaseModel):
     """What a detector is."""
 
@@ -81,13 +101,19 @@ class DetectorDescription(BaseModel):
     classes: list[str]
     n_negatives: int | None
     n_removed: int | None
-    threshold: float | None
+    threshold: float | None = Field(description="Of all calibration images.")
+    fpr: float | None = Field(description="The false-alarm rate that it was set for.")
+    delta: float | None
+    by: str | None
+    thresholds: dict[str, float] | None = Field(description="By class, with by='class'.")
+    groups: list[Group] | None = Field(description="Classes that share a threshold.")
     n_calibration: int | None
     encoder: dict[str, str]
     identity: str
     version: str
     parameters: dict[str, Any]
-    builtin: bool
+    builtin: bool = Field(description="The encoder is the toy that knows no photographs.")
+    limits: Limits
 
 
 class Detectors(BaseModel):
@@ -126,12 +152,11 @@ BODY: dict[str, Any] = {
             },
             "application/json": {
                 "schema": Images.model_json_schema(ref_template="#/components/schemas/{model}"),
-                "example": {"images": [{"name": "a.png", "data": _PIXEL}]},
+                "example": {"images": [{"name": "a.png", "data": _PICTURE}]},
             },
         },
     }
 }
-# FastAPI collects the models of answers alone.
 BODY["requestBody"]["content"]["application/json"]["schema"].pop("$defs")
 
 _REFUSALS = {
@@ -160,3 +185,10 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
         }
         for status in statuses
     }
+
+
+def with_components(content: dict[str, Any]) -> dict[str, Any]:
+    """Add the models that FastAPI does not collect: those of bodies and of problems."""
+    for model in (Image, ProblemDetails):
+        content["components"]["schemas"].setdefault(model.__name__, model.model_json_schema())
+    return content
