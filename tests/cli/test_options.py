@@ -94,7 +94,7 @@ def commands() -> list[tuple[str, ...]]:
     command: Any = get_command(app)
     names = [(name,) for name, each in command.commands.items() if not hasattr(each, "commands")]
     names += [(n, m) for n in ("benchmark", "judge-cache") for m in command.commands[n].commands]
-    assert len(names) == 18
+    assert len(names) == 19
     return names
 
 
@@ -129,6 +129,7 @@ OTHER_WORDS = {
     "--ood": {"IMAGES", "NAME=IMAGES", "LIST"},
     "--encoder": {"ID_OR_DIR"},  # of a new detector, or of a saved one
     "--batch-size": {"NUMBER"},  # of `fit`, only that of --calibrate
+    "--alpha": {"NUMBER", "CHANCE"},  # NegRefine's parameter, or of false alarms
     "--judge": {"JUDGE", "TEXT"},  # of a filter, or of stored answers
 }
 

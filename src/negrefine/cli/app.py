@@ -26,6 +26,7 @@ from negrefine.cli.fit import fit
 from negrefine.cli.groups import CommandGroup, UsageError, usage_sentence
 from negrefine.cli.judge_cache import judge_cache
 from negrefine.cli.labels import labels
+from negrefine.cli.monitor import monitor
 from negrefine.cli.output import say, warn
 from negrefine.cli.refine import refine
 from negrefine.cli.reproduce import reproduce
@@ -35,7 +36,7 @@ from negrefine.cli.sweep import sweep
 from negrefine.errors import NegrefineError, is_out_of_memory
 
 _SECTIONS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
-    "Detect": (fit, calibrate, refine, score, explain, serve, labels),
+    "Detect": (fit, calibrate, refine, score, monitor, explain, serve, labels),
     "Compare": (evaluate, sweep, benchmark, reproduce),
     "More": (demo, judge_cache, convert_clipn),
 }
@@ -81,7 +82,10 @@ def _root(
 
 
 def main() -> NoReturn:
-    """Run the command line: exit code 0 if all went well, 1 on an error, 2 on wrong usage."""
+    """Run the command line: exit code 0 if all went well, 1 on an error, 2 on wrong usage.
+
+    `monitor --fail-on-alarm` has 3 for an alarm.
+    """
     warnings.showwarning = lambda message, *_, **__: warn(str(message))
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal or pipe cannot show must not cost the rows after it.
