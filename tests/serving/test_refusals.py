@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import CLASS_NAMES
 from negrefine import MCM
@@ -238,5 +241,13 @@ Fickle(load_encoder("builtin", device="cpu")).fit({CLASS_NAMES}).save({str(tmp_p
     assert f"negrefine: Fault {found[0]}:\n" in log
     assert "RuntimeError: the inside of /hidden/place\n" in log
     assert server.post("/v1/score", pictures[:1]).status == 200
+    # Clients choose how many images there are to warn of, so few warnings are shown.
+    dark = io.BytesIO()
+    Image.fromarray(np.full((20, 20), 1000, dtype=np.uint16)).save(dark, "PNG")
+    answer = server.post(
+        "/v1/score?detector=mcm", [(f"{i}.png", dark.getvalue()) for i in range(20)]
+    )
+    assert answer.status == 200
+    assert server.err.read_text().count("nearly black") == 10
     server.signal(15)
     assert server.wait() == 0

@@ -49,16 +49,19 @@ def max_connections() -> int:
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection, closed if it is one too many or dawdles over the head of a request."""
+    """uvicorn's connection, closed if it is one too many or dawdles over the head of a request.
 
-    limit = max_connections()
+    Attributes:
+        head_seconds: How long the head may take.
+    """
+
     head_seconds: float = _HEAD_SECONDS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse."""
         super().connection_made(cast("asyncio.Transport", transport))
         self._dawdling: asyncio.TimerHandle | None = None
-        if len(self.connections) > self.limit:
+        if len(self.connections) > max_connections():
             self.transport.write(_FULL)
             self.transport.close()
             return
