@@ -102,6 +102,8 @@ def test_bombs_are_refused_by_their_header(narrow: Server) -> None:
     )
     assert second.startswith("huge.png: 60,000 x 60,000 pixels are more than")
     assert third.startswith("thread.png: ")
+    # Advice for operators is none for clients.
+    assert "trust" not in answer.body.decode()
     assert narrow.post("/v1/score", [("a", b"x")] * 4).problem() == (413, "too-many-images")
 
 

@@ -114,6 +114,11 @@ def serve(
     grace: float = option(
         30.0, "Seconds that accepted requests have to be answered after SIGTERM or SIGINT.", "S"
     ),
+    encoder: str | None = option(
+        None,
+        "The encoder that all detectors were fitted with, if it moved; default: as saved.",
+        "ID_OR_DIR",
+    ),
     monitor_state: Path | None = option(
         None,
         "Folder in which the monitors of calibrated detectors keep their states, to go on from "
@@ -160,7 +165,13 @@ def serve(
 
     limit_warnings()
     application = create_app(
-        places, settings, say=_log, device=device, dtype=dtype, monitor_state=monitor_state
+        places,
+        settings,
+        say=_log,
+        device=device,
+        dtype=dtype,
+        encoder=encoder,
+        monitor_state=monitor_state,
     )
     _warn_of_thresholds(application)
 

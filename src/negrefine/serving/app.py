@@ -28,10 +28,10 @@ from negrefine.serving.static import read_page
 from negrefine.serving.watching import WatchCollector
 
 _PATHS = {
-    "/v1/score": Rules("POST", is_work=True),
-    "/v1/explain": Rules("POST", is_work=True),
-    "/v1/detector": Rules(),
-    "/v1/detectors": Rules(),
+    "/v1/score": Rules("POST", is_work=True, parameters=("detector",)),
+    "/v1/explain": Rules("POST", is_work=True, parameters=("detector", "top")),
+    "/v1/detector": Rules(parameters=("detector",)),
+    "/v1/detectors": Rules(parameters=()),
     "/healthz": Rules(is_open=True, is_probe=True),
     "/readyz": Rules(is_open=True, is_probe=True),
     "/metrics": Rules(),
@@ -80,6 +80,7 @@ def create_app(
     say: Callable[[str], None],
     device: str = "auto",
     dtype: str = "auto",
+    encoder: str | os.PathLike[str] | None = None,
     monitor_state: str | os.PathLike[str] | None = None,
 ) -> Application:
     """Load detectors and return the application that serves them.
@@ -89,6 +90,7 @@ def create_app(
         settings: Limits and ways.
         say: Called with each line of the log, from any thread; the text may hold what others chose.
         device: As for `load_encoder`, like `dtype`.
+        encoder: As for `load_detector`, for all detectors.
         monitor_state: Folder in which the monitors of the detectors keep their states.
 
     Raises BundleError or EncoderError for a detector that cannot be loaded, and InputError for
@@ -123,7 +125,8 @@ def create_app(
             gate.fault(error)
 
     events = Events(say=say, loaded=loaded, failed=failed, replaced=replaced)
-    options: dict[str, Any] = {"device": device, "dtype": dtype, "monitor_state": monitor_state}
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    options |= {"encoder": encoder, "monitor_state": monitor_state}
     hosted = Hosted(detectors, settings, decoders, metrics, events, **options)
     metrics.registry.register(WatchCollector(lambda: [each.watch for each in hosted.now()]))
     intake = Intake(settings, metrics, decoders)

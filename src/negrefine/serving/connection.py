@@ -6,6 +6,7 @@ import asyncio
 from http import HTTPStatus
 from typing import cast
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from negrefine.serving.problems import MEDIA_TYPE, SECURITY_HEADERS, Problem
@@ -78,9 +79,10 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what h11 cannot parse."""
+        """Refuse what h11 cannot parse, unless an answer has begun: a second one would confuse."""
         del msg
-        self.transport.write(_NO_HTTP)
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.write(_NO_HTTP)
         self.transport.close()
 
     def _await_head(self) -> None:

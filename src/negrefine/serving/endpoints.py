@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from copy import deepcopy
 from typing import Any, TypeAlias
 
 from fastapi import FastAPI, Query, Request
@@ -65,7 +66,7 @@ def add_endpoints(
     for path, response in page.items():
         add(path, response)
     collect = api.openapi
-    setattr(api, "openapi", lambda: schemas.with_components(collect()))  # noqa: B010 - a method
+    setattr(api, "openapi", lambda: schemas.completed(collect(), settings.max_images))  # noqa: B010 - a method
 
 
 def _add_work(api: FastAPI, hosted: Hosted, intake: Intake, settings: Settings, note: Note) -> None:
@@ -85,7 +86,7 @@ def _add_work(api: FastAPI, hosted: Hosted, intake: Intake, settings: Settings, 
         summary="Score images",
         response_model=schemas.Scores,
         responses=statuses,
-        openapi_extra=schemas.BODY,
+        openapi_extra=deepcopy(schemas.BODY),
     )
     async def score(request: Request, detector: str | None = None) -> Response:
         async with work(request, detector, None) as (served, images, results):
@@ -101,7 +102,7 @@ def _add_work(api: FastAPI, hosted: Hosted, intake: Intake, settings: Settings, 
         description="With 'Accept: image/png' and one image, the explanation as a picture.",
         response_model=schemas.Explanations,
         responses={200: {"content": {"image/png": {}}}, **statuses},
-        openapi_extra=schemas.BODY,
+        openapi_extra=deepcopy(schemas.BODY),
     )
     async def explain(
         request: Request,

@@ -87,6 +87,7 @@ class Hosted:
         *,
         device: str = "auto",
         dtype: str = "auto",
+        encoder: str | os.PathLike[str] | None = None,
         monitor_state: str | os.PathLike[str] | None = None,
     ) -> None:
         """Load the detectors; the first is the default.
@@ -102,6 +103,7 @@ class Hosted:
         self._observer = observer
         self._events = events
         self._hardware = {"device": device, "dtype": dtype}
+        self._encoder = encoder
         self._monitor_state = monitor_state
         self._lock = threading.Lock()
         self._workers: dict[_Key, EncoderWorker] = {}
@@ -221,7 +223,7 @@ class Hosted:
             saved = manifest_of(path).get("encoder") or {}
             key = (str(saved.get("fingerprint")), json.dumps(saved.get("options"), sort_keys=True))
             known = self._workers.get(key)
-            shared = None if known is None else known.encoder
+            shared = self._encoder if known is None else known.encoder
             detector = load_detector(path, shared, **self._hardware)
             if version_of(path) != version:
                 continue

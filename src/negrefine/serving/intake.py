@@ -27,6 +27,9 @@ from negrefine.serving.uploads import (
     read_images,
 )
 
+# A body that has arrived is no slow one, however late the server comes to read it.
+_LEAST_SECONDS = 0.1
+
 
 class ClientGoneError(Exception):
     """The client has closed the connection."""
@@ -70,7 +73,7 @@ class Intake:
         body = bounded(request.receive, settings.max_bytes, disconnected=ClientGoneError)
         reading = read_images(request.headers.get("content-type", ""), body, settings.max_images)
         try:
-            read = await asyncio.wait_for(reading, max(0.0, deadline - time.monotonic()))
+            read = await asyncio.wait_for(reading, max(_LEAST_SECONDS, deadline - time.monotonic()))
         except (TimeoutError, asyncio.TimeoutError):
             raise Problem(
                 408,
