@@ -129,6 +129,7 @@ OTHER_WORDS = {
     "--ood": {"IMAGES", "NAME=IMAGES", "LIST"},
     "--encoder": {"ID_OR_DIR"},  # of a new detector, or of a saved one
     "--batch-size": {"NUMBER"},  # of `fit`, only that of --calibrate
+    "--alpha": {"NUMBER", "CHANCE"},  # NegRefine's parameter, or of false alarms
     "--judge": {"JUDGE", "TEXT"},  # of a filter, or of stored answers
 }
 
