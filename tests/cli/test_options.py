@@ -94,7 +94,7 @@ def commands() -> list[tuple[str, ...]]:
     command: Any = get_command(app)
     names = [(name,) for name, each in command.commands.items() if not hasattr(each, "commands")]
     names += [(n, m) for n in ("benchmark", "judge-cache") for m in command.commands[n].commands]
-    assert len(names) == 17
+    assert len(names) == 18
     return names
 
 

@@ -132,9 +132,12 @@ def serve(
     places = by_name(detectors)
     settings = limits.settings(address)
 
+    from negrefine.encoders.image_memory import memory_limit
     from negrefine.serving.access import is_loopback
     from negrefine.serving.run import open_socket
 
+    # Says what is wrong with $NEGREFINE_IMAGE_GB before an image comes.
+    memory_limit()
     bound = open_socket(address.host, address.port)
     if settings.token is None and not is_loopback(address.host):
         warn(
@@ -144,8 +147,10 @@ def serve(
     _set_threads(threads)
 
     from negrefine.serving.app import create_app
+    from negrefine.serving.few_warnings import limit_warnings
     from negrefine.serving.run import run
 
+    limit_warnings()
     application = create_app(places, settings, say=_log, device=device, dtype=dtype)
     _warn_of_thresholds(application)
 

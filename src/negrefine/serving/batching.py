@@ -23,7 +23,7 @@ from negrefine.detectors import Detector
 from negrefine.encoders.base import FloatArray
 from negrefine.encoders.clip import CLIPEncoder
 from negrefine.encoders.images import use_image
-from negrefine.errors import ImageError
+from negrefine.errors import ImageError, is_out_of_memory
 from negrefine.evaluation.scored_image import score_rows
 from negrefine.serving.settings import Settings
 from negrefine.serving.uploads import Upload
@@ -237,21 +237,33 @@ class EncoderWorker:
 
     def _encode(self, batch: list[_Ready]) -> None:
         started = time.monotonic()
+        # Patches cost memory and time, so only those who need them pay.
         by_pass: dict[bool, list[_Ready]] = {}
         for image in batch:
             by_pass.setdefault(image.ticket.task.detector.uses_patches, []).append(image)
         for patches, images in by_pass.items():
             try:
-                features, local = self.encoder.encode_pixels(
-                    [image.pixels for image in images], patches=patches
-                )
+                self._pass(images, patches=patches)
             except Exception as error:
                 _fail(images, error)
-                continue
-            self._finish(images, features, local)
         seconds = time.monotonic() - started
         self._seconds_per_image += 0.2 * (seconds / len(batch) - self._seconds_per_image)
         self._observer.batch(len(batch), seconds)
+
+    def _pass(self, images: list[_Ready], *, patches: bool) -> None:
+        """Encode images together, or in halves if they are too many for the memory."""
+        try:
+            pixels = [image.pixels for image in images]
+            features, local = self.encoder.encode_pixels(pixels, patches=patches)
+        except Exception as error:
+            if len(images) == 1 or not is_out_of_memory(error):
+                raise
+        else:
+            self._finish(images, features, local)
+            return
+        middle = len(images) // 2
+        self._pass(images[:middle], patches=patches)
+        self._pass(images[middle:], patches=patches)
 
     def _finish(
         self, images: list[_Ready], features: FloatArray, patches: FloatArray | None

@@ -8,6 +8,7 @@ from typing import Any
 from negrefine.detectors import Detector
 from negrefine.detectors.parameters import encode_parameter
 from negrefine.encoders.names import BUILTIN
+from negrefine.errors import NotFittedError
 
 # Folders of an absolute path; the last name stays. Hub ids and URLs are none.
 _FOLDERS = re.compile(r"(?<![\w.:/\\-])(?:[A-Za-z]:[\\/]|[\\/]+|~/)(?:[^\\/\n]*[\\/])*")
@@ -30,6 +31,11 @@ def describe(name: str, version: str, detector: Detector) -> dict[str, Any]:
         "n_negatives": None if negatives is None else len(negatives.kept),
         "n_removed": None if negatives is None else len(negatives.removed[0]),
         "threshold": detector.offset_,
+        "fpr": detector.fpr_,
+        "delta": detector.delta_,
+        "by": detector.by_,
+        "thresholds": _thresholds(detector),
+        "groups": _groups(detector),
         "n_calibration": None if known is None else len(known),
         "encoder": {
             "name": without_folders(detector.encoder.name),
@@ -40,6 +46,40 @@ def describe(name: str, version: str, detector: Detector) -> dict[str, Any]:
         "parameters": without_folders(parameters),
         "builtin": detector.encoder.name == BUILTIN,
     }
+
+
+def _thresholds(detector: Detector) -> dict[str, float] | None:
+    """Return the threshold of each class name, None if all images have the same."""
+    if detector.class_offsets_ is None:
+        return None
+    # Of equal names the first counts.
+    pairs = zip(detector.class_names_, detector.class_offsets_.tolist(), strict=True)
+    return dict(reversed(list(pairs)))
+
+
+def _groups(detector: Detector) -> list[dict[str, Any]] | None:
+    """Return which classes share a threshold, None if no rank of it is known."""
+    try:
+        groups = detector.threshold_groups()
+    except NotFittedError:
+        return None
+    return [
+        {
+            "kind": each.kind,
+            "classes": [int(index) for index in each.classes],
+            "n": each.n,
+            "rank": each.rank,
+            "threshold": each.threshold,
+        }
+        for each in groups
+    ]
+
+
+def threshold_of(detector: Detector, class_name: str | None) -> float | None:
+    """Return the threshold of images whose nearest class is this one."""
+    if detector.class_offsets_ is None or class_name is None:
+        return detector.offset_
+    return float(detector.class_offsets_[detector.class_names_.index(class_name)])
 
 
 def without_folders(value: Any) -> Any:

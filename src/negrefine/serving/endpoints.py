@@ -20,6 +20,7 @@ from negrefine.report.card import draw_card, explanation_sentences
 from negrefine.serving import schemas
 from negrefine.serving.access import has_token
 from negrefine.serving.batching import check_size
+from negrefine.serving.description import threshold_of
 from negrefine.serving.gate import Gate
 from negrefine.serving.hosted import Hosted, Served
 from negrefine.serving.intake import Intake
@@ -47,7 +48,7 @@ def add_endpoints(
 ) -> None:
     """Add all endpoints to an application."""
     _add_work(api, hosted, intake, metrics, settings)
-    _add_descriptions(api, hosted)
+    _add_descriptions(api, hosted, settings)
     _add_health(api, hosted, metrics, settings, gate)
 
     def add(path: str, response: Response) -> None:
@@ -112,7 +113,13 @@ def _add_work(
             return _results(served, rows)
 
 
-def _add_descriptions(api: FastAPI, hosted: Hosted) -> None:
+def _add_descriptions(api: FastAPI, hosted: Hosted, settings: Settings) -> None:
+    limits = {
+        "bytes": settings.max_bytes,
+        "images": settings.max_images,
+        "pixels": settings.max_pixels,
+    }
+
     @api.get(
         "/v1/detector",
         summary="Describe a detector",
@@ -121,7 +128,7 @@ def _add_descriptions(api: FastAPI, hosted: Hosted) -> None:
     )
     async def describe(detector: str | None = None) -> Response:
         with _served(hosted, detector) as served:
-            return json_response(served.description)
+            return json_response({**served.description, "limits": limits})
 
     @api.get(
         "/v1/detectors",
@@ -196,7 +203,7 @@ def _row(image: Upload, result: ScoredImage | ImageError, served: Served) -> dic
         "parts": row.parts,
         "p_value": row.p_value,
         "verdict": row.verdict,
-        "threshold": None if error else served.detector.offset_,
+        "threshold": None if error else threshold_of(served.detector, row.nearest_class),
         **{name: getattr(row, name) for name in _NAMES},
         "error": error,
     }

@@ -131,7 +131,7 @@ class Gate:
                 self._work.discard(task)
                 if not self._work:
                     self._idle.set()
-            endpoint = scope["path"] if rules is not None else "other"
+            endpoint = _endpoint(scope["path"]) if rules is not None else "other"
             self._metrics.requests.labels(endpoint, str(answer.status or 499)).inc()
             self._metrics.seconds.labels(endpoint).observe(time.perf_counter() - started)
 
@@ -172,6 +172,10 @@ class Gate:
             "fault",
             f"The server failed on this request, which its log calls {name}: tell its operator.",
         )
+
+
+def _endpoint(path: str) -> str:
+    return "/static" if path.startswith("/static/") else path
 
 
 class _Answer:

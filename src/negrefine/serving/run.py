@@ -10,9 +10,11 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from prometheus_client import disable_created_metrics
 
 from negrefine.errors import InputError
 from negrefine.serving.app import Application
+from negrefine.serving.connection import Connection
 
 _BACKLOG = 1024
 _KEEP_ALIVE = 15
@@ -113,11 +115,13 @@ async def _run(
         event = asked_twice if asked.is_set() else asked
         loop.call_soon_threadsafe(event.set)
 
+    # The times of creation are as many lines again as the counts.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     log = logging.getLogger("uvicorn")
     log.handlers, log.propagate = [_Forward(say)], False
     config = uvicorn.Config(
         application,
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,

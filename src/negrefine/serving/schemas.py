@@ -69,6 +69,24 @@ class Explanations(BaseModel):
     results: list[Explained]
 
 
+class Group(BaseModel):
+    """Classes that share a threshold: an image is flagged if its p-value is <= rank / (n + 1)."""
+
+    kind: Literal["all", "class", "pooled"]
+    classes: list[int] = Field(description="Indices of class names.")
+    n: int
+    rank: int
+    threshold: float
+
+
+class Limits(BaseModel):
+    """What a request may have."""
+
+    bytes: int
+    images: int
+    pixels: int = Field(description="Of one image.")
+
+
 class DetectorDescription(BaseModel):
     """What a detector is."""
 
@@ -81,13 +99,19 @@ class DetectorDescription(BaseModel):
     classes: list[str]
     n_negatives: int | None
     n_removed: int | None
-    threshold: float | None
+    threshold: float | None = Field(description="Of all calibration images.")
+    fpr: float | None = Field(description="The false-alarm rate that it was set for.")
+    delta: float | None
+    by: str | None
+    thresholds: dict[str, float] | None = Field(description="By class, with by='class'.")
+    groups: list[Group] | None = Field(description="Classes that share a threshold.")
     n_calibration: int | None
     encoder: dict[str, str]
     identity: str
     version: str
     parameters: dict[str, Any]
-    builtin: bool
+    builtin: bool = Field(description="The encoder is the toy that knows no photographs.")
+    limits: Limits
 
 
 class Detectors(BaseModel):

@@ -85,6 +85,11 @@ class Settings:
                 f"queue must be at least max_images, {self.max_images}, not {self.queue}: a request"
                 " with more images than may wait would never be taken."
             )
+        if self.batch_wait >= self.deadline:
+            raise InputError(
+                f"batch_wait must be shorter than the deadline of {self.deadline:g} seconds, not "
+                f"{self.batch_wait:g}: images would wait until it is too late."
+            )
         if self.max_bodies < self.max_bytes:
             raise InputError(
                 f"max_bodies must be at least max_bytes, {self.max_bytes}, not {self.max_bodies}."

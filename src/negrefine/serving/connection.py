@@ -1,0 +1,72 @@
+"""Connections of one server: how many, and how long one may take for the head of a request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import cast
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_HEAD_SECONDS = 20
+_BODY = json.dumps(
+    {
+        "type": "urn:negrefine:problem:connections-full",
+        "title": "Service Unavailable",
+        "status": 503,
+        "detail": "Too many connections are open: try again.",
+    }
+).encode()
+_REFUSAL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+    b"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+)
+
+
+def max_connections() -> int:
+    """Return how many connections leave enough file descriptors for all else."""
+    try:
+        import resource
+    except ImportError:
+        return 400
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1000 if soft < 0 else max(10, min(1000, soft - 100))
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, closed if it is one too many or dawdles over the head of a request."""
+
+    limit = max_connections()
+    head_seconds: float = _HEAD_SECONDS
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or refuse."""
+        super().connection_made(cast("asyncio.Transport", transport))
+        self._dawdling: asyncio.TimerHandle | None = None
+        if len(self.connections) > self.limit:
+            self.transport.write(_REFUSAL)
+            self.transport.close()
+            return
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sends."""
+        super().data_received(data)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        """Let time run exactly while no request is under way."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+        elif self._dawdling is None:
+            self._dawdling = self.loop.call_later(self.head_seconds, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._dawdling is not None:
+            self._dawdling.cancel()
+            self._dawdling = None
