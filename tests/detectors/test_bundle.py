@@ -248,8 +248,8 @@ def test_an_edited_manifest(saved: Path, builtin_encoder: CLIPEncoder) -> None:
     ("edit", "said"),
     [
         (
-            {"format_version": 3, "negrefine_version": "9.1"},
-            r"by negrefine 9\.1 in format 3.*upgrade",
+            {"format_version": 4, "negrefine_version": "9.1"},
+            r"by negrefine 9\.1 in format 4.*upgrade",
         ),
         ({"format_version": 1}, r"in format 1 by an older version of negrefine: fit it again"),
         ({"format_version": "1"}, "no format version"),

@@ -21,42 +21,59 @@ class FeatureDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         detector: Fitted on class names; it is copied, never changed. Not one with `uses_patches`.
-        fpr: False-alarm rate of the threshold; it and `delta` are as in `Detector.calibrate`.
+        fpr: False-alarm rate of the threshold; it, `delta` and `by` are as in `Detector.calibrate`.
 
     Attributes:
         detector_: The calibrated copy.
-        offset_: Its threshold: `decision_function` is `score_samples` minus `offset_`.
+        offset_: Its threshold: `decision_function` is `score_samples` minus `offset_`, or with
+            `by="class"` minus the threshold of the row's predicted class. Setting it by hand gives
+            all rows this threshold.
         n_features_in_: d.
     """
 
     def __init__(
-        self, detector: Detector, *, fpr: float = 0.05, delta: float | None = None
+        self,
+        detector: Detector,
+        *,
+        fpr: float = 0.05,
+        delta: float | None = None,
+        by: str | None = None,
     ) -> None:
         self.detector = detector
         self.fpr = fpr
         self.delta = delta
+        self.by = by
 
     def __sklearn_clone__(self) -> Self:
         # A clone of the detector itself would have no class names. A copy lets the clone's
         # parameters, such as detector__alpha, differ.
-        return type(self)(copy(self.detector), fpr=self.fpr, delta=self.delta)
+        return type(self)(copy(self.detector), fpr=self.fpr, delta=self.delta, by=self.by)
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: ARG002, N803
         """Set the threshold from features (n, d) of in-distribution images; y is ignored.
 
         Raises NotFittedError for a detector without class names, InputError for too few rows for
-        the guarantee, rows of the wrong length, or a rate outside (0, 1).
+        the guarantee, rows of the wrong length, a rate outside (0, 1), or another `by`.
         """
         if self.detector.uses_patches:
             raise InputError(
                 f"{type(self.detector).__name__} also scores patch features, which are not part of "
                 "the array: use its own calibrate_features and score_features."
             )
-        self.detector_ = copy(self.detector).calibrate_features(X, self.fpr, delta=self.delta)
-        assert self.detector_.offset_ is not None  # noqa: S101 - set just above
-        self.offset_ = self.detector_.offset_
-        self.n_features_in_ = self.detector_.class_features_.shape[1]
+        detector = copy(self.detector).calibrate_features(X, self.fpr, delta=self.delta, by=self.by)
+        self.detector_ = detector
+        self.n_features_in_ = detector.class_features_.shape[1]
         return self
+
+    @property
+    def offset_(self) -> float | None:
+        """The threshold of all rows; see the class. AttributeError before `fit`."""
+        offset: float | None = self.detector_.offset_
+        return offset
+
+    @offset_.setter
+    def offset_(self, value: float) -> None:
+        self._fitted().offset_ = value
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
         """Return float64 (n,); larger is more in-distribution."""
@@ -64,7 +81,8 @@ class FeatureDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:  # noqa: N803
         """Return score minus threshold, float64 (n,); negative means out-of-distribution."""
-        return self.score_samples(X) - self.offset_
+        detector = self._fitted()
+        return self.score_samples(X) - detector.image_thresholds(detector.predicted_classes(X))
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:  # noqa: N803
         """Return +1 for in-distribution and -1 for out-of-distribution rows, int64 (n,)."""

@@ -16,12 +16,15 @@ def to_arrow(scored: Sequence[ScoredImage]) -> pa.Table:
     """Return the rows of `score_files` as a table with the columns of `negrefine score`.
 
     Columns: path, score, one for each component of the score, p_value (if any row has one),
-    verdict, nearest_class, similarity, runner_up, runner_up_similarity, error.
+    verdict, threshold (if any row has one), nearest_class, similarity, runner_up,
+    runner_up_similarity, nearest_negative, negative_similarity, error.
     """
     parts = list(dict.fromkeys(name for row in scored for name in row.parts))
     with_p = any(row.p_value is not None for row in scored)
-    rows = [row.as_row(parts, p_value=with_p) for row in scored]
-    schema = pa.schema(score_columns(parts, p_value=with_p).items())
+    with_threshold = any(row.threshold is not None for row in scored)
+    rows = [row.as_row(parts, p_value=with_p, threshold=with_threshold) for row in scored]
+    columns = score_columns(parts, p_value=with_p, threshold=with_threshold)
+    schema = pa.schema(columns.items())
     return pa.Table.from_pylist(rows, schema=schema)
 
 

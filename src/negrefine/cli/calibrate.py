@@ -6,9 +6,11 @@ import itertools
 from dataclasses import asdict
 
 from negrefine.cli.bundles import option
-from negrefine.cli.options import AS_JSON, BATCH_SIZE, DELTA, FPR, ID_IMAGES, SavedDetector
+from negrefine.cli.options import AS_JSON, BATCH_SIZE, BY, DELTA, FPR, ID_IMAGES, SavedDetector
 from negrefine.cli.output import (
+    calibration_as_dict,
     describe_calibration,
+    describe_groups,
     print_json,
     say,
     warn_builtin,
@@ -21,6 +23,7 @@ def calibrate(
     id_images: list[str] = ID_IMAGES,
     fpr: float | None = FPR,
     delta: float | None = DELTA,
+    by: str | None = BY,
     ood: list[str] = option(
         [],
         "Out-of-distribution images to measure the detection rate on; may be given several times.",
@@ -33,13 +36,16 @@ def calibrate(
 
     The detector is saved again with the threshold and the calibration scores, from which 'score'
     computes p-values. The images must serve no other purpose; those that cannot be read are
-    reported and left out.
+    reported and left out. With --by class, the output says which classes have a threshold of their
+    own, which share one, and why.
     """
     from negrefine.detectors.bundle import version_of
+    from negrefine.detectors.thresholds import check_by
     from negrefine.encoders import find_images
     from negrefine.evaluation.image_scores import calibrate_files, check_enough, detect_files
     from negrefine.evaluation.overlap import check_apart
 
+    check_by(by)
     fpr = 0.05 if fpr is None else fpr
     paths = find_images(id_images)
     check_enough(len(paths), fpr, delta)
@@ -49,7 +55,7 @@ def calibrate(
     detector = saved.load()
     warn_builtin(detector.encoder, [*paths, *itertools.chain(*others.values())])
     report = calibrate_files(
-        detector, paths, fpr, delta=delta, batch_size=batch_size, progress=True
+        detector, paths, fpr, delta=delta, by=by, batch_size=batch_size, progress=True
     )
     warn_unreadable(report.errors, len(paths))
     # Another process may have saved a detector there while the images were scored.
@@ -60,9 +66,11 @@ def calibrate(
         warn_unreadable(detections[name].errors, len(files))
     if as_json:
         found = {name: asdict(detection) for name, detection in detections.items()}
-        print_json({"calibration": asdict(report), "ood": found}, indent=None)
+        calibration = calibration_as_dict(report, detector.class_names_)
+        print_json({"calibration": calibration, "ood": found}, indent=None)
         return
     say(f"Saved {saved.detector_dir}: {describe_calibration(report)}.")
+    say(*describe_groups(report, detector.class_names_))
     for name, detection in detections.items():
         say(
             f"{name}: {detection.n_flagged} of {detection.n} flagged, {detection.rate:.1%} "

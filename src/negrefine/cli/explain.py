@@ -117,7 +117,10 @@ def _render(explanation: Explanation) -> list[str]:
     lines = [explanation.headline(), f"score {explanation.score:.4f} ({parts})"]
     if explanation.verdict is not None:
         side = ">=" if explanation.verdict == "ID" else "<"
-        lines.append(f"verdict {explanation.verdict}: score {side} {explanation.threshold:.4f}")
+        lines.append(
+            f"verdict {explanation.verdict}: score {side} {explanation.threshold:.4f}"
+            f"{explanation.threshold_of()}"
+        )
     else:
         lines.append("verdict none: the detector has no threshold: see 'negrefine calibrate'")
     lines += verdict_sentences(explanation)[1:]

@@ -16,6 +16,7 @@ from negrefine.cli.method_options import (
     parameters_for,
 )
 from negrefine.cli.options import (
+    BY,
     DELTA,
     FPR,
     ClassOptions,
@@ -25,12 +26,14 @@ from negrefine.cli.options import (
 from negrefine.cli.output import (
     describe_calibration,
     describe_detector,
+    describe_groups,
     print_filter_summary,
     say,
     warn_builtin,
     warn_unreadable,
 )
 from negrefine.detectors import DETECTORS, NegRefine
+from negrefine.detectors.thresholds import check_by
 from negrefine.errors import InputError
 
 _ParameterOptions = method_options(reversed(DETECTORS.values()))
@@ -64,6 +67,7 @@ def fit(
     ),
     fpr: float | None = FPR,
     delta: float | None = DELTA,
+    by: str | None = BY,
     judge: JudgeOptions,
     labels: LabelOptions,
     options: Annotated[MethodOptions, _ParameterOptions],
@@ -74,11 +78,13 @@ def fit(
     """Fit a detector on class names, optionally set its threshold, and save it."""
     if fpr is not None and not 0 < fpr < 1:
         raise InputError(f"--fpr must lie strictly between 0 and 1, not {fpr}.")
-    for given_option, value in (("--fpr", fpr), ("--delta", delta), ("--batch-size", batch_size)):
+    effects = {"--fpr": fpr, "--delta": delta, "--by": by, "--batch-size": batch_size}
+    for given_option, value in effects.items():
         if value is not None and not calibrate:
             raise InputError(
                 f"{given_option} has no effect without --calibrate: leave it out, or give images."
             )
+    check_by(by)
     fpr = 0.05 if fpr is None else fpr
     class_names = classes.read()
 
@@ -95,11 +101,17 @@ def fit(
     encoder = new.load()
     warn_builtin(encoder, images)
     detector = DETECTORS[method](encoder, **parameters).fit(class_names, progress=True)
-    summary = describe_detector(detector)
+    summary, groups = describe_detector(detector), []
     if images:
         try:
             report = calibrate_files(
-                detector, images, fpr, delta=delta, batch_size=batch_size or 64, progress=True
+                detector,
+                images,
+                fpr,
+                delta=delta,
+                by=by,
+                batch_size=batch_size or 64,
+                progress=True,
             )
         except InputError as error:
             # Mining may have taken minutes.
@@ -110,7 +122,8 @@ def fit(
             ) from error
         warn_unreadable(report.errors, len(images))
         summary += f", {describe_calibration(report)}"
+        groups = describe_groups(report, detector.class_names_)
     detector.save(out)
     if isinstance(detector, NegRefine) and hasattr(detector.judge, "usage"):
         print_filter_summary(detector)
-    say(f"Saved {method} to {out}: {summary}.")
+    say(f"Saved {method} to {out}: {summary}.", *groups)

@@ -59,6 +59,12 @@ DELTA = option(
     "Guarantee the rate of this very threshold with probability 1 - DELTA instead of the mean "
     "rate over calibrations; needs more images.",
 )
+BY = option(
+    None,
+    "'class': guarantee the rate of each predicted class, with a threshold of its own where it has "
+    "enough images; the other classes share one. Default: one threshold for all images.",
+    "class",
+)
 BATCH_SIZE = option(64, "Images to encode at a time.", min=1)
 ALLOW_INCOMPLETE = option(
     False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from negrefine.encoders import Encoder
     from negrefine.evaluation.image_scores import CalibrationReport
+
+# Classes to name in a line or in lines; JSON has them all.
+_LISTED = 20
+_GROUPED = {"by", "needed", "groups", "class_counts"}
 
 
 def say(*lines: str, err: bool = False) -> None:
@@ -130,8 +135,64 @@ def describe_detector(detector: Detector) -> str:
 
 def describe_calibration(report: CalibrationReport) -> str:
     """Return threshold, number of images and guarantee as a phrase."""
+    rate = f"false-alarm rate <= {report.fpr:g}"
     if report.delta is None:
-        bound = f"false-alarm rate <= {report.fpr:g} (mean over calibrations)"
+        bound = "mean over calibrations"
     else:
-        bound = f"false-alarm rate <= {report.fpr:g} with probability {1 - report.delta:g}"
-    return f"threshold {report.threshold:.4f} from {report.n} images, {bound}"
+        bound = f"with probability {1 - report.delta:g}"
+    if report.by is not None:
+        return f"thresholds by predicted class from {report.n} images, {rate} each ({bound})"
+    bound = f" {bound}" if report.delta is not None else f" ({bound})"
+    return f"threshold {report.threshold:.4f} from {report.n} images, {rate}{bound}"
+
+
+def describe_groups(report: CalibrationReport, class_names: Sequence[str]) -> list[str]:
+    """Return lines that say which class has what threshold, and why; none without classes."""
+    if report.by is None:
+        return []
+    own = [group for group in report.groups if group.kind == "class"]
+    lines = [f"No class has the {report.needed} images that a threshold of its own needs."]
+    if own:
+        lines = [
+            f"{len(own)} of {len(class_names)} classes have the {report.needed} images that a "
+            "threshold of their own needs:"
+        ]
+    for group in own[:_LISTED]:
+        name = class_names[group.classes[0]]
+        lines.append(f"  {name!r}: threshold {group.threshold:.4f} from {group.n} images")
+    if len(own) > _LISTED:
+        lines.append(f"  and {len(own) - _LISTED} more ('negrefine calibrate --json' lists all)")
+    for group in report.groups:
+        if group.kind == "class":
+            continue
+        names = [f"{class_names[k]!r} ({report.class_counts[k]})" for k in group.classes]
+        more = f", and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        shared = f"threshold {group.threshold:.4f} from {group.n} images"
+        if group.kind == "pooled":
+            lines.append(
+                f"The others share the {shared}, those of all classes with at most "
+                f"{report.needed}; the rate is that of their images together, not of each class:"
+            )
+        else:
+            lines.append(
+                f"The others have too few together, so they use the {shared}, all there are: its "
+                "rate is that of images of all classes, and nothing is guaranteed for these:"
+            )
+        lines.append(f"  {', '.join(names[:_LISTED])}{more}")
+    return lines
+
+
+def calibration_as_dict(report: CalibrationReport, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return a report as JSON data: classes by name, and groups only with thresholds by class."""
+    content = asdict(report)
+    groups = [
+        {
+            **asdict(group),
+            "classes": [class_names[k] for k in group.classes],
+            "class_counts": [report.class_counts[k] for k in group.classes],
+        }
+        for group in report.groups
+    ]
+    grouped = {"by": report.by, "needed": report.needed, "groups": groups}
+    plain = {name: value for name, value in content.items() if name not in _GROUPED}
+    return plain if report.by is None else plain | grouped

@@ -24,9 +24,10 @@ def score(
     """Score images; larger means more in-distribution.
 
     Columns: path, score, the components of the score, p_value (if the detector is calibrated),
-    verdict (ID or OOD if it has a threshold), nearest_class and its cosine, similarity, runner_up
-    and runner_up_similarity, nearest_negative and negative_similarity, error. An image that cannot
-    be read has a row with the error; the exit code is 1 if no image could be read.
+    verdict (ID or OOD if it has a threshold), threshold (if it was calibrated with --by class),
+    nearest_class and its cosine, similarity, runner_up and runner_up_similarity, nearest_negative
+    and negative_similarity, error. An image that cannot be read has a row with the error; the exit
+    code is 1 if no image could be read.
     """
     from negrefine.encoders import find_images
     from negrefine.evaluation.image_scores import score_files
@@ -48,8 +49,9 @@ def score(
     scored = score_files(detector, paths, journal=journal, batch_size=batch_size, progress=True)
     parts = detector.part_names_
     calibrated = detector.calibration_scores_ is not None
-    schema = score_columns(parts, p_value=calibrated)
-    rows = [row.as_row(parts, p_value=calibrated) for row in scored]
+    by_class = detector.by_ is not None
+    schema = score_columns(parts, p_value=calibrated, threshold=by_class)
+    rows = [row.as_row(parts, p_value=calibrated, threshold=by_class) for row in scored]
     if out is None or journal is None:
         print_rows(list(schema), [list(row.values()) for row in rows], ",")
     else:

@@ -184,7 +184,13 @@ class Detector(Parametrised, Calibrated):
         ranks = None if known is None else self.p_values_scores(scores, classes)
         array = self._check_features(features)
         images = self._block(array, self._check_patches(patches, len(array)))
-        without = self._explain_unfiltered(images, top) if unfiltered else [None] * len(images)
+        thresholds: list[float | None] = [None] * len(images)
+        if self.offset_ is not None:
+            thresholds = list(self.image_thresholds(classes).tolist())
+        kinds = self._threshold_kinds()
+        without: Sequence[Unfiltered | None] = [None] * len(images)
+        if unfiltered:
+            without = self._explain_unfiltered(images, top, thresholds)
         explanations = []
         for row in range(len(images)):
             own = {name: float(values[row]) for name, values in parts.items()}
@@ -194,13 +200,15 @@ class Detector(Parametrised, Calibrated):
                 Explanation(
                     score=score,
                     parts=own,
-                    threshold=self.offset_,
-                    verdict=verdict_of(score, self.offset_),
+                    threshold=thresholds[row],
+                    verdict=verdict_of(score, thresholds[row]),
                     classes=[
                         Match(self.class_names_[k], cosine)
                         for k, cosine in largest(image.classes[0], top)
                     ],
                     p_value=None if ranks is None else float(ranks[row]),
+                    threshold_kind=None if kinds is None else kinds[classes[row]],
+                    decided_by=self._decided_by(own, thresholds[row]),
                     unfiltered=without[row],
                     **self._explain(image, own, top),
                 )
@@ -211,8 +219,17 @@ class Detector(Parametrised, Calibrated):
         """Return further fields of `Explanation` for a block of one image and its score's parts."""
         return {}
 
-    def _explain_unfiltered(self, images: ImageBlock, top: int) -> Sequence[Unfiltered | None]:  # noqa: ARG002
-        """Return `Explanation.unfiltered` of each image."""
+    def _decided_by(self, parts: dict[str, float], threshold: float | None) -> str | None:  # noqa: ARG002
+        """Return `Explanation.decided_by` of an image from its score's parts and its threshold."""
+        return None
+
+    def _explain_unfiltered(
+        self,
+        images: ImageBlock,
+        top: int,  # noqa: ARG002
+        thresholds: Sequence[float | None],  # noqa: ARG002
+    ) -> Sequence[Unfiltered | None]:
+        """Return `Explanation.unfiltered` of each image, whose verdict is at its threshold."""
         return [None] * len(images)
 
     def save(self, path: str | os.PathLike[str], *, replacing: str | None = None) -> None:
@@ -234,7 +251,14 @@ class Detector(Parametrised, Calibrated):
             FACTS("The detector", facts)
         except InputError as error:
             raise BundleError(f"The detector cannot be saved: {error}") from error
-        write_bundle(path, facts, self._saved_arrays(), self._saved_tables(), replacing=replacing)
+        write_bundle(
+            path,
+            facts,
+            self._saved_arrays(),
+            self._saved_tables(),
+            replacing=replacing,
+            by_class=self.by_ is not None,
+        )
 
     def identity(self) -> str:
         """Return a SHA-256 (hex) over everything that decides scores and verdicts."""

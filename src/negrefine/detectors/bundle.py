@@ -33,6 +33,8 @@ from negrefine.shown_text import json_text
 
 FORMAT = "negrefine-detector"
 FORMAT_VERSION = 2
+# Versions that do not know thresholds by class would decide with the one of all images.
+BY_CLASS_VERSION = 3
 MANIFEST = "detector.json"
 _ARRAYS = "features.safetensors"
 _WRITTEN_HERE = re.compile(
@@ -57,11 +59,13 @@ def write_bundle(
     tables: Tables,
     *,
     replacing: str | None = None,
+    by_class: bool = False,
 ) -> None:
     """Write a directory atomically; a saved detector in it is replaced, other files stay.
 
     The facts go into detector.json, the arrays into features-DIGEST.safetensors, and each table
     into NAME-DIGEST.jsonl. `replacing` is the `version_of` the detector that may be replaced.
+    A detector with thresholds `by_class` has a format of its own, which older versions refuse.
 
     Raises BundleError if the path holds something else or is unwritable, if the detector is too
     large to be read again, or if another process has replaced the one that may be replaced.
@@ -75,7 +79,7 @@ def write_bundle(
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": BY_CLASS_VERSION if by_class else FORMAT_VERSION,
         "negrefine_version": _own_version(),
         **facts,
         "files": digests,
@@ -231,11 +235,11 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     checksum = manifest.pop("checksum", None)
     if checksum != _checksum(manifest):
         raise damaged(directory, f"{MANIFEST} was changed after it was written")
-    if manifest["format_version"] > FORMAT_VERSION:
+    if manifest["format_version"] > BY_CLASS_VERSION:
         raise BundleError(
             f"The detector in {str(directory)!r} was written by negrefine "
             f"{manifest.get('negrefine_version')} in format {manifest['format_version']}, and this "
-            f"version reads up to {FORMAT_VERSION}: upgrade negrefine."
+            f"version reads up to {BY_CLASS_VERSION}: upgrade negrefine."
         )
     if manifest["format_version"] < FORMAT_VERSION:
         raise BundleError(

@@ -10,12 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import Self
 
-from negrefine.detectors.conformal import (
-    conformal_threshold,
-    p_values,
-    threshold_rank,
-    too_few,
-)
+from negrefine.detectors.conformal import conformal_threshold, p_values
+from negrefine.detectors.distinct_images import check_distinct, check_distinct_by_class
 from negrefine.detectors.scoring import Scored
 from negrefine.detectors.thresholds import (
     RankedScores,
@@ -146,9 +142,11 @@ class Calibrated(Scored):
         images = images if isinstance(images, Sized) else list(images)
         # Says what is wrong before minutes of encoding.
         conformal_threshold(np.zeros(len(images)), fpr, delta)
-        if isinstance(images, (list, tuple, np.ndarray)):
-            check_distinct(images, fpr, delta)
+        listed = isinstance(images, (list, tuple, np.ndarray))
+        firsts = check_distinct(images, fpr, delta) if listed else []
         scores, classes = self._scores_and_classes(images, batch_size, progress=progress)
+        if by is not None and listed:
+            check_distinct_by_class(firsts, classes, self.class_names_, fpr, delta)
         return self.calibrate_scores(scores, fpr, delta=delta, by=by, classes=classes)
 
     def calibrate_features(
@@ -199,6 +197,14 @@ class Calibrated(Scored):
                 "images.",
                 stacklevel=2,
             )
+        elif (ranked := self._ranked_scores()) and (same := ranked.equal_scores()):
+            names = ", ".join(repr(self.class_names_[index]) for index in same[:5])
+            warnings.warn(
+                f"All calibration scores are equal in {len(same)} of the groups that have a "
+                f"threshold ({names}{', ...' if len(same) > 5 else ''}): a score that does not "
+                "tell images apart gives a threshold that means nothing.",
+                stacklevel=2,
+            )
         return self
 
     def predicted_classes(self, features: ArrayLike) -> NDArray[np.intp]:
@@ -228,6 +234,11 @@ class Calibrated(Scored):
         if self.by_ is None or scores is None or classes is None or self.fpr_ is None:
             return None
         return RankedScores.of(scores, classes, len(self.class_names_), self.fpr_, self.delta_)
+
+    def _threshold_kinds(self) -> list[str] | None:
+        """Return the kind of the group of each class; None if one threshold is for all images."""
+        ranked = self._ranked_scores()
+        return None if ranked is None else ranked.kinds()
 
     def image_thresholds(self, classes: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the threshold of images by their `predicted_classes` (n,), float64 (n,).
@@ -342,23 +353,3 @@ class Calibrated(Scored):
                 "calibrate(id_images, fpr=0.05)."
             )
         return self.calibration_scores_
-
-
-def check_distinct(images: Sequence[ImageSource], fpr: float, delta: float | None) -> None:
-    """Warn about copies among calibration images, which are no independent draws.
-
-    Raises InputError if the images that differ are too few for the guarantee.
-    """
-    from negrefine.encoders.copies import first_copies
-
-    n = len(set(first_copies(images)))
-    n_copies = len(images) - n
-    if not n_copies:
-        return
-    copies = f"{n_copies} of the {len(images)} calibration images are copies of others"
-    if threshold_rank(n, fpr, delta) == 0:
-        raise InputError(f"{copies}. {too_few(n, fpr, delta)}")
-    warnings.warn(
-        f"{copies}: the guarantee assumes images that were drawn independently; leave copies out.",
-        stacklevel=3,
-    )

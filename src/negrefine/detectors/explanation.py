@@ -47,7 +47,7 @@ class Unfiltered:
 
     Attributes:
         score: NegRefine's score with all mined labels under the same rule of groups.
-        verdict: At the detector's threshold, although it was set for the filtered labels.
+        verdict: At the image's threshold, although it was set for the filtered labels.
         n_removed: Labels that NegFilter removed.
         removed: Of them, those most similar to the image, best first.
     """
@@ -78,7 +78,8 @@ class Explanation:
     Attributes:
         score: Larger means more in-distribution.
         parts: The components of the score by name.
-        threshold: The detector's `offset_`, None if no threshold is set.
+        threshold: The detector's `offset_`, or the threshold of the image's predicted class; None
+            if no threshold is set.
         verdict: "ID" at or above the threshold, "OOD" below it, None without a threshold.
         classes: The most similar class names, best first.
         negatives: The most similar negative labels, best first.
@@ -88,6 +89,9 @@ class Explanation:
         decided_by: For NegRefine with a threshold: "neglabel" if the verdict is the same for every
             value that S_MM can take (0 to 1), "multi_match" if S_MM decided. Otherwise None.
         unfiltered: The same image without NegFilter, if it was asked for.
+        threshold_kind: With thresholds by class, what the threshold is of: "class", the nearest
+            class name; "pooled", the classes with few calibration images; "all", all calibration
+            images, for want of a pool. None where all images have one threshold.
     """
 
     score: float
@@ -101,10 +105,21 @@ class Explanation:
     p_value: float | None = None
     decided_by: str | None = None
     unfiltered: Unfiltered | None = None
+    threshold_kind: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain Python data, for JSON."""
         return asdict(self)
+
+    def threshold_of(self) -> str:
+        """Return what the threshold is of, to stand after it: " of the class 'dog'", or ""."""
+        name = self.classes[0].text
+        return {
+            None: "",
+            "class": f" of the class {name!r}",
+            "pooled": f" of the classes with few calibration images, {name!r} among them",
+            "all": f" of all calibration images, because too few are closest to {name!r}",
+        }[self.threshold_kind]
 
     def headline(self) -> str:
         """Return one plain sentence: the nearest class name, and whether the image belongs to it.
@@ -165,14 +180,20 @@ def verdict_sentences(explanation: Explanation) -> list[str]:
     score, threshold = explanation.score, explanation.threshold
     if threshold is None:
         sentences = [f"No verdict: the score is {score:.4f} and the detector has no threshold."]
-    elif explanation.verdict == "ID":
-        sentences = [f"In-distribution: score {score:.4f} >= threshold {threshold:.4f}."]
     else:
-        sentences = [f"Out-of-distribution: score {score:.4f} < threshold {threshold:.4f}."]
+        side, verdict = ("<", "Out-of") if explanation.verdict == "OOD" else (">=", "In")
+        sentences = [
+            f"{verdict}-distribution: score {score:.4f} {side} threshold {threshold:.4f}"
+            f"{explanation.threshold_of()}."
+        ]
     if explanation.p_value is not None:
+        alike = {
+            "class": f" closest to {explanation.classes[0].text!r}",
+            "pooled": " closest to one of these classes",
+        }.get(explanation.threshold_kind or "", "")
         sentences.append(
-            f"Conformal p-value {explanation.p_value:.3g}: an in-distribution image has one this "
-            "small at most that often."
+            f"Conformal p-value {explanation.p_value:.3g}: an in-distribution image{alike} has one "
+            "this small at most that often."
         )
     if explanation.decided_by == "multi_match":
         sentences.append("S_MM decided: S_NegLabel alone leaves both verdicts open.")

@@ -304,7 +304,6 @@ class NegRefine(NegativeLabelDetector):
 
     def _explain(self, image: ImageBlock, parts: dict[str, float], top: int) -> dict[str, Any]:
         fields = super()._explain(image, parts, top)
-        fields["decided_by"] = decided_by(parts, self.alpha, self.offset_)
         if self.alpha == 0:
             return fields
         match = self._match(image)
@@ -321,7 +320,12 @@ class NegRefine(NegativeLabelDetector):
         )
         return fields
 
-    def _explain_unfiltered(self, images: ImageBlock, top: int) -> Sequence[Unfiltered | None]:
+    def _decided_by(self, parts: dict[str, float], threshold: float | None) -> str | None:
+        return decided_by(parts, self.alpha, threshold)
+
+    def _explain_unfiltered(
+        self, images: ImageBlock, top: int, thresholds: Sequence[float | None]
+    ) -> Sequence[Unfiltered | None]:
         labels, features = self.negatives_.removed
         if not labels:
             return [None] * len(images)
@@ -332,7 +336,7 @@ class NegRefine(NegativeLabelDetector):
         return [
             Unfiltered(
                 score=float(score),
-                verdict=verdict_of(float(score), self.offset_),
+                verdict=verdict_of(float(score), thresholds[row]),
                 n_removed=len(labels),
                 removed=label_matches(labels, similarities[row], top),
             )

@@ -145,6 +145,14 @@ class RankedScores:
         threshold = float(scores[rank - 1])
         return ThresholdGroup(kind, tuple(classes), len(scores), rank, threshold, n_own)
 
+    def equal_scores(self) -> list[int]:
+        """Return the first class of each group whose scores, two or more, are all equal."""
+        kinds = self.kinds()
+        shared = [k for k, kind in enumerate(kinds) if kind != BY_CLASS][:1]
+        firsts = [k for k, kind in enumerate(kinds) if kind == BY_CLASS] + shared
+        ranked = [(k, self.among(kinds[k], k)) for k in firsts]
+        return [k for k, scores in ranked if len(scores) > 1 and scores[0] == scores[-1]]
+
     def p_values(
         self, scores: NDArray[np.float64], classes: NDArray[np.intp]
     ) -> NDArray[np.float64]:

@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from negrefine.detectors import Detector
-from negrefine.detectors.calibration import check_distinct
-from negrefine.detectors.conformal import detection_interval, threshold_rank, too_few
+from negrefine.detectors.conformal import (
+    detection_interval,
+    images_needed,
+    threshold_rank,
+    too_few,
+)
+from negrefine.detectors.distinct_images import check_distinct, check_distinct_by_class
 from negrefine.detectors.explanation import verdict_of
+from negrefine.detectors.thresholds import ThresholdGroup, check_by
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.encoders.image_sources import check_is_list
 from negrefine.errors import ImageError, InputError, NotFittedError
@@ -39,6 +44,9 @@ class CalibrationReport:
     The threshold, `offset_` of the detector, is the rank-th smallest score. `fpr` is the guaranteed
     false-alarm rate, and `delta` the chance that it may be exceeded, None if its mean is bounded.
     `errors` says for each unreadable image why.
+
+    If `by` is "class", the `groups` have the thresholds: each class with at least `needed` of the
+    images its own. `class_counts` (K,) are the images of each class. Otherwise there is one group.
     """
 
     threshold: float
@@ -47,6 +55,10 @@ class CalibrationReport:
     n: int
     rank: int
     errors: tuple[str, ...]
+    by: str | None
+    needed: int
+    groups: tuple[ThresholdGroup, ...]
+    class_counts: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,7 @@ def calibrate_files(
     fpr: float = 0.05,
     *,
     delta: float | None = None,
+    by: str | None = None,
     batch_size: int = 64,
     progress: bool = False,
 ) -> CalibrationReport:
@@ -118,19 +131,38 @@ def calibrate_files(
     Copies among the images give a warning. Raises ImageError if no image can be read, and
     InputError for too few images, too few that can be read or differ, or a rate outside (0, 1).
     """
+    check_by(by)
     files = _as_paths(paths)
     check_enough(len(files), fpr, delta)
-    readable, scores, errors = _readable_scores(detector, files, batch_size, progress)
+    readable, rows, errors = _readable_rows(detector, files, batch_size, progress)
+    scores = np.array([row.score for row in rows], dtype=np.float64)
     rank = threshold_rank(len(scores), fpr, delta)
     if rank == 0:
         raise InputError(
             f"{too_few(len(scores), fpr, delta)} {len(errors)} of the {len(files)} given could "
             f"not be read; the first: {errors[0]}"
         )
-    check_distinct(readable, fpr, delta)
-    detector.calibrate_scores(scores, fpr, delta=delta)
+    firsts = check_distinct(readable, fpr, delta)
+    names = detector.class_names_
+    # Of equal names the first is the nearest.
+    index = {name: k for k, name in reversed(list(enumerate(names)))}
+    classes = np.array([index[str(row.nearest_class)] for row in rows], dtype=np.intp)
+    if by is not None:
+        check_distinct_by_class(firsts, classes, names, fpr, delta)
+    detector.calibrate_scores(scores, fpr, delta=delta, by=by, classes=classes)
     assert detector.offset_ is not None  # noqa: S101 - set just above
-    return CalibrationReport(detector.offset_, fpr, delta, len(scores), rank, errors)
+    return CalibrationReport(
+        detector.offset_,
+        fpr,
+        delta,
+        len(scores),
+        rank,
+        errors,
+        by,
+        images_needed(fpr, delta),
+        tuple(detector.threshold_groups()),
+        tuple(np.bincount(classes, minlength=len(names)).tolist()),
+    )
 
 
 def detect_files(
@@ -146,8 +178,8 @@ def detect_files(
     """
     if detector.offset_ is None:
         raise NotFittedError("No threshold is set: call calibrate(id_images, fpr=0.05).")
-    _, scores, errors = _readable_scores(detector, _as_paths(paths), batch_size, progress)
-    n, flagged = len(scores), int((scores < detector.offset_).sum())
+    _, rows, errors = _readable_rows(detector, _as_paths(paths), batch_size, progress)
+    n, flagged = len(rows), sum(row.verdict == "OOD" for row in rows)
     return DetectionReport(n, flagged, flagged / n, *detection_interval(flagged, n), errors)
 
 
@@ -168,18 +200,17 @@ def _as_paths(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return [Path(path) for path in paths]
 
 
-def _readable_scores(
+def _readable_rows(
     detector: Detector, paths: Sequence[Path], batch_size: int, progress: bool
-) -> tuple[list[Path], NDArray[np.float64], tuple[str, ...]]:
-    """Return the image files that can be read, their scores, and the errors of the others."""
+) -> tuple[list[Path], list[ScoredImage], tuple[str, ...]]:
+    """Return the image files that can be read, their rows, and the errors of the others."""
     rows = score_files(detector, paths, batch_size=batch_size, progress=progress)
-    scores = np.array([row.score for row in rows if row.score is not None], dtype=np.float64)
     errors = tuple(row.error for row in rows if row.error is not None)
     readable = [path for path, row in zip(paths, rows, strict=True) if row.error is None]
-    if not len(scores):
+    if not readable:
         first = f" The first: {errors[0]}" if errors else ""
         raise ImageError(f"None of the {len(paths)} images could be read.{first}")
-    return readable, scores, errors
+    return readable, [row for row in rows if row.error is None], errors
 
 
 def _score_batches(
@@ -279,6 +310,8 @@ def _is_row(row: ScoredImage, detector: Detector, negatives: Collection[str]) ->
     """Whether `_score_batches` may have made a row with this detector and its negative labels."""
     if row.error is not None:
         return isinstance(row.error, str)
+    if row.nearest_class not in detector.class_names_:
+        return False
     names = [row.nearest_class, row.runner_up]
     numbers = [row.score, row.similarity]
     if len(detector.class_names_) == 1:
@@ -289,13 +322,20 @@ def _is_row(row: ScoredImage, detector: Detector, negatives: Collection[str]) ->
         numbers.append(row.p_value)
     if negatives:
         numbers.append(row.negative_similarity)
+    threshold = detector.offset_
+    if detector.class_offsets_ is not None:
+        # Of equal names the first is the nearest.
+        index = detector.class_names_.index(row.nearest_class)
+        threshold = float(detector.class_offsets_[index])
+        numbers.append(row.threshold)
     return (
         isinstance(row.parts, dict)
         and set(row.parts) == set(detector.part_names_)
         and all(isinstance(x, float) and math.isfinite(x) for x in [*numbers, *row.parts.values()])
         and all(name in detector.class_names_ for name in names)
         and (not negatives or row.nearest_negative in negatives)
-        and row.verdict == verdict_of(cast(float, row.score), detector.offset_)
+        and row.verdict == verdict_of(cast(float, row.score), threshold)
+        and row.threshold == (None if detector.class_offsets_ is None else threshold)
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from negrefine.detectors import DETECTORS, Detector
-from negrefine.detectors.conformal import p_values
 from negrefine.detectors.explanation import verdict_of
 from negrefine.detectors.mcm import RULES
 
@@ -29,11 +28,12 @@ class ScoredImage:
 
     `path` is `storable`: of a file name that is not UTF-8, `shown_text.restored` gives it back.
     `score` is larger for in-distribution images; None if the image could not be read, and `error`
-    says why. `verdict` is "ID" or "OOD" if the detector has a threshold. `p_value` is conformal,
-    small for OOD; None without calibration scores. `nearest_class` is the most similar class name,
-    whatever the verdict, and `similarity` its cosine; `runner_up` is the next one, None if there is
-    one class name only. `nearest_negative` is the most similar of the kept negative labels, None
-    for a method without any.
+    says why. `verdict` is "ID" or "OOD" if the detector has a threshold, and `threshold` that of
+    the predicted class, None if one threshold, the detector's `offset_`, is for all images.
+    `p_value` is conformal, small for OOD; None without calibration scores. `nearest_class` is the
+    most similar class name, whatever the verdict, and `similarity` its cosine; `runner_up` is the
+    next one, None if there is one class name only. `nearest_negative` is the most similar of the
+    kept negative labels, None for a method without any.
     """
 
     path: str
@@ -48,21 +48,28 @@ class ScoredImage:
     runner_up_similarity: float | None = None
     nearest_negative: str | None = None
     negative_similarity: float | None = None
+    threshold: float | None = None
 
-    def as_row(self, part_names: Sequence[str], *, p_value: bool = False) -> dict[str, Any]:
-        """Return a flat row with one column for each component, and `p_value` if wanted."""
+    def as_row(
+        self, part_names: Sequence[str], *, p_value: bool = False, threshold: bool = False
+    ) -> dict[str, Any]:
+        """Return a flat row with one column for each component, and the others that are wanted."""
         row = {"path": self.path, "score": self.score}
         row |= {name: self.parts.get(name) for name in part_names}
         if p_value:
             row["p_value"] = self.p_value
         row["verdict"] = self.verdict
+        if threshold:
+            row["threshold"] = self.threshold
         row |= {name: getattr(self, name) for name in _NAME_COLUMNS}
         return row | {"error": self.error}
 
 
-def score_columns(part_names: Sequence[str], *, p_value: bool = False) -> dict[str, str]:
+def score_columns(
+    part_names: Sequence[str], *, p_value: bool = False, threshold: bool = False
+) -> dict[str, str]:
     """Return the columns of `ScoredImage.as_row` with their Arrow types, in order."""
-    columns = ScoredImage("", None).as_row(part_names, p_value=p_value)
+    columns = ScoredImage("", None).as_row(part_names, p_value=p_value, threshold=threshold)
     types = {"path": "string", "verdict": "string", "error": "string", **_NAME_COLUMNS}
     return {name: types.get(name, "double") for name in columns}
 
@@ -71,7 +78,7 @@ def columns_of_any_method() -> tuple[list[str], list[str]]:
     """Return the columns that every table of scores has, and those that some have."""
     always = ["path", "score", "verdict", "error"]
     parts = {part for cls in DETECTORS.values() for part in cls.parts} | set(RULES)
-    return always, ["p_value", *_NAME_COLUMNS, *sorted(parts)]
+    return always, ["p_value", "threshold", *_NAME_COLUMNS, *sorted(parts)]
 
 
 def score_rows(
@@ -83,9 +90,13 @@ def score_rows(
     """
     parts = detector.score_feature_parts(features, patches)
     scores = detector.combine(parts)
-    known = detector.calibration_scores_
-    ranks = None if known is None else p_values(known, scores)
     nearest, cosines = detector.nearest_classes(features, top=2)
+    classes = nearest[:, 0]
+    known = detector.calibration_scores_
+    ranks = None if known is None else detector.p_values_scores(scores, classes)
+    thresholds: list[float | None] = [None] * len(scores)
+    if detector.offset_ is not None:
+        thresholds = list(detector.image_thresholds(classes).tolist())
     negatives = detector.nearest_negatives(features, top=1)
     rows = []
     for i, score in enumerate(scores.tolist()):
@@ -101,6 +112,8 @@ def score_rows(
             names["negative_similarity"] = float(negatives[1][i, 0])
         own = {name: float(values[i]) for name, values in parts.items()}
         p_value = None if ranks is None else float(ranks[i])
-        verdict = verdict_of(score, detector.offset_)
+        verdict = verdict_of(score, thresholds[i])
+        if detector.by_ is not None:
+            names["threshold"] = thresholds[i]
         rows.append(ScoredImage("", score, own, verdict, p_value=p_value, **names))
     return rows

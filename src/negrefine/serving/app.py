@@ -99,6 +99,7 @@ def create_app(
     hosted = Hosted(detectors, settings, decoders, metrics, events, **hardware)
     intake = Intake(settings, metrics, decoders)
     metrics.queue.set_function(lambda: hosted.waiting)
+    metrics.encoders.set_function(lambda: hosted.n_encoders)
     metrics.bodies.set_function(lambda: intake.bodies.taken)
 
     @asynccontextmanager

@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from typing import Any, Protocol
 
@@ -225,7 +226,8 @@ class EncoderWorker:
             full, until = self._settings.batch_size, self._ready[0].since
             until += self._settings.batch_wait
             self._changed.wait_for(
-                lambda: len(self._ready) >= full, max(0.0, until - time.monotonic())
+                lambda: len(self._ready) >= full or self._retired,
+                max(0.0, until - time.monotonic()),
             )
             batch: list[_Ready] = []
             while self._ready and len(batch) < full:
@@ -242,13 +244,17 @@ class EncoderWorker:
         for image in batch:
             by_pass.setdefault(image.ticket.task.detector.uses_patches, []).append(image)
         for patches, images in by_pass.items():
-            try:
-                self._pass(images, patches=patches)
-            except Exception as error:
-                _fail(images, error)
+            self._finish(images, patches=patches)
         seconds = time.monotonic() - started
         self._seconds_per_image += 0.2 * (seconds / len(batch) - self._seconds_per_image)
         self._observer.batch(len(batch), seconds)
+
+    def _finish(self, images: list[_Ready], *, patches: bool) -> None:
+        """Settle or fail images that go through the same pass."""
+        try:
+            self._pass(images, patches=patches)
+        except Exception as error:
+            _fail(images, error)
 
     def _pass(self, images: list[_Ready], *, patches: bool) -> None:
         """Encode images together, or in halves if they are too many for the memory."""
@@ -259,28 +265,32 @@ class EncoderWorker:
             if len(images) == 1 or not is_out_of_memory(error):
                 raise
         else:
-            self._finish(images, features, local)
+            _score(images, features, local)
             return
         middle = len(images) // 2
         self._pass(images[:middle], patches=patches)
         self._pass(images[middle:], patches=patches)
 
-    def _finish(
-        self, images: list[_Ready], features: FloatArray, patches: FloatArray | None
-    ) -> None:
-        """Score the rows of each task together."""
-        tasks: dict[Task, list[int]] = {}
-        for row, image in enumerate(images):
-            tasks.setdefault(image.ticket.task, []).append(row)
-        for task, rows in tasks.items():
-            at = np.array(rows)
-            try:
-                results = task(features[at], None if patches is None else patches[at])
-            except Exception as error:
-                _fail([images[row] for row in rows], error)
-                continue
-            for row, result in zip(rows, results, strict=True):
-                images[row].ticket.settle(images[row].position, result)
+
+def _score(images: list[_Ready], features: FloatArray, patches: FloatArray | None) -> None:
+    """Score the rows of each task together, and settle or fail their images."""
+    tasks: dict[Task, list[int]] = {}
+    for row, image in enumerate(images):
+        tasks.setdefault(image.ticket.task, []).append(row)
+    for task, rows in tasks.items():
+        at = np.array(rows)
+        local = None if patches is None else patches[at]
+        _settle([images[row] for row in rows], partial(task, features[at], local))
+
+
+def _settle(images: Sequence[_Ready], results_of: Callable[[], Sequence[Any]]) -> None:
+    try:
+        results = results_of()
+    except Exception as error:
+        _fail(images, error)
+        return
+    for image, result in zip(images, results, strict=True):
+        image.ticket.settle(image.position, result)
 
 
 def _fail(images: Sequence[_Ready], error: Exception) -> None:

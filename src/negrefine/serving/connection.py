@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import json
+from http import HTTPStatus
 from typing import cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from negrefine.serving.problems import MEDIA_TYPE, SECURITY_HEADERS, Problem
+
 _HEAD_SECONDS = 20
-_BODY = json.dumps(
-    {
-        "type": "urn:negrefine:problem:connections-full",
-        "title": "Service Unavailable",
-        "status": 503,
-        "detail": "Too many connections are open: try again.",
-    }
-).encode()
-_REFUSAL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
-    b"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+
+
+def _refusal(status: HTTPStatus, kind: str, detail: str, *headers: str) -> bytes:
+    """Return a whole answer, for connections that no request has come through."""
+    body = Problem(status.value, kind, detail).content()
+    head = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        f"Content-Type: {MEDIA_TYPE}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in SECURITY_HEADERS.items()),
+        *headers,
+    ]
+    return "\r\n".join([*head, "", ""]).encode("ascii") + body
+
+
+_FULL = _refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "connections-full",
+    "Too many connections are open: try again.",
+    "Retry-After: 1",
+)
+_NO_HTTP = _refusal(
+    HTTPStatus.BAD_REQUEST, "malformed", "What was sent is no HTTP request: send one."
 )
 
 
@@ -44,7 +59,7 @@ class Connection(H11Protocol):
         super().connection_made(cast("asyncio.Transport", transport))
         self._dawdling: asyncio.TimerHandle | None = None
         if len(self.connections) > self.limit:
-            self.transport.write(_REFUSAL)
+            self.transport.write(_FULL)
             self.transport.close()
             return
         self._await_head()
@@ -58,6 +73,12 @@ class Connection(H11Protocol):
         """End."""
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what h11 cannot parse."""
+        del msg
+        self.transport.write(_NO_HTTP)
+        self.transport.close()
 
     def _await_head(self) -> None:
         """Let time run exactly while no request is under way."""

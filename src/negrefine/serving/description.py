@@ -75,13 +75,6 @@ def _groups(detector: Detector) -> list[dict[str, Any]] | None:
     ]
 
 
-def threshold_of(detector: Detector, class_name: str | None) -> float | None:
-    """Return the threshold of images whose nearest class is this one."""
-    if detector.class_offsets_ is None or class_name is None:
-        return detector.offset_
-    return float(detector.class_offsets_[detector.class_names_.index(class_name)])
-
-
 def without_folders(value: Any) -> Any:
     """Return JSON data in which absolute paths are reduced to their last name."""
     if isinstance(value, str):

@@ -20,7 +20,6 @@ from negrefine.report.card import draw_card, explanation_sentences
 from negrefine.serving import schemas
 from negrefine.serving.access import has_token
 from negrefine.serving.batching import check_size
-from negrefine.serving.description import threshold_of
 from negrefine.serving.gate import Gate
 from negrefine.serving.hosted import Hosted, Served
 from negrefine.serving.intake import Intake
@@ -59,6 +58,8 @@ def add_endpoints(
 
     for path, response in page.items():
         add(path, response)
+    collect = api.openapi
+    setattr(api, "openapi", lambda: schemas.with_components(collect()))  # noqa: B010 - a method
 
 
 def _add_work(
@@ -203,10 +204,14 @@ def _row(image: Upload, result: ScoredImage | ImageError, served: Served) -> dic
         "parts": row.parts,
         "p_value": row.p_value,
         "verdict": row.verdict,
-        "threshold": None if error else threshold_of(served.detector, row.nearest_class),
+        "threshold": None if error else _threshold(row, served),
         **{name: getattr(row, name) for name in _NAMES},
         "error": error,
     }
+
+
+def _threshold(row: ScoredImage, served: Served) -> float | None:
+    return served.detector.offset_ if row.threshold is None else row.threshold
 
 
 def _explained(image: Upload, result: Explanation | ImageError) -> dict[str, Any]:

@@ -15,21 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from negrefine.serving.access import check_host, check_origin, check_token
 from negrefine.serving.metrics import Metrics
-from negrefine.serving.problems import Problem, overloaded
+from negrefine.serving.problems import SECURITY_HEADERS, Problem, overloaded
 from negrefine.serving.settings import Settings
 
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 _STOPPING_SECONDS = 5
 
 
@@ -190,7 +178,7 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(raw=list(message.get("headers", [])))
-            for name, value in _HEADERS.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers[name] = value
             headers.setdefault("Cache-Control", "no-store")
             message = {**message, "headers": headers.raw}

@@ -129,6 +129,11 @@ class Hosted:
         """Images that wait for an encoder."""
         return sum(worker.waiting for worker in list(self._workers.values()))
 
+    @property
+    def n_encoders(self) -> int:
+        """Number of encoders in memory."""
+        return len(self._workers)
+
     def failures(self) -> list[str]:
         """Return the names of detectors whose directory holds what cannot be loaded."""
         return [name for name, place in self._places.items() if place.failure is not None]

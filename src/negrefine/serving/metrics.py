@@ -43,6 +43,11 @@ class Metrics:
             registry=registry,
         )
         self.queue = Gauge("negrefine_queue_images", "Images that wait.", registry=registry)
+        self.encoders = Gauge(
+            "negrefine_encoders",
+            "Encoders in memory, one for detectors on the same.",
+            registry=registry,
+        )
         self.bodies = Gauge(
             "negrefine_bodies_bytes", "Bytes of bodies under way.", registry=registry
         )

@@ -12,6 +12,18 @@ from starlette.responses import Response
 from negrefine.shown_text import json_text, visible
 
 MEDIA_TYPE = "application/problem+json"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
 _LONGEST = 1000
 _NAME = 100
 
@@ -34,26 +46,27 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
     headers: Mapping[str, str] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
-    def response(self) -> Response:
-        """Return the answer."""
-        content = {
+    def content(self) -> bytes:
+        """Return the body of the answer."""
+        members = {
             "type": f"urn:negrefine:problem:{self.kind}",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": shortened(self.detail, _LONGEST),
             **self.more,
         }
-        return json_response(content, self.status, self.headers, MEDIA_TYPE)
+        return json_text(members).encode()
+
+    def response(self) -> Response:
+        """Return the answer."""
+        return Response(self.content(), self.status, dict(self.headers), MEDIA_TYPE)
 
 
 def json_response(
-    content: Any,
-    status: int = 200,
-    headers: Mapping[str, str] | None = None,
-    media_type: str = "application/json",
+    content: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return JSON in which what is not `visible` is escaped, so that names come back as given."""
-    return Response(json_text(content), status, dict(headers or {}), media_type)
+    return Response(json_text(content), status, dict(headers or {}), "application/json")
 
 
 def shortened(text: str, longest: int) -> str:

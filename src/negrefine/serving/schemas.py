@@ -6,8 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-_PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGM4ceIEAATEAmHdR/VHAAAAAElFTkSuQmCC"
+# An orange square.
+_PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElE"
+    "QVR4nGM8UaHBgA0wYRUdtBIAHicBeAYWg8oAAAAASUVORK5CYII="
 )
 
 
@@ -15,7 +17,7 @@ class Image(BaseModel):
     """An image in JSON."""
 
     name: str = Field(description="What answers and errors call it.", examples=["a.png"])
-    data: str = Field(description="The bytes of the file, in base64.", examples=[_PIXEL])
+    data: str = Field(description="The bytes of the file, in base64.", examples=[_PICTURE])
 
 
 class Images(BaseModel):
@@ -150,12 +152,11 @@ BODY: dict[str, Any] = {
             },
             "application/json": {
                 "schema": Images.model_json_schema(ref_template="#/components/schemas/{model}"),
-                "example": {"images": [{"name": "a.png", "data": _PIXEL}]},
+                "example": {"images": [{"name": "a.png", "data": _PICTURE}]},
             },
         },
     }
 }
-# FastAPI collects the models of answers alone.
 BODY["requestBody"]["content"]["application/json"]["schema"].pop("$defs")
 
 _REFUSALS = {
@@ -184,3 +185,10 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
         }
         for status in statuses
     }
+
+
+def with_components(content: dict[str, Any]) -> dict[str, Any]:
+    """Add the models that FastAPI does not collect: those of bodies and of problems."""
+    for model in (Image, ProblemDetails):
+        content["components"]["schemas"].setdefault(model.__name__, model.model_json_schema())
+    return content

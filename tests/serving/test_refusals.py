@@ -1,0 +1,163 @@
+"""Every refusal has its status, a problem with one sentence, and no trace of the server's files."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from serving.processes import BOUNDARY, FORM, JSON, Answer, Server, form
+
+PNG = base64.b64encode(b"x").decode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status", "kind", "words"),
+    [
+        ({}, b"x", 415, "media-type", "it has no type"),
+        ({"Content-Type": "image/png"}, b"x", 415, "media-type", "'image/png'"),
+        ({"Content-Type": "multipart/form-data"}, b"x", 400, "malformed", "no boundary"),
+        (
+            {"Content-Type": f"multipart/form-data; boundary={300 * 'x'}"},
+            b"x",
+            400,
+            "malformed",
+            "",
+        ),
+        (FORM, b"no form at all", 400, "malformed", "malformed or cut short"),
+        (FORM, form([("a", b"x")])[:-8], 400, "malformed", "cut short"),
+        (FORM, form([("a", b"x")])[:60], 400, "malformed", "cut short"),
+        (FORM, b"", 400, "malformed", "cut short"),
+        (FORM, f"--{BOUNDARY}--\r\n".encode(), 400, "malformed", ""),
+        (FORM, form([("a", b"x")], "file"), 400, "malformed", "named 'file'"),
+        (FORM, form([("n" * 1001, b"x")]), 400, "malformed", "1001 characters"),
+        (FORM, form([("a", b"x")]).replace(b'; filename="a"', b""), 400, "malformed", "file name"),
+        (FORM, form([("n" * 9000, b"x")]), 400, "malformed", ""),
+        (JSON, b"{", 400, "malformed", "no JSON"),
+        (JSON, b"", 400, "malformed", "no JSON"),
+        (JSON, b"[" * 100_000, 400, "malformed", "nested"),
+        (JSON, b'{"images": NaN}', 400, "malformed", "NaN"),
+        (JSON, b"\xff\xfe", 400, "malformed", "UTF-8"),
+        (JSON, b'{"images": []}', 400, "malformed", "no image"),
+        (JSON, b'{"images": {}}', 400, "malformed", "no list 'images'"),
+        (JSON, b'{"images": [1]}', 400, "malformed", "images[0] is no object"),
+        (JSON, b'{"images": [{"name": "a"}]}', 400, "malformed", "images[0] is no object"),
+        (JSON, b'{"images": [{"name": 1, "data": ""}]}', 400, "malformed", "images[0] is no"),
+        (JSON, b'{"images": [{"name": "a", "data": "?"}]}', 400, "malformed", "no base64"),
+        (JSON, b'{"images": [{"name": "", "data": "data:x"}]}', 400, "malformed", "a data URL"),
+        (JSON, b'{"images": [], "top": 1}', 400, "malformed", "field 'top'"),
+        (JSON, b'{"images": [{"name": "\\ud800", "data": ""}]}', 400, "malformed", "half of a"),
+    ],
+)
+def test_bodies_that_are_malformed(
+    server: Server, headers: dict[str, str], body: bytes, status: int, kind: str, words: str
+) -> None:
+    for path in ("/v1/score", "/v1/explain"):
+        answer = server.ask(path, body, headers=headers)
+        assert answer.problem() == (status, kind)
+        assert words in answer.json["detail"]
+
+
+def test_more_images_than_a_request_may_have(server: Server) -> None:
+    many = [("a", b"x")] * 33
+    assert server.post("/v1/score", many).problem() == (413, "too-many-images")
+    encoded = [{"name": "a", "data": PNG}] * 33
+    answer = server.ask("/v1/score", json.dumps({"images": encoded}).encode(), headers=JSON)
+    assert answer.problem() == (413, "too-many-images")
+
+
+def test_paths_and_methods(server: Server) -> None:
+    for path in ("/nothing", "/v1/score/", "/docs", "/redoc", "/static/", "/static/../gate.py"):
+        for method in ("GET", "POST", "OPTIONS", "DELETE"):
+            assert server.ask(path, method=method).problem() == (404, "path")
+    for path, allow in (("/v1/score", "POST, OPTIONS"), ("/healthz", "GET, HEAD, OPTIONS")):
+        answer = server.ask(path, method="DELETE")
+        assert answer.problem() == (405, "method")
+        assert answer.headers["Allow"] == allow
+        answer = server.ask(path, method="OPTIONS")
+        assert (answer.status, answer.headers["Allow"], answer.body) == (204, allow, b"")
+    assert server.ask("/v1/score", method="GET").problem() == (405, "method")
+    assert server.ask("/healthz", b"x").problem() == (405, "method")
+    for path in ("/", "/healthz", "/v1/detector", "/metrics"):
+        head, get = server.ask(path, method="HEAD"), server.ask(path)
+        assert (head.status, head.body) == (get.status, b"") == (200, b"")
+        assert head.headers["Content-Type"] == get.headers["Content-Type"]
+    unknown = server.metrics()['negrefine_requests_total{endpoint="other",status="404"}']
+    assert unknown >= 24
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("attacker.example", 421),
+        ("attacker.example:80", 421),
+        ("127.0.0.1.attacker.example", 421),
+        ("localhost.attacker.example", 421),
+        ("10.0.0.1", 421),
+        ("", 421),
+        ("[", 421),
+        ("localhost", 200),
+        ("LOCALHOST:1", 200),
+        ("127.0.0.1:9", 200),
+        ("127.1.2.3", 200),
+        ("[::1]:9", 200),
+    ],
+)
+def test_the_host_must_be_this_machine(server: Server, host: str, status: int) -> None:
+    answer = server.ask("/v1/detectors", headers={"Host": host})
+    assert answer.status == status
+    if status != 200:
+        assert answer.problem() == (421, "host")
+
+
+def test_pages_of_other_sites_cannot_post(
+    server: Server, pictures: list[tuple[str, bytes]]
+) -> None:
+    own = urlsplit(server.url).netloc
+    refused = [
+        {"Origin": "https://attacker.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": f"http://{own}.attacker.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ]
+    for headers in refused:
+        assert server.post("/v1/score", pictures[:1], **headers).problem() == (403, "cross-site")
+    for headers in ({"Origin": f"http://{own}"}, {"Sec-Fetch-Site": "none"}):
+        assert server.post("/v1/score", pictures[:1], **headers).status == 200
+
+
+def test_the_page_is_served_from_a_list(server: Server) -> None:
+    page = server.ask("/")
+    assert page.status == 200
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
+    assert "unsafe" not in policy
+    for name in re.findall(r'(?:src|href)="(static/[^"]+)"', page.body.decode()):
+        assert server.ask(f"/{name}").status == 200
+    for path in Path(__file__).parents[2].glob("src/negrefine/serving/page/*.*"):
+        served = "/" if path.name == "index.html" else f"/static/{path.name}"
+        answer = server.ask(served)
+        assert answer.body == path.read_bytes()
+        assert answer.headers["Cache-Control"] == "no-cache"
+
+
+def test_what_is_no_http_is_refused(server: Server) -> None:
+    for text in (b"\x16\x03\x01 no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"):
+        connection = server.connect()
+        connection.connect()
+        connection.sock.sendall(text)
+        response = http.client.HTTPResponse(connection.sock)
+        response.begin()
+        answer = Answer(response.status, response.headers, response.read())
+        assert answer.problem() == (400, "malformed")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        connection.close()
+    assert server.ask("/healthz").status == 200
