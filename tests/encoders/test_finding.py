@@ -157,6 +157,14 @@ def test_bytes_and_streams_are_images(tmp_path: Path) -> None:
         read_image(b"")
 
 
+def test_the_name_of_a_stream_opens_no_file(tmp_path: Path) -> None:
+    other = tmp_path / "other.bin"
+    other.write_bytes(bytes([200]) * 5000)
+    stream = io.BytesIO(b"P5 64 64 255\n" + bytes(64 * 64))
+    stream.name = str(other)
+    assert read_image(stream).getextrema() == ((0, 0),) * 3
+
+
 def test_sequences_of_images_score_as_lists_do(
     builtin_encoder: CLIPEncoder, demo_pictures: list[Path]
 ) -> None:

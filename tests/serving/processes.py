@@ -30,6 +30,7 @@ for line in sys.stdin:
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         sys.argv = ["negrefine", "serve", *job["arguments"]]
+        exec(job["prelude"], {})
         try:
             negrefine.cli.main()
         except SystemExit as end:
@@ -165,13 +166,17 @@ class Zygote:
         self._process.stdin.flush()
         return self._process.stdout.readline()
 
-    def start(self, *arguments: object, **environment: str) -> Server:
-        """Start `negrefine serve` on a free port; call `wait_until_ready` before asking."""
+    def start(self, *arguments: object, prelude: str = "", **environment: str) -> Server:
+        """Start `negrefine serve` on a free port; call `wait_until_ready` before asking.
+
+        `prelude` is code that the process runs first, such as a detector of one's own.
+        """
         self._n += 1
         out, err = self._folder / f"out-{self._n}", self._folder / f"err-{self._n}"
         out.touch()
         given = ["--port", "0", *map(str, arguments)]
-        job = {"arguments": given, "environment": environment, "out": str(out), "err": str(err)}
+        job: dict[str, Any] = {"arguments": given, "environment": environment, "prelude": prelude}
+        job |= {"out": str(out), "err": str(err)}
         return Server(int(self.tell(job)), out, err, self)
 
     def close(self) -> None:

@@ -6,12 +6,16 @@ import base64
 import http.client
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from serving.processes import BOUNDARY, FORM, JSON, Answer, Server, form
+from conftest import CLASS_NAMES
+from negrefine import MCM
+from negrefine.encoders import CLIPEncoder
+from serving.processes import BOUNDARY, FORM, JSON, Answer, Server, Zygote, form
 
 PNG = base64.b64encode(b"x").decode()
 
@@ -29,6 +33,7 @@ PNG = base64.b64encode(b"x").decode()
             "malformed",
             "",
         ),
+        ({**FORM, "Content-Encoding": "gzip"}, b"x", 415, "media-type", "Compressed bodies"),
         (FORM, b"no form at all", 400, "malformed", "malformed or cut short"),
         (FORM, form([("a", b"x")])[:-8], 400, "malformed", "cut short"),
         (FORM, form([("a", b"x")])[:60], 400, "malformed", "cut short"),
@@ -113,6 +118,10 @@ def test_the_host_must_be_this_machine(server: Server, host: str, status: int) -
     assert answer.status == status
     if status != 200:
         assert answer.problem() == (421, "host")
+    # Supervisors ask by an address of their own.
+    probe = server.ask("/readyz", headers={"Host": host})
+    assert (probe.status, "detectors" in probe.json) == (200, status == 200)
+    assert server.ask("/healthz", headers={"Host": host}).status == 200
 
 
 def test_pages_of_other_sites_cannot_post(
@@ -147,6 +156,8 @@ def test_the_page_is_served_from_a_list(server: Server) -> None:
         answer = server.ask(served)
         assert answer.body == path.read_bytes()
         assert answer.headers["Cache-Control"] == "no-cache"
+        again = server.ask(served, headers={"If-None-Match": answer.headers["ETag"]})
+        assert (again.status, again.body) == (304, b"")
 
 
 def test_what_is_no_http_is_refused(server: Server) -> None:
@@ -161,3 +172,71 @@ def test_what_is_no_http_is_refused(server: Server) -> None:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         connection.close()
     assert server.ask("/healthz").status == 200
+
+
+def test_a_name_may_be_written_as_in_rfc_5987(
+    server: Server, pictures: list[tuple[str, bytes]]
+) -> None:
+    body = form([("a", pictures[0][1])])
+    body = body.replace(b'filename="a"', b"filename*=UTF-8''gr%C3%BCn%22.png")
+    answer = server.ask("/v1/score", body, headers=FORM)
+    assert answer.json["results"][0]["name"] == 'gr\u00fcn".png'
+
+
+def test_the_name_of_an_upload_opens_no_file(server: Server, tmp_path: Path) -> None:
+    # Pillow maps plain formats into memory, from the file of their name.
+    other = tmp_path / "other.bin"
+    other.write_bytes(bytes(range(256)) * 20)
+    plain = b"P5 64 64 255\n" + bytes([255]) * 64 * 64
+    named, nameless = server.post("/v1/score", [(str(other), plain), ("a", plain)]).json["results"]
+    assert named["score"] == pytest.approx(nameless["score"], abs=1e-6)
+
+
+def test_refusals_leave_no_line_in_the_log(server: Server) -> None:
+    warned = [line for line in server.err.read_text().splitlines() if "no threshold" not in line]
+    assert warned == []
+
+
+FICKLE = """
+from negrefine.detectors import MCM, detector, register
+
+@detector
+class Fickle(MCM):
+    method = "fickle"
+
+    def compute_part(self, name, images):
+        if len(images) > 1:
+            raise RuntimeError("the inside of /hidden/place")
+        return super().compute_part(name, images)
+
+register(Fickle)
+"""
+
+
+def test_a_fault_is_answered_by_a_name_for_the_log(
+    zygote: Zygote, builtin_encoder: CLIPEncoder, tmp_path: Path, pictures: list[tuple[str, bytes]]
+) -> None:
+    MCM(builtin_encoder).fit(CLASS_NAMES).save(tmp_path / "mcm")
+    save = f"""
+from negrefine import load_encoder
+Fickle(load_encoder("builtin", device="cpu")).fit({CLASS_NAMES}).save({str(tmp_path / "own")!r})
+"""
+    places = [tmp_path / "own", tmp_path / "mcm"]
+    server = zygote.start(*places, "--batch-wait", 300, prelude=FICKLE + save)
+    server.hidden = [str(tmp_path), "/hidden", "RuntimeError"]
+    server.wait_until_ready()
+    with ThreadPoolExecutor(2) as pool:
+        own = pool.submit(server.post, "/v1/score", pictures[:2])
+        # In the same batch, others do not suffer.
+        other = pool.submit(server.post, "/v1/score?detector=mcm", pictures[:2])
+        answer = own.result()
+        assert other.result().status == 200
+    assert answer.problem() == (500, "fault")
+    found = re.search("[0-9a-f]{16}", answer.json["detail"])
+    assert found is not None
+    log = server.err.read_text()
+    assert f"negrefine: Fault {found[0]}:\n" in log
+    assert "RuntimeError: the inside of /hidden/place\n" in log
+    assert server.post("/v1/score", pictures[:1]).status == 200
+    server.signal(15)
+    assert server.wait() == 0

@@ -134,7 +134,7 @@ def use_image(
         return _read_file(os.fspath(source), how)
     if isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
         stream, name = _as_stream(source)
-        return _read_stream(stream, name, how)
+        return _read_stream(stream, name, how, path="")
     if isinstance(source, np.ndarray):
         # 8 bits, the image, its conversion and its transposition.
         with memory_for(16 * math.prod(source.shape[:2]) + how.bytes_of_use(source.shape[1::-1])):
@@ -203,10 +203,15 @@ def _read_file(name: str, how: _How[_T]) -> _T:
             problem = "permission denied; make the file readable for this user"
         raise ImageError(f"{name}: {problem}.") from error
     with stream:
-        return _read_stream(stream, name, how)
+        return _read_stream(stream, name, how, path=name)
 
 
-def _read_stream(stream: IO[bytes], name: str, how: _How[_T]) -> _T:
+def _read_stream(stream: IO[bytes], name: str, how: _How[_T], *, path: str) -> _T:
+    """Read an image from its bytes.
+
+    Pillow maps some formats into memory, from the file called `path`: "" for bytes that are in
+    memory already, whose name may be that of another file.
+    """
     with _image_errors(name):
         start = stream.read(32)
         whole_file = kind_by_content(start) in WHOLE_FILE_FORMATS
@@ -216,7 +221,7 @@ def _read_stream(stream: IO[bytes], name: str, how: _How[_T]) -> _T:
     # Such a file is opened once more when its memory is known: a thread that waited for more
     # memory while it holds some could wait for ever.
     with memory_for(n_bytes) if whole_file else nullcontext(), naming(name):
-        image = _open(stream, name)
+        image = _open(stream, name, path)
         n_pixels = image.width * image.height
         limit = math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
         if n_pixels > 2 * limit:
@@ -230,7 +235,7 @@ def _read_stream(stream: IO[bytes], name: str, how: _How[_T]) -> _T:
         with naming(name):
             if whole_file:
                 stream.seek(0)
-                image = _open(stream, name)
+                image = _open(stream, name, path)
             rgb = _decode(image, name, how, own=True)
         del image
         result = how.use(rgb)
@@ -267,7 +272,7 @@ def _bytes_to_decode(image: Any, stream: IO[bytes] | None, name: str, how: _How[
     return n_bytes
 
 
-def _open(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
+def _open(stream: IO[bytes], name: str, path: str) -> ImageFile.ImageFile:
     """Do what `Image.open` does, without its limit on the size and with all formats."""
     with _image_errors(name):
         start = stream.read(32)
@@ -284,7 +289,7 @@ def _open(stream: IO[bytes], name: str) -> ImageFile.ImageFile:
             elif accepted:
                 stream.seek(0)
                 with suppress(SyntaxError, IndexError, TypeError, struct.error):
-                    return factory(stream, name)
+                    return factory(stream, path)
     if kind_by_content(start) == "HEIC" and "HEIF" not in Image.OPEN:
         raise ImageError(
             f"{name}: is HEIC, which Pillow alone cannot read; {INSTALL_HEIF}, or save it as PNG or"

@@ -33,24 +33,28 @@ def host_of(value: str) -> str:
         return ""
 
 
-def check_host(headers: Headers, settings: Settings) -> None:
-    """Raise a Problem (421) for a Host that is none of the names of this server.
+def is_own_host(headers: Headers, settings: Settings) -> bool:
+    """Return whether the Host is a name of this server.
 
     A page of another site can let its own name point at this machine (DNS rebinding); the browser
     then takes the server's answers for those of that site, but still sends its name.
     """
     if settings.hosts is None:
-        return
+        return True
     name = host_of(headers.get("host", ""))
     known = {each.lower() for each in (*settings.hosts, *settings.trusted_hosts)}
-    if name in known or (is_loopback(name) and known & set(LOOPBACK_NAMES)):
-        return
-    raise Problem(
-        421,
-        "host",
-        "The Host of the request is none of this server's names: use its own address, or start it "
-        "with --allow-host.",
-    )
+    return name in known or (is_loopback(name) and bool(known & set(LOOPBACK_NAMES)))
+
+
+def check_host(headers: Headers, settings: Settings) -> None:
+    """Raise a Problem (421) for a Host that is none of the names of this server."""
+    if not is_own_host(headers, settings):
+        raise Problem(
+            421,
+            "host",
+            "The Host of the request is none of this server's names: use its own address, or start "
+            "it with --allow-host.",
+        )
 
 
 def check_origin(headers: Headers, settings: Settings) -> None:

@@ -29,8 +29,8 @@ _PATHS = {
     "/v1/explain": Rules("POST", is_work=True),
     "/v1/detector": Rules(),
     "/v1/detectors": Rules(),
-    "/healthz": Rules(is_open=True),
-    "/readyz": Rules(is_open=True),
+    "/healthz": Rules(is_open=True, is_probe=True),
+    "/readyz": Rules(is_open=True, is_probe=True),
     "/metrics": Rules(),
     "/openapi.json": Rules(),
 }

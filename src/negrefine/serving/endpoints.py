@@ -18,7 +18,7 @@ from negrefine.errors import ImageError
 from negrefine.evaluation.scored_image import ScoredImage
 from negrefine.report.card import draw_card, explanation_sentences
 from negrefine.serving import schemas
-from negrefine.serving.access import has_token
+from negrefine.serving.access import has_token, is_own_host
 from negrefine.serving.batching import check_size
 from negrefine.serving.gate import Gate
 from negrefine.serving.hosted import Hosted, Served
@@ -51,7 +51,10 @@ def add_endpoints(
     _add_health(api, hosted, metrics, settings, gate)
 
     def add(path: str, response: Response) -> None:
-        async def file() -> Response:
+        async def file(request: Request) -> Response:
+            tag = response.headers["ETag"]
+            if request.headers.get("if-none-match") == tag:
+                return Response(None, 304, {"ETag": tag, "Cache-Control": "no-cache"})
             return response
 
         api.add_api_route(path, file, include_in_schema=False)
@@ -157,7 +160,7 @@ def _add_health(
     )
     async def ready(request: Request) -> Response:
         content: dict[str, Any] = {"status": "stopping" if gate.stopping else "ready"}
-        if has_token(request.headers, settings):
+        if has_token(request.headers, settings) and is_own_host(request.headers, settings):
             failed = set(hosted.failures())
             content["detectors"] = {
                 each.name: {

@@ -28,11 +28,13 @@ class Rules:
     Attributes:
         method: The one that it takes, beside HEAD and OPTIONS.
         is_open: It needs no token.
+        is_probe: It may be asked under any name, as supervisors do.
         is_work: It is refused while the server stops, and the server waits for its end.
     """
 
     method: str = "GET"
     is_open: bool = False
+    is_probe: bool = False
     is_work: bool = False
 
     @property
@@ -126,7 +128,8 @@ class Gate:
     def _checked(self, scope: Scope, rules: Rules | None) -> Response | None:
         """Raise a Problem for what may not pass; return an answer that needs no endpoint."""
         headers, method = Headers(scope=scope), scope["method"]
-        check_host(headers, self._settings)
+        if rules is None or not rules.is_probe:
+            check_host(headers, self._settings)
         if rules is None:
             known = ", ".join(path for path, each in self._paths.items() if each.is_work)
             raise Problem(

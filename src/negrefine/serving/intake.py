@@ -49,6 +49,8 @@ class Intake:
         are under way already, before any is read.
         """
         headers, limit = request.headers, self._settings.max_bytes
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise Problem(415, "media-type", "Compressed bodies are not taken: send it as it is.")
         length = declared_length(headers.get("content-length"), limit)
         reserved = limit if length is None else length
         if not self.bodies.reserve(reserved):

@@ -66,8 +66,15 @@ class _Server(uvicorn.Server):
         self._on_signal()
 
 
+def _forward_logs(say: Callable[[str], None]) -> None:
+    """Take errors that libraries log; warnings are dropped, as clients choose how many they are."""
+    for name in ("uvicorn", "asyncio", "python_multipart"):
+        log = logging.getLogger(name)
+        log.handlers, log.propagate = [_Forward(say)], False
+
+
 class _Forward(logging.Handler):
-    """Hands errors of uvicorn to the log of the server."""
+    """Hands errors that libraries log to the log of the server."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__(logging.ERROR)
@@ -117,8 +124,7 @@ async def _run(
 
     # The times of creation are as many lines again as the counts.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    log = logging.getLogger("uvicorn")
-    log.handlers, log.propagate = [_Forward(say)], False
+    _forward_logs(say)
     config = uvicorn.Config(
         application,
         http=Connection,

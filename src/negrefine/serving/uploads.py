@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -19,6 +21,7 @@ from negrefine.serving.problems import Problem, shortened, shown_name
 
 FIELD = "images"
 _LONGEST_NAME = 1000
+_EXTENDED = re.compile(rb";\s*filename\*\s*=\s*utf-8'[^']*'([^;\s]*)", re.IGNORECASE)
 _BODIES = (
     f"send multipart/form-data with files named '{FIELD}', or JSON such as "
     '{"images": [{"name": "a.jpg", "data": "<base64>"}]}'
@@ -119,7 +122,7 @@ class _Form:
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         field = options.get(b"name", b"").decode("utf-8", "backslashreplace")
-        name = options.get(b"filename")
+        name = options.get(b"filename", _extended_name(self._disposition))
         if field != FIELD:
             raise _malformed(
                 f"The form has a part named {shortened(field, 100)!r}",
@@ -138,6 +141,12 @@ class _Form:
 
     def _end(self) -> None:
         self.ended = True
+
+
+def _extended_name(disposition: bytes) -> bytes | None:
+    """Return `filename*` as RFC 5987 writes it, which some clients send for names beyond ASCII."""
+    found = _EXTENDED.search(disposition)
+    return None if found is None else unquote_to_bytes(found[1])
 
 
 def images_of_json(body: bytes, max_images: int) -> list[Upload]:
