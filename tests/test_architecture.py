@@ -20,6 +20,7 @@ ROOMS = (
     ("labels",),
     ("judges",),
     ("detectors",),
+    ("monitoring",),
     ("evaluation",),
     ("benchmarks",),
     ("report",),

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from negrefine.judges.wordnet import WordNetJudge
     from negrefine.labels.lexicon import Lexicon
     from negrefine.labels.prompts import Prompts
+    from negrefine.monitoring.monitor import Monitor
 
 __all__ = [
     "CLIPN",
@@ -56,6 +57,7 @@ __all__ = [
     "Judge",
     "Lexicon",
     "MaxLogit",
+    "Monitor",
     "NegLabel",
     "NegRefine",
     "OpenAIJudge",
@@ -82,6 +84,7 @@ _NAMES = {
     "judges.wordnet": "WordNetJudge",
     "labels.lexicon": "Lexicon",
     "labels.prompts": "Prompts",
+    "monitoring.monitor": "Monitor",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -73,7 +73,7 @@ def test_the_options_of_fit_are_the_declared_parameters() -> None:
         *("--dtype", "--batch-size", "--method", "--calibrate", "--fpr", "--prompts", "--keep"),
         *("--background", "--exif-orientation", "--no-exif-orientation"),
         *("--drop", "--lexicon", "--min-frequency", "--no-wordnet-candidates", "--help", "-h"),
-        *("--underscores-as-spaces", "--delta"),
+        *("--underscores-as-spaces", "--delta", "--by"),
     }
     assert set(found) - JUDGE - not_parameters == set(declared)
     for name, by_method in declared.items():
@@ -94,7 +94,7 @@ def commands() -> list[tuple[str, ...]]:
     command: Any = get_command(app)
     names = [(name,) for name, each in command.commands.items() if not hasattr(each, "commands")]
     names += [(n, m) for n in ("benchmark", "judge-cache") for m in command.commands[n].commands]
-    assert len(names) == 18
+    assert len(names) == 19
     return names
 
 

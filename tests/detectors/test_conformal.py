@@ -138,6 +138,10 @@ def test_how_many_images_are_needed() -> None:
         assert (1 - fpr) ** n <= delta < (1 - fpr) ** (n - 1)
         rank = threshold_rank(500, fpr, delta)
         assert binom.cdf(rank - 1, 500, fpr) <= delta < binom.cdf(rank, 500, fpr)
+    # Numbers at which floating point has no successor do not hang.
+    assert images_needed(1e-17, 0.5) == pytest.approx(math.log(2) * 1e17, rel=1e-9)
+    with pytest.raises(InputError, match="needs more images than there are: give a larger rate"):
+        images_needed(1e-300, 0.5)
     # 0.29 * 100 is a little less than 29 in floating point.
     assert threshold_rank(99, 0.29) == 29
 

@@ -89,7 +89,7 @@ def test_one_class(builtin_encoder: CLIPEncoder) -> None:
     assert detector.offset_ == 1.0
 
 
-@pytest.mark.filterwarnings("ignore:All .* calibration scores are")
+@pytest.mark.filterwarnings("ignore:All .*calibration scores are")
 @settings(max_examples=60, deadline=None)
 @given(
     images=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 4)), min_size=9, max_size=60),
@@ -238,6 +238,9 @@ def test_saved_and_loaded(mcm: MCM, tmp_path: Path, by: str | None, delta: float
     features = np.random.default_rng(1).normal(size=(60, 256))
     mcm.calibrate_features(features, 0.1, delta=delta, by=by)
     mcm.save(tmp_path / "d")
+    # Versions that know no thresholds by class do not take it for a detector with one threshold.
+    manifest = json.loads((tmp_path / "d" / "detector.json").read_text("utf-8"))
+    assert manifest["format_version"] == (2 if by is None else 3)
     again = load_detector(tmp_path / "d", mcm.encoder)
     assert again.threshold_groups() == mcm.threshold_groups()
     assert (again.fpr_, again.delta_, again.by_) == (0.1, delta, by)

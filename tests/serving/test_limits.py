@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from cli.workspace import png_header
+from negrefine import Detector
 from serving.conftest import TOKEN
-from serving.processes import FORM, Server, form
+from serving.processes import FORM, Server, Zygote, form
 
 Pictures = list[tuple[str, bytes]]
+Hosted = tuple[Path, dict[str, Detector]]
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
@@ -98,6 +102,8 @@ def test_bombs_are_refused_by_their_header(narrow: Server) -> None:
     )
     assert second.startswith("huge.png: 60,000 x 60,000 pixels are more than")
     assert third.startswith("thread.png: ")
+    # Advice for operators is none for clients.
+    assert "trust" not in answer.body.decode()
     assert narrow.post("/v1/score", [("a", b"x")] * 4).problem() == (413, "too-many-images")
 
 
@@ -167,3 +173,30 @@ def test_a_client_that_leaves_costs_no_encoding(narrow: Server, pictures: Pictur
     wait_until(lambda: narrow.metrics().get(left) == 1)
     wait_until(lambda: narrow.metrics()["negrefine_queue_images"] == 0)
     assert narrow.metrics()["negrefine_batch_images_sum"] == before
+
+
+FEW_FILES = """
+import resource
+from negrefine.serving.connection import Connection
+resource.setrlimit(resource.RLIMIT_NOFILE, (112, 112))
+Connection.head_seconds = 1
+"""
+
+
+def test_connections_are_few_and_must_speak(zygote: Zygote, hosted: Hosted) -> None:
+    server = zygote.start(hosted[0] / "refined", prelude=FEW_FILES, NEGREFINE_TOKEN="")
+    server.wait_until_ready()
+    silent = [server.connect() for _ in range(12)]
+    for connection in silent:
+        connection.connect()
+    answer = server.ask("/healthz")
+    assert answer.problem() == (503, "connections-full")
+    assert answer.headers["Retry-After"] == "1"
+    # Half a head is no head.
+    silent[0].sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
+    wait_until(lambda: server.ask("/healthz").status == 200)
+    for connection in silent:
+        assert connection.sock.recv(1) == b""
+        connection.close()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0

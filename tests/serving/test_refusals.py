@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import CLASS_NAMES
 from negrefine import MCM
@@ -174,6 +180,51 @@ def test_what_is_no_http_is_refused(server: Server) -> None:
     assert server.ask("/healthz").status == 200
 
 
+def test_a_refusal_reaches_clients_that_send_the_whole_body_first(server: Server) -> None:
+    # Such as urllib, which also closes the connection after each answer.
+    for path, kind, data in [
+        ("/v1/score", FORM["Content-Type"], bytes(40_000_000)),
+        ("/v1/score", "image/png", bytes(20_000_000)),
+        ("/v1/score", FORM["Content-Type"], form([("a", bytes(20_000_000))], "file")),
+        ("/v1/detectr", "image/png", bytes(20_000_000)),
+    ]:
+        request = Request(server.url.rstrip("/") + path, data, {"Content-Type": kind})  # noqa: S310
+        with pytest.raises(HTTPError) as caught:
+            urlopen(request, timeout=60)  # noqa: S310
+        with caught.value as answer:
+            assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_client_may_ask_before_it_sends(server: Server) -> None:
+    connection = server.connect()
+    connection.putrequest("POST", "/v1/score")
+    for name, value in {**FORM, "Content-Length": "99999999", "Expect": "100-continue"}.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    started = time.monotonic()
+    assert server.read(connection).problem() == (413, "body-too-large")
+    assert time.monotonic() - started < 0.4
+    connection.close()
+
+
+def test_a_broken_chunk_gets_one_answer(server: Server) -> None:
+    head = "POST {} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+    head += f"Content-Type: {FORM['Content-Type']}\r\n\r\n5\r\n--b0u\r\n"
+    for path, status in (("/v1/score", 400), ("/nothing", 404)):
+        connection = server.connect()
+        connection.connect()
+        connection.sock.sendall(head.format(path).encode())
+        if status == 404:
+            # It waits half a second for more.
+            assert connection.sock.recv(12) == b"HTTP/1.1 404"
+        connection.sock.sendall(b"no chunk\r\n")
+        received = connection.sock.makefile("rb").read()
+        assert received.count(b"HTTP/1.1") == (0 if status == 404 else 1)
+        if status == 400:
+            assert received.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        connection.close()
+
+
 def test_a_name_may_be_written_as_in_rfc_5987(
     server: Server, pictures: list[tuple[str, bytes]]
 ) -> None:
@@ -238,5 +289,13 @@ Fickle(load_encoder("builtin", device="cpu")).fit({CLASS_NAMES}).save({str(tmp_p
     assert f"negrefine: Fault {found[0]}:\n" in log
     assert "RuntimeError: the inside of /hidden/place\n" in log
     assert server.post("/v1/score", pictures[:1]).status == 200
+    # Clients choose how many images there are to warn of, so few warnings are shown.
+    dark = io.BytesIO()
+    Image.fromarray(np.full((20, 20), 1000, dtype=np.uint16)).save(dark, "PNG")
+    answer = server.post(
+        "/v1/score?detector=mcm", [(f"{i}.png", dark.getvalue()) for i in range(20)]
+    )
+    assert answer.status == 200
+    assert server.err.read_text().count("nearly black") == 10
     server.signal(15)
     assert server.wait() == 0

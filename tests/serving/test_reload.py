@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -142,6 +143,23 @@ def test_an_encoder_that_is_gone_is_told(
     hidden.rename(place / "local")
     wait_until(lambda: "the encoder of the detector" in changing.err.read_text().lower())
     assert changing.ask("/v1/detector?detector=local").json == before
+
+
+def test_an_encoder_that_moved_is_named(
+    zygote: Zygote, builtin_dir: Path, tmp_path: Path, pictures: Pictures
+) -> None:
+    model, moved = tmp_path / "model", tmp_path / "moved"
+    shutil.copytree(builtin_dir, model)
+    detector = MCM(load_encoder(model, device="cpu")).fit(CLASS_NAMES)
+    detector.save(tmp_path / "one")
+    detector.with_params(temperature=2.0).save(tmp_path / "two")
+    model.rename(moved)
+    server = zygote.start(tmp_path / "one", tmp_path / "two", "--encoder", moved)
+    server.wait_until_ready()
+    assert server.post("/v1/score?detector=two", pictures[:1]).status == 200
+    assert server.metrics()["negrefine_encoders"] == 1
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
 
 
 def test_names_of_model_folders_stay_on_the_server(

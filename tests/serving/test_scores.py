@@ -8,6 +8,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -143,10 +144,21 @@ def test_explanations_are_those_of_the_detector(
     assert any(expected.pair.text in sentence for sentence in first["sentences"])
     assert first["unfiltered"]["n_removed"] == expected.unfiltered.n_removed
     assert second == {"name": "no", "error": second["error"]}
-    for top in ("0", "101", "x", "-1"):
-        answer = server.post(f"/v1/explain?top={top}", [pictures[2]])
+    for query in ("top=0", "top=101", "top=x", "top=-1", "top=", "top=1&top=2", "tpo=3"):
+        answer = server.post(f"/v1/explain?{query}", [pictures[2]])
         assert answer.problem() == (422, "parameter")
-        assert "'top'" in answer.json["detail"]
+        assert f"'{query[:3]}'" in answer.json["detail"]
+    for query in (
+        "top=3",
+        "detectr=csp",
+        "detector=csp&detector=csp",
+        "%00\u202e=",
+        "&".join("abc" * 999),
+    ):
+        assert server.post(f"/v1/score?{quote(query, '=&')}", pictures[:1]).problem() == (
+            422,
+            "parameter",
+        )
 
 
 def test_a_card_is_a_picture(server: Server, pictures: Pictures) -> None:
@@ -197,6 +209,9 @@ def test_the_interface_is_described_with_examples(server: Server) -> None:
         *("/v1/score", "/v1/explain", "/v1/detector", "/v1/detectors", "/healthz", "/readyz"),
     }
     body = content["paths"]["/v1/score"]["post"]["requestBody"]["content"]
+    for each in body.values():
+        images = each["schema"]["properties"]["images"]
+        assert (images["minItems"], images["maxItems"]) == (1, 32)
     example = body["application/json"]["example"]
     answer = server.ask("/v1/score", json.dumps(example).encode(), headers=JSON)
     assert answer.status == 200

@@ -26,6 +26,7 @@ from negrefine.cli.fit import fit
 from negrefine.cli.groups import CommandGroup, UsageError, usage_sentence
 from negrefine.cli.judge_cache import judge_cache
 from negrefine.cli.labels import labels
+from negrefine.cli.monitor import monitor
 from negrefine.cli.output import say, warn
 from negrefine.cli.refine import refine
 from negrefine.cli.reproduce import reproduce
@@ -35,7 +36,7 @@ from negrefine.cli.sweep import sweep
 from negrefine.errors import NegrefineError, is_out_of_memory
 
 _SECTIONS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
-    "Detect": (fit, calibrate, refine, score, explain, serve, labels),
+    "Detect": (fit, calibrate, refine, score, monitor, explain, serve, labels),
     "Compare": (evaluate, sweep, benchmark, reproduce),
     "More": (demo, judge_cache, convert_clipn),
 }

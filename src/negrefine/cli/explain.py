@@ -111,7 +111,7 @@ def _save_card(card: Path, explanation: Explanation, image: Image, title: str) -
 
 def _render(explanation: Explanation) -> list[str]:
     """Return an explanation as a few lines of plain text."""
-    from negrefine.detectors.explanation import verdict_sentences
+    from negrefine.detectors.explanation import reasons
 
     parts = ", ".join(f"{name} {value:.4f}" for name, value in explanation.parts.items())
     lines = [explanation.headline(), f"score {explanation.score:.4f} ({parts})"]
@@ -123,7 +123,7 @@ def _render(explanation: Explanation) -> list[str]:
         )
     else:
         lines.append("verdict none: the detector has no threshold: see 'negrefine calibrate'")
-    lines += verdict_sentences(explanation)[1:]
+    lines += reasons(explanation)
     lines.append(f"class names      {_matches(explanation.classes)}")
     if explanation.negatives:
         lines.append(f"negative labels  {_matches(explanation.negatives)}")

@@ -88,7 +88,7 @@ class RunOptions:
         return list(dict.fromkeys(seeds))
 
     def _with_report(self) -> bool:
-        from negrefine.report.page import check_report_packages
+        from negrefine.report.templates import check_report_packages
 
         try:
             check_report_packages()

@@ -7,6 +7,7 @@ from pathlib import Path
 from negrefine.cli.bundles import option
 from negrefine.cli.options import BATCH_SIZE, IMAGES, SavedDetector
 from negrefine.cli.output import print_rows, say, warn, warn_builtin, warn_unreadable
+from negrefine.cli.score_views import ScoreViews
 from negrefine.errors import ImageError
 
 
@@ -19,6 +20,8 @@ def score(
         "continues where it stopped.",
         "FILE",
     ),
+    *,
+    views: ScoreViews,
     batch_size: int = BATCH_SIZE,
 ) -> None:
     """Score images; larger means more in-distribution.
@@ -36,9 +39,12 @@ def score(
 
     if out is not None:
         check_target(out, *columns_of_any_method())
+    views.check(images, out)
     saved.check_order(images)
     paths = find_images(images)
+    views.check_found(paths)
     detector = saved.load()
+    views.prepare(detector)
     warn_builtin(detector.encoder, paths)
     if detector.offset_ is None:
         warn(
@@ -56,6 +62,8 @@ def score(
         print_rows(list(schema), [list(row.values()) for row in rows], ",")
     else:
         write_rows(out, rows, schema)
+    views.write(scored, detector, str(saved.detector_dir))
+    if journal is not None:
         journal.unlink(missing_ok=True)
     errors = [row.error for row in scored if row.error is not None]
     warn_unreadable(errors, len(scored), left_out=False)

@@ -114,6 +114,17 @@ def serve(
     grace: float = option(
         30.0, "Seconds that accepted requests have to be answered after SIGTERM or SIGINT.", "S"
     ),
+    encoder: str | None = option(
+        None,
+        "The encoder that all detectors were fitted with, if it moved; default: as saved.",
+        "ID_OR_DIR",
+    ),
+    monitor_state: Path | None = option(
+        None,
+        "Folder in which the monitors of calibrated detectors keep their states, to go on from "
+        "after a restart.",
+        "DIR",
+    ),
     device: str = DEVICE,
     dtype: str = DTYPE,
     threads: int | None = option(
@@ -138,6 +149,8 @@ def serve(
 
     # Says what is wrong with $NEGREFINE_IMAGE_GB before an image comes.
     memory_limit()
+    if monitor_state is not None:
+        _make_folder(monitor_state)
     bound = open_socket(address.host, address.port)
     if settings.token is None and not is_loopback(address.host):
         warn(
@@ -151,7 +164,15 @@ def serve(
     from negrefine.serving.run import run
 
     limit_warnings()
-    application = create_app(places, settings, say=_log, device=device, dtype=dtype)
+    application = create_app(
+        places,
+        settings,
+        say=_log,
+        device=device,
+        dtype=dtype,
+        encoder=encoder,
+        monitor_state=monitor_state,
+    )
     _warn_of_thresholds(application)
 
     def ready(url: str) -> None:
@@ -193,6 +214,15 @@ def by_name(arguments: list[str]) -> dict[str, Path]:
             )
         places[name] = Path(path)
     return places
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {str(folder)!r} cannot be made ({error.strerror}): give another."
+        ) from error
 
 
 def _set_threads(threads: int | None) -> None:

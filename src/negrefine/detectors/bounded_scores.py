@@ -48,13 +48,11 @@ class BoundedScores:
 
     @classmethod
     def concatenate(cls, blocks: Sequence[BoundedScores]) -> BoundedScores:
-        """Join blocks, one or more, with the same threshold or one for each image."""
-        thresholds = [block.threshold for block in blocks]
-        each = [threshold for threshold in thresholds if isinstance(threshold, np.ndarray)]
+        """Join blocks, one or more, with the same threshold for all images."""
         return cls(
             np.concatenate([block.values for block in blocks]),
             np.concatenate([block.exact for block in blocks]),
-            np.concatenate(each) if each else thresholds[0],
+            blocks[0].threshold,
         )
 
 

@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from negrefine.errors import InputError
 from negrefine.real_arrays import as_real
 
+_MOST = 2**62
+
 
 def p_values(calibration: NDArray[np.float64], scores: ArrayLike) -> NDArray[np.float64]:
     """Return (1 + #{calibration scores <= score}) / (n + 1), float64 of the shape of `scores`.
@@ -56,15 +58,19 @@ def images_needed(fpr: float, delta: float | None = None) -> int:
     """Return the smallest number of calibration images that can give the guarantee.
 
     It is ceil(1 / fpr) - 1, and with `delta` the smallest n with (1 - fpr)^n <= delta. Raises
-    InputError for a rate outside (0, 1).
+    InputError for a rate outside (0, 1), and with `delta` for one that needs more than 2^62.
     """
     _check_rate("fpr", fpr)
     if delta is None:
         return math.ceil(1 / _decimal(fpr)) - 1
     _check_rate("delta", delta)
-    n = max(1, math.floor(math.log(delta) / math.log1p(-fpr)) - 1)
+    about = math.log(delta) / math.log1p(-fpr)
+    if about > _MOST:
+        raise InputError(f"fpr = {fpr!r} needs more images than there are: give a larger rate.")
+    n = max(1, math.floor(about) - 1)
     while threshold_rank(n, fpr, delta) == 0:
-        n += 1
+        # Of very large numbers the next one is the same in floating point.
+        n += max(1, n >> 40)
     return n
 
 

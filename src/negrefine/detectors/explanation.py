@@ -176,16 +176,21 @@ def decided_by(parts: dict[str, float], alpha: float, threshold: float | None) -
 
 
 def verdict_sentences(explanation: Explanation) -> list[str]:
-    """Return what was decided, by which part, and how it would be without NegFilter."""
+    """Return what was decided, at what threshold, by which part, and how without NegFilter."""
     score, threshold = explanation.score, explanation.threshold
     if threshold is None:
-        sentences = [f"No verdict: the score is {score:.4f} and the detector has no threshold."]
+        verdict = f"No verdict: the score is {score:.4f} and the detector has no threshold."
+    elif explanation.verdict == "ID":
+        verdict = f"In-distribution: score {score:.4f} >= threshold {threshold:.4f}."
     else:
-        side, verdict = ("<", "Out-of") if explanation.verdict == "OOD" else (">=", "In")
-        sentences = [
-            f"{verdict}-distribution: score {score:.4f} {side} threshold {threshold:.4f}"
-            f"{explanation.threshold_of()}."
-        ]
+        verdict = f"Out-of-distribution: score {score:.4f} < threshold {threshold:.4f}."
+    of = explanation.threshold_of()
+    return [verdict, *([f"The threshold is that{of}."] if of else []), *reasons(explanation)]
+
+
+def reasons(explanation: Explanation) -> list[str]:
+    """Return sentences about the p-value, what part decided, and how it is without NegFilter."""
+    sentences = []
     if explanation.p_value is not None:
         alike = {
             "class": f" closest to {explanation.classes[0].text!r}",

@@ -8,11 +8,12 @@ from typing import Any
 
 from negrefine.detectors.base import Detector
 from negrefine.detectors.bundle import MANIFEST, damaged, read_bundle
+from negrefine.detectors.kept_calibration import KeptCalibration, restored_calibration
 from negrefine.detectors.parameters import check_decoded, decode_parameters
 from negrefine.detectors.registry import DETECTORS
 from negrefine.detectors.saved_form import FACTS
 from negrefine.encoders.base import Encoder, check_encoder
-from negrefine.errors import BundleError, EncoderError
+from negrefine.errors import BundleError, EncoderError, NotFittedError
 from negrefine.labels.negatives import NegativeLabel
 from negrefine.labels.prompts import Prompts
 from negrefine.pretrained.loading import check_dtype, pick_device
@@ -84,6 +85,25 @@ def load_labels(path: str | os.PathLike[str]) -> list[NegativeLabel] | None:
         return [NegativeLabel.from_row(row) for row in tables["negative_labels"]]
     except ValueError as error:
         raise damaged(directory, f"its labels cannot be read: {_short(error)}") from error
+
+
+def load_calibration(path: str | os.PathLike[str]) -> KeptCalibration:
+    """Read what a saved detector keeps of its calibration, without its encoder.
+
+    Raises:
+        BundleError: As `load_detector`.
+        NotFittedError: It has no threshold from `calibrate`, or one of an earlier version that did
+            not keep the false-alarm rate.
+    """
+    directory = Path(path)
+    manifest, arrays, _ = read_bundle(directory)
+    try:
+        FACTS(MANIFEST, manifest)
+        return restored_calibration(manifest, arrays)
+    except NotFittedError as error:
+        raise NotFittedError(f"The detector in {str(directory)!r}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(directory, f"its parts do not fit together: {_short(error)}") from error
 
 
 def _short(error: Exception) -> str:

@@ -234,6 +234,11 @@ class NegRefine(NegativeLabelDetector):
         if threshold is None:
             return super().score_samples(images, batch_size=batch_size, progress=progress)
         self._check_fitted()
+        if np.ndim(threshold):
+            raise InputError(
+                "score_samples takes one threshold for all images: encode them and call "
+                "score_features for one of each image."
+            )
         return BoundedScores.concatenate(
             [
                 self.score_features(features, threshold=threshold)

@@ -123,13 +123,18 @@ class RankedScores:
 
         `index` is the class of a group of the kind "class".
         """
+        return self.scores[self.members(kind, index)]
+
+    def members(self, kind: str, index: int | None = None) -> NDArray[np.bool_]:
+        """Return which scores images of a group are ranked among, bool (n,)."""
         if kind == "all":
-            return self.scores
+            return np.ones(len(self.scores), dtype=np.bool_)
         if kind == BY_CLASS:
             own: NDArray[np.bool_] = self.classes == index
-            return self.scores[own]
+            return own
         # Classes with exactly as many as are needed, too: see the module.
-        return self.scores[(self.counts <= self.needed)[self.classes]]
+        few: NDArray[np.bool_] = self.counts <= self.needed
+        return few[self.classes]
 
     def groups(self) -> list[ThresholdGroup]:
         """Return the groups, those of one class first, in the order of the class names."""

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -102,6 +103,31 @@ def images_below(
         inside = (Path(here, name) for name in names)
         files += [file for file in inside if _is_image(str(file), others)]
     return sorted(files)
+
+
+def may_find_below(path: str, folder: str | os.PathLike[str]) -> bool:
+    """Return whether `find_images(path)` would look at images in `folder`, and in folders there.
+
+    `folder` need not be there yet.
+    """
+    argument, places = expanded(path), {os.path.abspath(folder), os.path.realpath(folder)}  # noqa: PTH100
+    if os.path.isdir(argument):  # noqa: PTH112
+        root = Path(os.path.realpath(argument))
+        return any(root in (Path(place), *Path(place).parents) for place in places)
+    if os.path.lexists(argument) or not glob.has_magic(argument):
+        return False
+    pattern = Path(os.path.abspath(argument)).parts  # noqa: PTH100
+    return any(_may_match(pattern, Path(place).parts) for place in places)
+
+
+def _may_match(pattern: Sequence[str], folder: Sequence[str]) -> bool:
+    """Return whether a pattern may match a folder, one above it, or files at most two below it."""
+    for part, name in zip(pattern, folder, strict=False):
+        if part == "**":
+            return True
+        if not fnmatch(name, part):
+            return False
+    return len(pattern) <= len(folder) + 2 or "**" in pattern[len(folder) :]
 
 
 def kind_by_content(start: bytes) -> str | None:

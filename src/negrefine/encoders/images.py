@@ -108,10 +108,22 @@ def read_image(
 
 def read_scored(encoder: object, source: ImageSource) -> Image.Image:
     """Return what `encoder` sees of an image before it is resized: its settings, else the usual."""
-    return read_image(
+    return use_scored(encoder, source, lambda image: image)
+
+
+def use_scored(
+    encoder: object,
+    source: ImageSource,
+    use: Callable[[Image.Image], _T],
+    bytes_of_use: Callable[[tuple[int, int]], int] = lambda _: 0,
+) -> _T:
+    """Return what `use` makes of the image that `read_scored` returns; see `use_image`."""
+    return use_image(
         source,
+        use,
         exif_orientation=getattr(encoder, "exif_orientation", True),
         background=getattr(encoder, "background", WHITE),
+        bytes_of_use=bytes_of_use,
     )
 
 

@@ -122,8 +122,8 @@ def check_replaceable(path: Path, *marks: str) -> None:
     content = path.read_bytes() if path.is_file() else None
     if content is None or (content and not all(mark.encode() in content for mark in marks)):
         raise InputError(
-            f"{str(path)!r} exists and is not what negrefine writes there: move it away, or name "
-            "another folder."
+            f"{str(path)!r} exists and is not what negrefine writes there: move it away, or choose "
+            "another place."
         )
 
 

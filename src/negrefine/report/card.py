@@ -74,7 +74,8 @@ def explanation_sentences(explanation: Explanation) -> list[str]:
             f"\u201c{pair.negative}\u201d alone {pair.negative_similarity:.3f}; S_MM adds "
             f"{pair.added:.3f} to the score."
         )
-        sentences.insert(1, winning)
+        # After the verdict, and what its threshold is of.
+        sentences.insert(2 if explanation.threshold_of() else 1, winning)
     return sentences
 
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image
 
 from negrefine.detectors.base import Detector
 from negrefine.detectors.explanation import Explanation
 from negrefine.encoders.images import read_scored
 from negrefine.errors import ImageError
 from negrefine.evaluation.results import Evaluation, SetScores
+from negrefine.report.thumbnails import THUMBNAIL_SIZE, thumbnail_of
 from negrefine.shown_text import restored
-
-THUMBNAIL_SIZE = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +94,8 @@ def _with_picture(mistake: Mistake, root: Path, detector: Detector | None) -> Mi
     if not path.exists():
         path = root / path
     try:
-        thumbnail, size = _data_uri(read_scored(getattr(detector, "encoder", None), path))
+        thumbnail, size = thumbnail_of(read_scored(getattr(detector, "encoder", None), path))
         explanation = None if detector is None else detector.explain(path, unfiltered=True)
     except ImageError as error:
         return replace(mistake, problem=str(error))
     return replace(mistake, thumbnail=thumbnail, size=size, explanation=explanation)
-
-
-def _data_uri(image: Image.Image) -> tuple[str, tuple[int, int]]:
-    """Return the picture at thumbnail size in the smaller of two formats."""
-    image.thumbnail((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.LANCZOS)
-    contents = []
-    for kind, options in (("jpeg", {"quality": 82}), ("png", {"optimize": True})):
-        buffer = io.BytesIO()
-        image.save(buffer, format=kind, **options)
-        contents.append((kind, buffer.getvalue()))
-    kind, content = min(contents, key=lambda pair: len(pair[1]))
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}", image.size

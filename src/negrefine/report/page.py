@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping
-from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +17,10 @@ from negrefine.labels.negatives import removal_counts
 from negrefine.report import figures
 from negrefine.report.card import explanation_sentences
 from negrefine.report.content import ReportContent
-from negrefine.shown_text import visible
+from negrefine.report.templates import Inline, check_report_packages, template_environment
 
 # How a report is known: by the policy at its head.
 _MARK = "default-src 'none'; img-src data:; style-src 'sha256-"
-
-
-def check_report_packages() -> None:
-    """Raise InputError unless the extra `report` is installed."""
-    try:
-        import_module("jinja2")
-    except ImportError as error:
-        raise InputError(
-            "The HTML report needs Jinja2: pip install 'negrefine[report]'."
-        ) from error
 
 
 def write_report(
@@ -79,20 +65,7 @@ def check_report(target: Path) -> None:
 
 
 def _render(content: ReportContent) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    style = (files("negrefine.report") / "page.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
-    environment = Environment(
-        loader=PackageLoader("negrefine.report", ""),
-        autoescape=True,
-        # Before it is escaped, all text from outside the template.
-        finalize=lambda value: value if isinstance(value, Markup) else visible(str(value)),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment()
     environment.filters |= {
         "name": content.evaluation.title_of,
         "percent": percent,
@@ -109,8 +82,7 @@ def _render(content: ReportContent) -> str:
         evaluation=content.evaluation,
         metric_pairs=METRIC_PAIRS,
         settings=_flat(content.evaluation.settings),
-        style=Markup(style),  # noqa: S704 - our own file
-        style_digest=digest,
+        style=Inline("base.css", "page.css"),
         lines=lines,
     )
     return text

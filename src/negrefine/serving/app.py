@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from negrefine.evaluation.scored_image import ScoredImage
 from negrefine.serving.endpoints import add_endpoints
 from negrefine.serving.gate import Gate, Rules
 from negrefine.serving.hosted import Events, Hosted, Served
@@ -23,12 +25,13 @@ from negrefine.serving.metrics import Metrics
 from negrefine.serving.problems import Problem
 from negrefine.serving.settings import Settings, usable_cores
 from negrefine.serving.static import read_page
+from negrefine.serving.watching import WatchCollector
 
 _PATHS = {
-    "/v1/score": Rules("POST", is_work=True),
-    "/v1/explain": Rules("POST", is_work=True),
-    "/v1/detector": Rules(),
-    "/v1/detectors": Rules(),
+    "/v1/score": Rules("POST", is_work=True, parameters=("detector",)),
+    "/v1/explain": Rules("POST", is_work=True, parameters=("detector", "top")),
+    "/v1/detector": Rules(parameters=("detector",)),
+    "/v1/detectors": Rules(parameters=()),
     "/healthz": Rules(is_open=True, is_probe=True),
     "/readyz": Rules(is_open=True, is_probe=True),
     "/metrics": Rules(),
@@ -42,10 +45,13 @@ class Application:
     Its threads start and end with ASGI's lifespan; a server without one calls `start` and `close`.
     """
 
-    def __init__(self, gate: Gate, hosted: Hosted, decoders: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, gate: Gate, hosted: Hosted, decoders: ThreadPoolExecutor, watching: ThreadPoolExecutor
+    ) -> None:
         self._gate = gate
         self.hosted = hosted
         self._decoders = decoders
+        self._watching = watching
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection of ASGI."""
@@ -61,6 +67,9 @@ class Application:
     def close(self) -> bool:
         """End the threads; return whether all have ended."""
         self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._watching.shutdown()
+        for served in self.hosted.now():
+            served.watch.retire()
         return self.hosted.close()
 
 
@@ -71,6 +80,8 @@ def create_app(
     say: Callable[[str], None],
     device: str = "auto",
     dtype: str = "auto",
+    encoder: str | os.PathLike[str] | None = None,
+    monitor_state: str | os.PathLike[str] | None = None,
 ) -> Application:
     """Load detectors and return the application that serves them.
 
@@ -79,8 +90,11 @@ def create_app(
         settings: Limits and ways.
         say: Called with each line of the log, from any thread; the text may hold what others chose.
         device: As for `load_encoder`, like `dtype`.
+        encoder: As for `load_detector`, for all detectors.
+        monitor_state: Folder in which the monitors of the detectors keep their states.
 
-    Raises BundleError or EncoderError for a detector that cannot be loaded.
+    Raises BundleError or EncoderError for a detector that cannot be loaded, and InputError for
+    the state of a monitor that is damaged.
     """
     settings = settings or Settings()
     metrics = Metrics()
@@ -94,9 +108,27 @@ def create_app(
         metrics.stale.labels(name).set(1)
         metrics.reloads.labels(name, "failed").inc()
 
-    events = Events(say=say, loaded=loaded, failed=failed)
-    hardware = {"device": device, "dtype": dtype}
-    hosted = Hosted(detectors, settings, decoders, metrics, events, **hardware)
+    # One thread, so that images are taken up in the order in which they were scored.
+    watching = ThreadPoolExecutor(1, "monitor")
+
+    def replaced(served: Served) -> None:
+        watching.submit(served.watch.retire)
+
+    def note(served: Served, rows: Sequence[ScoredImage], n_errors: int) -> None:
+        metrics.count_rows(served.name, rows, n_errors)
+        watching.submit(update, served, rows, n_errors)
+
+    def update(served: Served, rows: Sequence[ScoredImage], n_errors: int) -> None:
+        try:
+            served.watch.update(rows, n_errors)
+        except Exception as error:
+            gate.fault(error)
+
+    events = Events(say=say, loaded=loaded, failed=failed, replaced=replaced)
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    options |= {"encoder": encoder, "monitor_state": monitor_state}
+    hosted = Hosted(detectors, settings, decoders, metrics, events, **options)
+    metrics.registry.register(WatchCollector(lambda: [each.watch for each in hosted.now()]))
     intake = Intake(settings, metrics, decoders)
     metrics.queue.set_function(lambda: hosted.waiting)
     metrics.encoders.set_function(lambda: hosted.n_encoders)
@@ -121,9 +153,9 @@ def create_app(
     page = read_page()
     open_page = {path: Rules(is_open=True) for path in page}
     gate = Gate(api, {**_PATHS, **open_page}, settings, metrics, say)
-    application = Application(gate, hosted, decoders)
+    application = Application(gate, hosted, decoders, watching)
     _handle_errors(api, gate)
-    add_endpoints(api, hosted, intake, metrics, settings, gate, page)
+    add_endpoints(api, hosted, intake, metrics, settings, gate, page, note)
     return application
 
 

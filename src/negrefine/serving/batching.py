@@ -7,6 +7,7 @@ detector. Detectors remember pairs of names while they score, so nothing else ma
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -31,6 +32,8 @@ from negrefine.serving.uploads import Upload
 from negrefine.shown_text import visible
 
 _LONGEST_WAIT = 60
+# How limits are raised is no advice for clients.
+_FOR_OPERATORS = re.compile(r"shrink the image, or .* if you trust it\.")
 
 
 class QueueFullError(Exception):
@@ -204,9 +207,10 @@ class EncoderWorker:
                 bytes_of_use=bytes_of_use,
             )
         except ImageError as error:
+            sentence = _FOR_OPERATORS.sub("shrink the image.", str(error))
             # Errors of the preprocessing do not name the image.
-            named = str(error).startswith(visible(image.name))
-            raise error if named else ImageError(f"{image.name}: {error}") from error
+            named = sentence.startswith(visible(image.name))
+            raise ImageError(sentence if named else f"{image.name}: {sentence}") from error
 
     def _run(self) -> None:
         while True:

@@ -6,6 +6,7 @@ import asyncio
 from http import HTTPStatus
 from typing import cast
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from negrefine.serving.problems import MEDIA_TYPE, SECURITY_HEADERS, Problem
@@ -49,16 +50,19 @@ def max_connections() -> int:
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection, closed if it is one too many or dawdles over the head of a request."""
+    """uvicorn's connection, closed if it is one too many or dawdles over the head of a request.
 
-    limit = max_connections()
+    Attributes:
+        head_seconds: How long the head may take.
+    """
+
     head_seconds: float = _HEAD_SECONDS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse."""
         super().connection_made(cast("asyncio.Transport", transport))
         self._dawdling: asyncio.TimerHandle | None = None
-        if len(self.connections) > self.limit:
+        if len(self.connections) > max_connections():
             self.transport.write(_FULL)
             self.transport.close()
             return
@@ -75,9 +79,10 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what h11 cannot parse."""
+        """Refuse what h11 cannot parse, unless an answer has begun: a second one would confuse."""
         del msg
-        self.transport.write(_NO_HTTP)
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.write(_NO_HTTP)
         self.transport.close()
 
     def _await_head(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from copy import deepcopy
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI, Query, Request
 from starlette.responses import Response
@@ -22,12 +23,14 @@ from negrefine.serving.access import has_token, is_own_host
 from negrefine.serving.batching import check_size
 from negrefine.serving.gate import Gate
 from negrefine.serving.hosted import Hosted, Served
-from negrefine.serving.intake import Intake
+from negrefine.serving.intake import Intake, check_readable
 from negrefine.serving.metrics import CONTENT_TYPE, Metrics
 from negrefine.serving.problems import Problem, json_response, shortened
 from negrefine.serving.settings import Settings
 from negrefine.serving.uploads import Upload
 
+# Takes a detector, its rows, and how many images could not be read.
+Note: TypeAlias = Callable[[Served, Sequence[ScoredImage], int], None]
 _NAMES = (
     *("nearest_class", "similarity", "runner_up", "runner_up_similarity"),
     *("nearest_negative", "negative_similarity"),
@@ -44,9 +47,10 @@ def add_endpoints(
     settings: Settings,
     gate: Gate,
     page: Mapping[str, Response],
+    note: Note,
 ) -> None:
-    """Add all endpoints to an application."""
-    _add_work(api, hosted, intake, metrics, settings)
+    """Add all endpoints to an application; `note` is called with what was scored."""
+    _add_work(api, hosted, intake, settings, note)
     _add_descriptions(api, hosted, settings)
     _add_health(api, hosted, metrics, settings, gate)
 
@@ -62,12 +66,10 @@ def add_endpoints(
     for path, response in page.items():
         add(path, response)
     collect = api.openapi
-    setattr(api, "openapi", lambda: schemas.with_components(collect()))  # noqa: B010 - a method
+    setattr(api, "openapi", lambda: schemas.completed(collect(), settings.max_images))  # noqa: B010 - a method
 
 
-def _add_work(
-    api: FastAPI, hosted: Hosted, intake: Intake, metrics: Metrics, settings: Settings
-) -> None:
+def _add_work(api: FastAPI, hosted: Hosted, intake: Intake, settings: Settings, note: Note) -> None:
     @asynccontextmanager
     async def work(
         request: Request, detector: str | None, top: int | None
@@ -84,11 +86,13 @@ def _add_work(
         summary="Score images",
         response_model=schemas.Scores,
         responses=statuses,
-        openapi_extra=schemas.BODY,
+        openapi_extra=deepcopy(schemas.BODY),
     )
     async def score(request: Request, detector: str | None = None) -> Response:
         async with work(request, detector, None) as (served, images, results):
-            metrics.count_rows(served.name, [r for r in results if isinstance(r, ScoredImage)])
+            scored = [each for each in results if isinstance(each, ScoredImage)]
+            note(served, scored, len(results) - len(scored))
+            check_readable(images, results)
             rows = [_row(*each, served) for each in zip(images, results, strict=True)]
             return _results(served, rows)
 
@@ -98,7 +102,7 @@ def _add_work(
         description="With 'Accept: image/png' and one image, the explanation as a picture.",
         response_model=schemas.Explanations,
         responses={200: {"content": {"image/png": {}}}, **statuses},
-        openapi_extra=schemas.BODY,
+        openapi_extra=deepcopy(schemas.BODY),
     )
     async def explain(
         request: Request,
@@ -106,6 +110,7 @@ def _add_work(
         top: int = Query(5, ge=1, le=100, description="Class names and labels to list."),
     ) -> Response:
         async with work(request, detector, top) as (served, images, results):
+            check_readable(images, results)
             if _wants_png(request):
                 if len(images) > 1:
                     detail = "A card shows one image: send one, or ask for JSON."
@@ -178,7 +183,9 @@ def _add_health(
 
     @api.get("/metrics", summary="Metrics for Prometheus", include_in_schema=False)
     async def prometheus() -> Response:
-        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        # Monitors may have to compute.
+        text = await asyncio.get_running_loop().run_in_executor(None, metrics.text)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 
 @contextmanager

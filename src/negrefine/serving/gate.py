@@ -8,14 +8,17 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from negrefine.errors import one_of
 from negrefine.serving.access import check_host, check_origin, check_token
 from negrefine.serving.metrics import Metrics
-from negrefine.serving.problems import SECURITY_HEADERS, Problem, overloaded
+from negrefine.serving.problems import SECURITY_HEADERS, Problem, overloaded, shortened
+from negrefine.serving.request_body import RequestBody
 from negrefine.serving.settings import Settings
 
 _STOPPING_SECONDS = 5
@@ -30,12 +33,14 @@ class Rules:
         is_open: It needs no token.
         is_probe: It may be asked under any name, as supervisors do.
         is_work: It is refused while the server stops, and the server waits for its end.
+        parameters: Names that its query may have; None for any.
     """
 
     method: str = "GET"
     is_open: bool = False
     is_probe: bool = False
     is_work: bool = False
+    parameters: tuple[str, ...] | None = None
 
     @property
     def allow(self) -> str:
@@ -95,7 +100,8 @@ class Gate:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         rules = self._paths.get(scope["path"])
-        answer = _Answer(send, without_body=scope["method"] == "HEAD")
+        body = RequestBody(scope, receive, 4 * self._settings.max_bytes)
+        answer = _Answer(send, body, without_body=scope["method"] == "HEAD")
         task = asyncio.current_task()
         is_work = rules is not None and rules.is_work and task is not None
         if is_work and task is not None:
@@ -105,17 +111,18 @@ class Gate:
             try:
                 response = self._checked(scope, rules)
                 inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
-                await (response or self._app)(inner, receive, answer)
+                await (response or self._app)(inner, body.receive, answer)
             except Problem as problem:
-                await problem.response()(scope, receive, answer)
+                await problem.response()(scope, body.receive, answer)
             except asyncio.CancelledError:
                 if not self._is_cut or answer.status:
                     raise
-                await self._stopping().response()(scope, receive, answer)
+                body.give_up()
+                await self._stopping().response()(scope, body.receive, answer)
             except Exception as error:
                 # Starlette raises errors again that it has answered.
                 if not answer.status:
-                    await self.fault(error).response()(scope, receive, answer)
+                    await self.fault(error).response()(scope, body.receive, answer)
         finally:
             if is_work and task is not None:
                 self._work.discard(task)
@@ -139,6 +146,8 @@ class Gate:
             return Response(None, 204, {"Allow": rules.allow})
         if method != rules.method and not (method == "HEAD" and rules.method == "GET"):
             raise Problem(405, "method", f"This path takes {rules.allow}.", {"Allow": rules.allow})
+        if rules.parameters is not None:
+            _check_parameters(scope["query_string"], rules.parameters)
         if not rules.is_open:
             check_token(headers, self._settings)
         if method == "POST":
@@ -165,6 +174,23 @@ class Gate:
         )
 
 
+def _check_parameters(query: bytes, known: tuple[str, ...]) -> None:
+    """Raise a Problem (422) for a parameter that is unknown or given twice."""
+    try:
+        given = [name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)]
+    except ValueError as error:
+        raise Problem(422, "parameter", "The query has too many parameters.") from error
+    for name in given:
+        shown = shortened(name, 100)
+        if name not in known:
+            advice = f"this path takes {one_of(known)}" if known else "this path takes none"
+            raise Problem(422, "parameter", f"There is no parameter {shown!r}: {advice}.")
+        if given.count(name) > 1:
+            raise Problem(
+                422, "parameter", f"The parameter {shown!r} is given twice: give it once."
+            )
+
+
 def _endpoint(path: str) -> str:
     return "/static" if path.startswith("/static/") else path
 
@@ -172,13 +198,15 @@ def _endpoint(path: str) -> str:
 class _Answer:
     """Sends an answer with the headers that all have, for HEAD without its body."""
 
-    def __init__(self, send: Send, *, without_body: bool) -> None:
+    def __init__(self, send: Send, body: RequestBody, *, without_body: bool) -> None:
         self._send = send
+        self._body = body
         self._without_body = without_body
         self.status: int | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            await self._body.discard()
             self.status = message["status"]
             headers = MutableHeaders(raw=list(message.get("headers", [])))
             for name, value in SECURITY_HEADERS.items():

@@ -19,6 +19,7 @@ from negrefine.errors import BundleError, InputError, NegrefineError, is_out_of_
 from negrefine.serving.batching import EncoderWorker, Observer
 from negrefine.serving.description import describe
 from negrefine.serving.settings import Settings
+from negrefine.serving.watching import Watch
 
 _Stamp: TypeAlias = "tuple[int, int, int] | None"
 _Key: TypeAlias = "tuple[str, str]"
@@ -35,6 +36,7 @@ class Served:
         version: `version_of` its directory when it was loaded.
         worker: Of its encoder, which other detectors may share.
         description: What `GET /v1/detector` says.
+        watch: Its monitor.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Served:
     detector: Detector
     worker: EncoderWorker
     description: dict[str, Any]
+    watch: Watch
 
 
 @dataclass(eq=False)
@@ -62,11 +65,13 @@ class Events:
         say: With a sentence for the log.
         loaded: With a detector that was loaded again and serves from now on.
         failed: With the name of one that could not be loaded again.
+        replaced: With a detector that serves no new requests.
     """
 
     say: Callable[[str], None]
     loaded: Callable[[Served], None] = field(default=lambda _: None)
     failed: Callable[[str], None] = field(default=lambda _: None)
+    replaced: Callable[[Served], None] = field(default=lambda _: None)
 
 
 class Hosted:
@@ -82,11 +87,13 @@ class Hosted:
         *,
         device: str = "auto",
         dtype: str = "auto",
+        encoder: str | os.PathLike[str] | None = None,
+        monitor_state: str | os.PathLike[str] | None = None,
     ) -> None:
         """Load the detectors; the first is the default.
 
         Raises BundleError or EncoderError for a detector that cannot be loaded, and InputError
-        without any.
+        without any, or for a state of a monitor that is damaged.
         """
         if not places:
             raise InputError("There is no detector to serve: give the directory of one.")
@@ -96,6 +103,8 @@ class Hosted:
         self._observer = observer
         self._events = events
         self._hardware = {"device": device, "dtype": dtype}
+        self._encoder = encoder
+        self._monitor_state = monitor_state
         self._lock = threading.Lock()
         self._workers: dict[_Key, EncoderWorker] = {}
         self._served: dict[str, Served] = {}
@@ -179,7 +188,9 @@ class Hosted:
             self._keep(name, place, error)
             return
         place.failure = None
+        earlier = self._served[name]
         self._serve(served)
+        self._events.replaced(earlier)
         self._events.loaded(served)
         self._events.say(f"The detector {name!r} was loaded again ({served.version[:12]}).")
 
@@ -212,7 +223,7 @@ class Hosted:
             saved = manifest_of(path).get("encoder") or {}
             key = (str(saved.get("fingerprint")), json.dumps(saved.get("options"), sort_keys=True))
             known = self._workers.get(key)
-            shared = None if known is None else known.encoder
+            shared = self._encoder if known is None else known.encoder
             detector = load_detector(path, shared, **self._hardware)
             if version_of(path) != version:
                 continue
@@ -223,7 +234,9 @@ class Hosted:
             if known is None:
                 arguments = (encoder, self._settings, self._decoders, self._observer)
                 self._workers[key] = known = EncoderWorker(*arguments)
-            return Served(name, version, detector, known, describe(name, version, detector))
+            watch = Watch(name, version, detector, self._monitor_state, self._events.say)
+            description = describe(name, version, detector)
+            return Served(name, version, detector, known, description, watch)
         raise BundleError(f"The detector {name!r} is saved again and again while it is loaded.")
 
 

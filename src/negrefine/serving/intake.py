@@ -27,6 +27,9 @@ from negrefine.serving.uploads import (
     read_images,
 )
 
+# A body that has arrived is no slow one, however late the server comes to read it.
+_LEAST_SECONDS = 0.1
+
 
 class ClientGoneError(Exception):
     """The client has closed the connection."""
@@ -70,7 +73,7 @@ class Intake:
         body = bounded(request.receive, settings.max_bytes, disconnected=ClientGoneError)
         reading = read_images(request.headers.get("content-type", ""), body, settings.max_images)
         try:
-            read = await asyncio.wait_for(reading, max(0.0, deadline - time.monotonic()))
+            read = await asyncio.wait_for(reading, max(_LEAST_SECONDS, deadline - time.monotonic()))
         except (TimeoutError, asyncio.TimeoutError):
             raise Problem(
                 408,
@@ -94,8 +97,7 @@ class Intake:
     ) -> list[Any]:
         """Return for each image what the detector makes of it, or an ImageError.
 
-        Raises Problem if too many images wait, if the deadline passes, or if no image of the
-        request can be read.
+        Raises Problem if too many images wait, or if the deadline passes.
         """
         ticket = Ticket(Task(served.detector, top), len(images), deadline)
         try:
@@ -105,18 +107,7 @@ class Intake:
             raise overloaded(
                 "queue-full", "Too many images wait already: try again later.", full.seconds
             ) from None
-        results = await self._wait(request, ticket, served)
-        errors = [each for each in results if isinstance(each, ImageError)]
-        self._metrics.unreadable.inc(len(errors))
-        if len(errors) == len(results):
-            named = zip(images, errors, strict=True)
-            raise Problem(
-                422,
-                "unreadable",
-                f"No image of the request can be read; the first: {errors[0]}",
-                more={"errors": [{"name": i.given_name, "error": str(e)} for i, e in named]},
-            )
-        return results
+        return await self._wait(request, ticket, served)
 
     async def _wait(self, request: Request, ticket: Ticket, served: Served) -> list[Any]:
         done = asyncio.wrap_future(ticket.done)
@@ -143,6 +134,19 @@ class Intake:
             gone.cancel()
             # Cancels the ticket too, so that what still waits is not encoded.
             done.cancel()
+
+
+def check_readable(images: list[Upload], results: list[Any]) -> None:
+    """Raise a Problem (422) that lists the errors if no image of a request can be read."""
+    errors = [str(each) for each in results if isinstance(each, ImageError)]
+    if len(errors) == len(results):
+        named = zip(images, errors, strict=True)
+        raise Problem(
+            422,
+            "unreadable",
+            f"No image of the request can be read; the first: {errors[0]}",
+            more={"errors": [{"name": image.given_name, "error": why} for image, why in named]},
+        )
 
 
 async def _disconnected(request: Request) -> None:

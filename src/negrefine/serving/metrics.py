@@ -93,8 +93,9 @@ class Metrics:
         self.batches.observe(n_images)
         self.batch_seconds.observe(seconds)
 
-    def count_rows(self, detector: str, rows: Iterable[ScoredImage]) -> None:
-        """Count scored images."""
+    def count_rows(self, detector: str, rows: Iterable[ScoredImage], n_errors: int) -> None:
+        """Count scored images, and those that could not be read."""
+        self.unreadable.inc(n_errors)
         for row in rows:
             self.verdicts.labels(detector, row.verdict or "none").inc()
             if row.p_value is not None:

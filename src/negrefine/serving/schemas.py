@@ -23,7 +23,7 @@ class Image(BaseModel):
 class Images(BaseModel):
     """A body of JSON."""
 
-    images: list[Image]
+    images: list[Image] = Field(min_length=1)
 
 
 class Row(BaseModel):
@@ -145,6 +145,7 @@ BODY: dict[str, Any] = {
                     "properties": {
                         "images": {
                             "type": "array",
+                            "minItems": 1,
                             "items": {"type": "string", "format": "binary"},
                         }
                     },
@@ -187,8 +188,12 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def with_components(content: dict[str, Any]) -> dict[str, Any]:
-    """Add the models that FastAPI does not collect: those of bodies and of problems."""
+def completed(content: dict[str, Any], max_images: int) -> dict[str, Any]:
+    """Add the models that FastAPI does not collect, and how many images a request may have."""
     for model in (Image, ProblemDetails):
         content["components"]["schemas"].setdefault(model.__name__, model.model_json_schema())
+    for path in content["paths"].values():
+        bodies = path.get("post", {}).get("requestBody", {}).get("content", {})
+        for body in bodies.values():
+            body["schema"]["properties"]["images"]["maxItems"] = max_images
     return content
