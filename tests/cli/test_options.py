@@ -130,6 +130,7 @@ OTHER_WORDS = {
     "--encoder": {"ID_OR_DIR"},  # of a new detector, or of a saved one
     "--batch-size": {"NUMBER"},  # of `fit`, only that of --calibrate
     "--alpha": {"NUMBER", "CHANCE"},  # NegRefine's parameter, or of false alarms
+    "--report": {"FILE.html", None},  # of scores, or the one of an evaluation or not
     "--judge": {"JUDGE", "TEXT"},  # of a filter, or of stored answers
 }
 
