@@ -9,9 +9,9 @@ Starts `negrefine serve` on the loopback interface, or uses the one of --url. Th
 - clients that stop in the middle of a request, while others are served;
 - with --schema, what schemathesis makes of /openapi.json, if it is installed.
 
-Every whole request gets an answer, none a 5xx but 503 with Retry-After, every refusal is a problem of
-RFC 9457, none shows a path or a trace, and errors of images are sentences that name the image. Exit
-code 1 otherwise. The same seed gives the same requests.
+Every whole request gets an answer, none a 5xx but 503 with Retry-After, every refusal is a problem
+of RFC 9457, none shows a path or a trace, and errors of images are sentences that name the image.
+Exit code 1 otherwise. The same seed gives the same requests.
 """
 
 from __future__ import annotations

@@ -249,7 +249,7 @@ def _method(rng: random.Random, picture: bytes) -> Case:
     return Case(f"{method} {target}", (sent,), head_only=method == "HEAD")
 
 
-def _target(rng: random.Random, picture: bytes) -> Case:
+def _target(rng: random.Random, _: bytes) -> Case:
     target = rng.choice(
         [
             *(
@@ -296,7 +296,7 @@ def _length_other(rng: random.Random, picture: bytes) -> Case:
     return Case(f"length {shift:+}", (sent,), expected=int(shift < 0), leaves=shift > 0)
 
 
-def _length_huge(rng: random.Random, picture: bytes) -> Case:
+def _length_huge(rng: random.Random, _: bytes) -> Case:
     length = rng.choice([2**25 + 1, 2**31, 2**63, 10**18])
     return Case(f"length {length}, and no body", (request(b"", _FORM, length=length),))
 
@@ -329,7 +329,7 @@ def _chunked(rng: random.Random, picture: bytes) -> Case:
     return Case(what, (sent,), expected=expected, leaves=not expected)
 
 
-def _head(rng: random.Random, picture: bytes) -> Case:
+def _head(rng: random.Random, _: bytes) -> Case:
     line, named = b"GET /healthz HTTP/1.1\r\n", b"GET /v1/detectors HTTP/1.1\r\n"
     host = b"Host: 127.0.0.1\r\n"
     what, sent, expected = rng.choice(
