@@ -129,6 +129,8 @@ OTHER_WORDS = {
     "--ood": {"IMAGES", "NAME=IMAGES", "LIST"},
     "--encoder": {"ID_OR_DIR"},  # of a new detector, or of a saved one
     "--batch-size": {"NUMBER"},  # of `fit`, only that of --calibrate
+    "--alpha": {"NUMBER", "CHANCE"},  # NegRefine's parameter, or of false alarms
+    "--report": {"FILE.html", None},  # of scores, or the one of an evaluation or not
     "--judge": {"JUDGE", "TEXT"},  # of a filter, or of stored answers
 }
 

@@ -47,7 +47,7 @@ def test_without_drift_the_monitor_is_quiet_and_naive_tests_are_not() -> None:
 
 @pytest.mark.parametrize("kind", ["plain", "by class", "pooled", "tied"])
 def test_without_drift_classes_and_ties_are_quiet(kind: str) -> None:
-    n_streams, length = 24, 400
+    n_streams, length = 16, 400
     n = 45 if kind == "pooled" else 150
     found = 0
     for seed in range(n_streams):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -245,3 +246,16 @@ def test_metrics_count_verdicts_and_p_values(
     assert gained('negrefine_p_value_bucket{detector="refined",le="0.2"}') == small
     assert gained('negrefine_requests_total{endpoint="/v1/score",status="200"}') == 1
     assert gained('negrefine_request_seconds_count{endpoint="/v1/score"}') == 1
+
+
+def test_answers_wait_for_no_acknowledgement(server: Server) -> None:
+    # Clients acknowledge after 40 ms, on every answer but the first few of a connection.
+    connection = server.connect()
+    seconds = []
+    for _ in range(40):
+        started = time.perf_counter()
+        connection.request("GET", "/healthz")
+        server.read(connection)
+        seconds.append(time.perf_counter() - started)
+    connection.close()
+    assert sorted(seconds)[10] < 0.03

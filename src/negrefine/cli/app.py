@@ -82,7 +82,10 @@ def _root(
 
 
 def main() -> NoReturn:
-    """Run the command line: exit code 0 if all went well, 1 on an error, 2 on wrong usage."""
+    """Run the command line: exit code 0 if all went well, 1 on an error, 2 on wrong usage.
+
+    `monitor --fail-on-alarm` has 3 for an alarm.
+    """
     warnings.showwarning = lambda message, *_, **__: warn(str(message))
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal or pipe cannot show must not cost the rows after it.

@@ -38,7 +38,7 @@ def monitor(
         1000, "Print the status, and write the state, each time so many rows.", min=1
     ),
     alpha: float | None = option(
-        None, "Chance of any false alarm over an endless stream. [default: 0.01]"
+        None, "Chance of any false alarm over an endless stream. [default: 0.01]", "CHANCE"
     ),
     window: int | None = option(
         None, "Images in a window of the two-sample test, 10 to 10,000. [default: 200]"

@@ -128,10 +128,14 @@ def _lines(stream: IO[bytes], *, whole: bool = False) -> Iterator[bytes]:
         if whole or line.endswith(b"\n"):
             yield line
         else:
-            warnings.warn(
-                "The last line of a file of results is unfinished and was left for the next time.",
-                stacklevel=2,
-            )
+            _warn_unfinished()
+
+
+def _warn_unfinished() -> None:
+    warnings.warn(
+        "The last line of a file of results is unfinished and was left for the next time.",
+        stacklevel=2,
+    )
 
 
 def _json_rows(
@@ -168,6 +172,7 @@ def _csv_rows(stream: IO[bytes], class_names: Iterable[str]) -> Iterator[ResultR
         # The end of a cell that is still being written.
         if "unexpected end of data" not in str(error):
             raise
+        _warn_unfinished()
 
 
 def _texts(stream: IO[bytes]) -> Iterator[str]:

@@ -176,7 +176,7 @@ class Status:
         if self.alarm:
             first = f"ALARM after {count}: the stream differs from the calibration images."
         else:
-            first = f"No alarm after {count}: the stream looks like the calibration images."
+            first = f"No alarm after {count}: too little to say that the stream has changed."
         return [
             first,
             *(f"  {alarm.sentence()}" for alarm in self.alarms),
