@@ -4,10 +4,12 @@
 
 Real server processes, and a client in this one, on the same cores. Batching is compared with
 --batch-size 1 in turns, so that what else the machine does hits both. Latencies are those of
-requests that arrive at random times at a given mean rate, whatever becomes of earlier ones, from the
-moment at which a request was due. Exit code 1 if a promise is broken: an answer with a wrong score,
-a request without an answer, another status than 200 and 503, memory that grows beyond --megabytes,
-no recovery, or an accepted request that SIGTERM cut off. Takes one to three minutes.
+requests that arrive at random times at a given mean rate, whatever becomes of earlier ones, from
+the moment at which a request was due. Takes one to three minutes.
+
+Exit code 1 if a promise is broken: an answer with a wrong score, a request without an answer,
+another status than 200 and 503, memory that grows beyond --megabytes, no recovery, or an accepted
+request that SIGTERM cut off.
 """
 
 from __future__ import annotations
@@ -141,9 +143,7 @@ async def latencies(
         if load == 4:
             report.promise(bool(shed), "four times the capacity: no request was shed")
         grown = max(megabytes) - before
-        report.promise(
-            grown < arguments.megabytes, f"{load:g} x: memory grew by {grown:.0f} MB"
-        )
+        report.promise(grown < arguments.megabytes, f"{load:g} x: memory grew by {grown:.0f} MB")
     await recovery(report, client, scored, normal)
     client.close()
 

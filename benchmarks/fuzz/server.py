@@ -9,16 +9,14 @@ Starts `negrefine serve` on the loopback interface, or uses the one of --url. Th
 - clients that stop in the middle of a request, while others are served;
 - with --schema, what schemathesis makes of /openapi.json, if it is installed.
 
-Every whole request gets an answer, none a 5xx but 503 with Retry-After, every refusal is a problem of
-RFC 9457, none shows a path or a trace, and errors of images are sentences that name the image. Exit
-code 1 otherwise. The same seed gives the same requests.
+Every whole request gets an answer, none a 5xx but 503 with Retry-After, every refusal is a problem
+of RFC 9457, none shows a path or a trace, and errors of images are sentences that name the image.
+Exit code 1 otherwise. The same seed gives the same requests.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -40,7 +38,7 @@ from http_load.malformed import Case, cases
 from http_load.process import ServerProcess, fit_small
 from http_load.raw import Answer, converse
 
-_HIDDEN = ("Traceback", "site-packages", "File \"", ".py", "/usr/", "/tmp/", "/home/", "/root/")  # noqa: S108
+_HIDDEN = ("Traceback", "site-packages", 'File "', ".py", "/usr/", "/tmp/", "/home/", "/root/")  # noqa: S108
 _BATCH = 8
 
 
@@ -91,7 +89,9 @@ class Fuzz:
     def requests(self, count: int, seed: int, picture: bytes) -> None:
         """Send odd requests."""
         made = [cases(number, seed, picture) for number in range(count)]
-        self.check_all("requests", [lambda n=n, c=c: self._request(n, c) for n, c in enumerate(made)])
+        self.check_all(
+            "requests", [lambda n=n, c=c: self._request(n, c) for n, c in enumerate(made)]
+        )
 
     def _request(self, number: int, case: Case) -> tuple[str, str | None]:
         heard = converse(
@@ -117,7 +117,10 @@ class Fuzz:
 
         files = seeds()
         made = [
-            (f"case {i} {files[i % len(files)][0]}", mutated(files[i % len(files)][1], _rng(seed, i)))
+            (
+                f"case {i} {files[i % len(files)][0]}",
+                mutated(files[i % len(files)][1], _rng(seed, i)),
+            )
             for i in range(count)
         ]
         groups = [made[i : i + 1] for i in range(count)]
@@ -192,7 +195,9 @@ def _rng(seed: int, number: int) -> np.random.Generator:
 
 
 @contextmanager
-def _server(arguments: argparse.Namespace) -> Iterator[tuple[int, Sequence[str], ServerProcess | None]]:
+def _server(
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[int, Sequence[str], ServerProcess | None]]:
     """Yield the port of a server, what its answers must not show, and the server if it is ours."""
     if arguments.url:
         yield int(arguments.url.rstrip("/").rpartition(":")[2]), arguments.hidden, None
@@ -208,7 +213,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", help="of a server on the loopback interface, without a token")
     parser.add_argument("--detector", type=Path, help="default: MCM with the built-in encoder")
-    parser.add_argument("--hidden", action="append", default=[], help="text that no answer may show")
+    parser.add_argument(
+        "--hidden", action="append", default=[], help="text that no answer may show"
+    )
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--dawdlers", type=int, default=100)

@@ -55,7 +55,9 @@ def form_of(images: Sequence[tuple[str, bytes]]) -> bytes:
     """Return a multipart body with these named files, with `BOUNDARY`."""
     parts = [
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename="{name}"\r\n'
-        f"Content-Type: application/octet-stream\r\n\r\n".encode() + data + b"\r\n"
+        f"Content-Type: application/octet-stream\r\n\r\n".encode()
+        + data
+        + b"\r\n"
         for name, data in images
     ]
     return b"".join([*parts, f"--{BOUNDARY}--\r\n".encode()])

@@ -133,13 +133,21 @@ def _content_type(rng: random.Random, picture: bytes) -> Case:
     given = rng.choice(
         [
             *(None, "", "image/png", "text/plain", "application/x-www-form-urlencoded", "*/*"),
-            *("multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=x"),
+            *(
+                "multipart/form-data",
+                "multipart/form-data; boundary=",
+                "multipart/mixed; boundary=x",
+            ),
             f'Multipart/Form-Data; Boundary="{BOUNDARY}"',
             f"{_FORM}; boundary=other",
             f"multipart/form-data; boundary={'b' * 5000}",
             "multipart/form-data; boundary=\xe9\xff",
             'multipart/form-data; boundary="a\\"b',
-            *("application/json", "application/json; charset=utf-16", "application/json-patch+json"),
+            *(
+                "application/json",
+                "application/json; charset=utf-16",
+                "application/json-patch+json",
+            ),
             *(";", "a" * 20_000, "application/json\t", "\xff/\xfe", "multipart/form-data;" * 500),
         ]
     )
@@ -197,8 +205,25 @@ def _query(rng: random.Random, picture: bytes) -> Case:
     query = rng.choice(
         [
             *("top=0", "top=-1", "top=101", "top=abc", "top=", "top=1&top=2", "top=1e2", "top=%00"),
-            *(f"top={'9' * 5000}", "top=NaN", "top=5&", "&&&", "=", "?", "top[]=1", "%zz", "%", "#"),
-            *("detector=", "detector=%00", "detector=%ff%fe", "detector=../..", "detector=a&detector="),
+            *(
+                f"top={'9' * 5000}",
+                "top=NaN",
+                "top=5&",
+                "&&&",
+                "=",
+                "?",
+                "top[]=1",
+                "%zz",
+                "%",
+                "#",
+            ),
+            *(
+                "detector=",
+                "detector=%00",
+                "detector=%ff%fe",
+                "detector=../..",
+                "detector=a&detector=",
+            ),
             *(f"detector={'d' * 5000}", "detector=%ED%A0%80", "detector=%E2%80%AE", "unknown=1"),
         ]
     )
@@ -211,7 +236,12 @@ def _query(rng: random.Random, picture: bytes) -> Case:
 
 def _method(rng: random.Random, picture: bytes) -> Case:
     method = rng.choice(
-        [*("GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"), "get", "X", "POST"]
+        [
+            *("GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"),
+            "get",
+            "X",
+            "POST",
+        ]
     )
     target = rng.choice([*ENDPOINTS, "/nothing", "//", "/v1/score/", "/V1/score", "*"])
     body = picture if method in {"PUT", "POST"} else b""
@@ -219,10 +249,15 @@ def _method(rng: random.Random, picture: bytes) -> Case:
     return Case(f"{method} {target}", (sent,), head_only=method == "HEAD")
 
 
-def _target(rng: random.Random, picture: bytes) -> Case:
+def _target(rng: random.Random, _: bytes) -> Case:
     target = rng.choice(
         [
-            *("/../../etc/passwd", "/static/../../../etc/passwd", "/static/%2e%2e/%2e%2e/x", "/%00"),
+            *(
+                "/../../etc/passwd",
+                "/static/../../../etc/passwd",
+                "/static/%2e%2e/%2e%2e/x",
+                "/%00",
+            ),
             *("/static//etc/passwd", "/static/app.js%00", "http://example.org/healthz", "/%ff%fe"),
             *("/" + "a" * 60_000, "/" + "a/" * 3000, "/v1\\score", "/%E2%80%AE", "/healthz;x=1"),
             *("/static/" + "../" * 500, "/openapi.json/", "/docs", "/redoc", "/static/index.html"),
@@ -234,7 +269,20 @@ def _target(rng: random.Random, picture: bytes) -> Case:
 def _length(rng: random.Random, picture: bytes) -> Case:
     form = form_of([("a.png", picture)])
     length = rng.choice(
-        ["-1", "+5", "0x10", "1e3", "5, 5", "9" * 30, "9" * 5000, "1 2", "", "\u0665", "1.0", "10_0"]
+        [
+            "-1",
+            "+5",
+            "0x10",
+            "1e3",
+            "5, 5",
+            "9" * 30,
+            "9" * 5000,
+            "1 2",
+            "",
+            "\u0665",
+            "1.0",
+            "10_0",
+        ]
     )
     sent = request(form, _FORM, length=length)
     return Case(f"length {length[:20]!r}", (sent,), expected=0, leaves=True)
@@ -248,7 +296,7 @@ def _length_other(rng: random.Random, picture: bytes) -> Case:
     return Case(f"length {shift:+}", (sent,), expected=int(shift < 0), leaves=shift > 0)
 
 
-def _length_huge(rng: random.Random, picture: bytes) -> Case:
+def _length_huge(rng: random.Random, _: bytes) -> Case:
     length = rng.choice([2**25 + 1, 2**31, 2**63, 10**18])
     return Case(f"length {length}, and no body", (request(b"", _FORM, length=length),))
 
@@ -281,8 +329,8 @@ def _chunked(rng: random.Random, picture: bytes) -> Case:
     return Case(what, (sent,), expected=expected, leaves=not expected)
 
 
-def _head(rng: random.Random, picture: bytes) -> Case:
-    line = b"GET /healthz HTTP/1.1\r\n"
+def _head(rng: random.Random, _: bytes) -> Case:
+    line, named = b"GET /healthz HTTP/1.1\r\n", b"GET /v1/detectors HTTP/1.1\r\n"
     host = b"Host: 127.0.0.1\r\n"
     what, sent, expected = rng.choice(
         [
@@ -290,9 +338,9 @@ def _head(rng: random.Random, picture: bytes) -> Case:
             ("many headers", line + host + b"X: y\r\n" * 5000 + b"\r\n", 1),
             ("no host", line + b"\r\n", 1),
             ("two hosts", line + host + b"Host: example.org\r\n\r\n", 1),
-            ("a host with a user", line + b"Host: a@127.0.0.1\r\n\r\n", 1),
-            ("a host of brackets", line + b"Host: [::1\r\n\r\n", 1),
-            ("another host", line + b"Host: example.org\r\n\r\n", 1),
+            ("a host with a user", named + b"Host: a@127.0.0.1\r\n\r\n", 1),
+            ("a host of brackets", named + b"Host: [::1\r\n\r\n", 1),
+            ("another host", named + b"Host: example.org\r\n\r\n", 1),
             ("a NUL", line + host + b"X: a\0b\r\n\r\n", 1),
             ("letters above ASCII", line + host + b"X: \xff\xfe\r\n\r\n", 1),
             ("a name with a space", line + host + b"X Y: z\r\n\r\n", 1),
@@ -328,7 +376,16 @@ _WEBSOCKET = (
 
 def _accept(rng: random.Random, picture: bytes) -> Case:
     accept = rng.choice(
-        ["image/png", "image/png;q=0", "*/*", "image/png, */*", "\xff", "a" * 20_000, ",;,", "IMAGE/PNG"]
+        [
+            "image/png",
+            "image/png;q=0",
+            "*/*",
+            "image/png, */*",
+            "\xff",
+            "a" * 20_000,
+            ",;,",
+            "IMAGE/PNG",
+        ]
     )
     n = rng.choice([1, 2])
     body = form_of([("a.png", rng.choice([picture, b"no picture"]))] * n)

@@ -31,9 +31,10 @@ class ServerProcess:
     ) -> None:
         """Start it with these arguments and wait until it serves.
 
-        Raises RuntimeError with what it printed if it ends, or does not serve in `patience` seconds.
+        Raises RuntimeError with what it printed if it ends, or does not serve in time.
         """
-        self._out, self._err = (tempfile.TemporaryFile() for _ in range(2))
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
+        self._err = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "negrefine", "serve", *map(str, arguments), "--port", "0"],
             stdin=subprocess.DEVNULL,

@@ -110,7 +110,9 @@ def test_what_compose_starts_wants_the_token_and_its_own_names(
     answer = contained.post("/v1/score", pictures[:3], **bearer)
     expected = hosted[1]["refined"].score_samples([data for _, data in pictures[:3]])
     assert [row["score"] for row in answer.json["results"]] == pytest.approx(expected, abs=1e-6)
-    assert contained.ask("/v1/detectors", headers={**bearer, "Host": "localhost:8000"}).status == 200
+    assert (
+        contained.ask("/v1/detectors", headers={**bearer, "Host": "localhost:8000"}).status == 200
+    )
     assert contained.ask("/v1/detectors", headers={**bearer, "Host": "evil.test"}).status == 421
     # Nothing can be written, which is said once.
     warnings = contained.err.read_text().splitlines()
@@ -151,7 +153,11 @@ def test_the_image_copies_what_there_is_and_installs_what_is_pinned() -> None:
     pinned = re.search(r'"(torch==\$\(.*?\)\+cpu)"', (ROOT / "Dockerfile").read_text())
     assert pinned is not None
     shown = subprocess.run(
-        ["/bin/sh", "-c", f'echo "{pinned[1]}"'], cwd=ROOT, capture_output=True, text=True, check=True
+        ["/bin/sh", "-c", f'echo "{pinned[1]}"'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     line = re.search(r"^torch==.*$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert line is not None
@@ -198,8 +204,7 @@ def test_the_unit_of_systemd_is_one(tmp_path: Path) -> None:
             [analyze, "verify", "--man=no", file], capture_output=True, text=True, check=False
         )
         # Other units of the machine may be broken.
-        lines = [line for line in done.stderr.splitlines() if "negrefine" in line]
-        return lines
+        return [line for line in done.stderr.splitlines() if "negrefine" in line]
 
     assert complaints() == []
     file.write_text(unit[1].replace(program, sys.executable).replace("Type=exec", "Tpye=exec"))
