@@ -76,6 +76,7 @@ def _add_work(api: FastAPI, hosted: Hosted, intake: Intake, settings: Settings, 
     ) -> AsyncIterator[tuple[Served, list[Upload], list[Any]]]:
         deadline = time.monotonic() + settings.deadline
         with _served(hosted, detector) as served:
+            intake.check_room(served)
             async with intake.images(request, deadline) as images:
                 yield served, images, await intake.results(request, served, images, top, deadline)
 
