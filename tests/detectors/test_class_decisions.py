@@ -292,15 +292,16 @@ def test_thresholds_and_calibrations_set_by_hand(by_class: Detector, tmp_path: P
     assert known is not None
     assert classes is not None
     # These could not be loaded again.
-    for name, value in {
+    unlike: dict[str, Any] = {
         "calibration_scores_": known + 1,
         "calibration_classes_": classes[:-1],
         "fpr_": 0.5,
         "delta_": 0.3,
         "by_": "row",
-    }.items():
+    }
+    for name, other in unlike.items():
         changed = copy(by_class)
-        setattr(changed, name, value)
+        setattr(changed, name, other)
         with pytest.raises(BundleError, match="The detector cannot be saved: "):
             changed.save(tmp_path / "d")
     assert not (tmp_path / "d").exists()
