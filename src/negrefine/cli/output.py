@@ -141,7 +141,9 @@ def describe_calibration(report: CalibrationReport) -> str:
     else:
         bound = f"with probability {1 - report.delta:g}"
     if report.by is not None:
-        return f"thresholds by predicted class from {report.n} images, {rate} each ({bound})"
+        unbounded = any(group.kind == "all" for group in report.groups)
+        each = "for each class that has its own" if unbounded else "each"
+        return f"thresholds by predicted class from {report.n} images, {rate} {each} ({bound})"
     bound = f" {bound}" if report.delta is not None else f" ({bound})"
     return f"threshold {report.threshold:.4f} from {report.n} images, {rate}{bound}"
 

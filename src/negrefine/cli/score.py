@@ -37,9 +37,9 @@ def score(
     from negrefine.evaluation.scored_image import columns_of_any_method, score_columns
     from negrefine.files.writing import check_target, write_rows
 
+    views.check(images, out)
     if out is not None:
         check_target(out, *columns_of_any_method())
-    views.check(images, out)
     saved.check_order(images)
     paths = find_images(images)
     views.check_found(paths)
