@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from negrefine.cli.bundles import option
-from negrefine.cli.output import say
+from negrefine.cli.output import counted, say
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ class ScoreViews:
             n, n_classes = counts.total(), len(counts.keys() - {NONE, UNREADABLE})
             n_inside = n - counts[NONE] - counts[UNREADABLE]
             say(
-                f"Sorted {n} image{'' if n == 1 else 's'} into {self.sort_into}: {n_inside} in "
-                f"{n_classes} class folder{'' if n_classes == 1 else 's'}, {counts[NONE]} in "
+                f"Sorted {counted(n, 'image')} into {self.sort_into}: {n_inside} in "
+                f"{counted(n_classes, 'class folder')}, {counts[NONE]} in "
                 f"{NONE}, {counts[UNREADABLE]} in {UNREADABLE}.",
                 err=True,
             )
