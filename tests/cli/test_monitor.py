@@ -249,6 +249,16 @@ def test_what_is_no_result_of_this_detector_is_told(
         assert sentence in quick("monitor", detector, bad).failed()
     (tmp_path / "bad.csv").write_text("path,score\na.png,1\n")
     assert "no column p_value" in quick("monitor", detector, tmp_path / "bad.csv").failed()
+    head = "path,p_value,verdict,nearest_class\n"
+    for table, sentence in [
+        (head.replace(",", ";"), "its columns are not separated by commas"),
+        (f"{head}a.png,much,ID,cat\n", "after row 0: its p_value is 'much', not a number"),
+        # A comma that nobody has quoted shifts all cells after it.
+        (f"{head}a.png,0.5,ID,cat\na,b.png,0.5,ID,cat\n", "more or fewer cells"),
+        (f"{head}a.png,0.5,ID\n", "more or fewer cells"),
+    ]:
+        (tmp_path / "bad.csv").write_text(table)
+        assert sentence in quick("monitor", detector, tmp_path / "bad.csv").failed()
     (tmp_path / "bad.parquet").write_text("no table")
     assert "no Parquet table" in quick("monitor", detector, tmp_path / "bad.parquet").failed()
     assert "no file of results" in quick("monitor", detector, tmp_path / "a.txt").failed()

@@ -179,7 +179,7 @@ FEW_FILES = """
 import resource
 from negrefine.serving.connection import Connection
 resource.setrlimit(resource.RLIMIT_NOFILE, (112, 112))
-Connection.head_seconds = 1
+Connection.head_seconds = Connection.unread_seconds = 1
 """
 
 
@@ -197,6 +197,14 @@ def test_connections_are_few_and_must_speak(zygote: Zygote, hosted: Hosted) -> N
     wait_until(lambda: server.ask("/healthz").status == 200)
     for connection in silent:
         assert connection.sock.recv(1) == b""
+        connection.close()
+    # Answers that nobody reads hold up nothing.
+    deaf = [server.connect() for _ in range(12)]
+    for connection in deaf:
+        connection.connect()
+        connection.sock.sendall(b"GET /static/app.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1000)
+    wait_until(lambda: server.ask("/healthz").status == 200)
+    for connection in deaf:
         connection.close()
     server.signal(signal.SIGTERM)
     assert server.wait() == 0

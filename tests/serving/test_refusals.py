@@ -51,7 +51,7 @@ PNG = base64.b64encode(b"x").decode()
         (FORM, form([("n" * 9000, b"x")]), 400, "malformed", ""),
         (JSON, b"{", 400, "malformed", "no JSON"),
         (JSON, b"", 400, "malformed", "no JSON"),
-        (JSON, b"[" * 100_000, 400, "malformed", "nested"),
+        (JSON, b"[" * 30_000, 400, "malformed", "nested"),
         (JSON, b'{"images": NaN}', 400, "malformed", "NaN"),
         (JSON, b"\xff\xfe", 400, "malformed", "UTF-8"),
         (JSON, b'{"images": []}', 400, "malformed", "no image"),
@@ -61,6 +61,8 @@ PNG = base64.b64encode(b"x").decode()
         (JSON, b'{"images": [{"name": 1, "data": ""}]}', 400, "malformed", "images[0] is no"),
         (JSON, b'{"images": [{"name": "a", "data": "?"}]}', 400, "malformed", "no base64"),
         (JSON, b'{"images": [{"name": "", "data": "data:x"}]}', 400, "malformed", "a data URL"),
+        # Each value would take up to thirty times its bytes.
+        (JSON, b'{"images": [' + b"{}," * 20_000 + b"{}]}", 400, "malformed", "more commas"),
         (JSON, b'{"images": [], "top": 1}', 400, "malformed", "field 'top'"),
         (JSON, b'{"images": [{"name": "\\ud800", "data": ""}]}', 400, "malformed", "half of a"),
     ],
@@ -112,6 +114,13 @@ def test_paths_and_methods(server: Server) -> None:
         ("10.0.0.1", 421),
         ("", 421),
         ("[", 421),
+        # Others may read another name.
+        ("localhost@attacker.example", 421),
+        ("attacker.example@localhost", 421),
+        ("localhost/attacker.example", 421),
+        ("localhost#.attacker.example", 421),
+        ("localhost?.attacker.example", 421),
+        ("localhost:attacker", 421),
         ("localhost", 200),
         ("LOCALHOST:1", 200),
         ("127.0.0.1:9", 200),
@@ -223,6 +232,29 @@ def test_a_broken_chunk_gets_one_answer(server: Server) -> None:
         if status == 400:
             assert received.startswith(b"HTTP/1.1 400 Bad Request\r\n")
         connection.close()
+
+
+def test_two_lengths_are_none(server: Server) -> None:
+    # A proxy that goes by the first would take what follows for a request of somebody else.
+    head = "POST /v1/score HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+    after = "0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    connection = server.connect()
+    connection.connect()
+    connection.sock.sendall(f"{head}Content-Length: {len(after)}\r\n\r\n{after}".encode())
+    received = connection.sock.makefile("rb").read()
+    assert received.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"both Content-Length and Transfer-Encoding" in received
+    assert received.count(b"HTTP/1.1") == 1
+    connection.close()
+
+
+def test_names_of_many_commas_are_names(server: Server, pictures: list[tuple[str, bytes]]) -> None:
+    data = base64.b64encode(pictures[0][1]).decode()
+    images = [{"name": ",[{" * 333, "data": data}] * 32
+    body = json.dumps({"images": images}).encode()
+    # Without a monitor, to which so many copies are a drift.
+    answer = server.ask("/v1/score?detector=local", body, headers=JSON)
+    assert [row["name"] for row in answer.json["results"]] == [",[{" * 333] * 32
 
 
 def test_a_name_may_be_written_as_in_rfc_5987(

@@ -145,6 +145,25 @@ def test_an_encoder_that_is_gone_is_told(
     assert changing.ask("/v1/detector?detector=local").json == before
 
 
+def test_a_log_that_nobody_takes_ends_nothing(
+    zygote: Zygote, hosted: Hosted, tmp_path: Path, pictures: Pictures
+) -> None:
+    place = tmp_path / "own"
+    shutil.copytree(hosted[0] / "refined", place)
+    full = 'import os; os.dup2(os.open("/dev/full", os.O_WRONLY), 2)'
+    server = zygote.start(place, prelude=full, NEGREFINE_TOKEN="")
+    server.wait_until_ready()
+    # The second is not found if the line about the first has ended the search.
+    for other in ("csp", "refined"):
+        shutil.rmtree(place)
+        shutil.copytree(hosted[0] / other, place)
+        version = version_of(place)
+        wait_until(lambda version=version: server.ask("/v1/detector").json["version"] == version)
+    assert server.post("/v1/score", pictures[:1]).status == 200
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+
+
 def test_an_encoder_that_moved_is_named(
     zygote: Zygote, builtin_dir: Path, tmp_path: Path, pictures: Pictures
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,10 +89,11 @@ class Limits:
 
     def settings(self, address: Address) -> Settings:
         """Return the settings of a server at an address."""
-        from negrefine.serving.access import LOOPBACK_NAMES, is_loopback
+        from negrefine.serving.hosts import LOOPBACK_NAMES, check_host_names, leads_to_loopback
         from negrefine.serving.settings import Settings
 
         names = tuple(address.allow_host)
+        check_host_names("--allow-host", names)
         return Settings(
             max_bytes=self.max_bytes,
             max_bodies=8 * self.max_bytes,
@@ -102,7 +104,9 @@ class Limits:
             batch_size=self.batch_size,
             batch_wait=self.batch_wait / 1000,
             token=address.token(),
-            hosts=LOOPBACK_NAMES if is_loopback(address.host) else names or None,
+            hosts=(*LOOPBACK_NAMES, address.host)
+            if leads_to_loopback(address.host)
+            else names or None,
             trusted_hosts=names,
         )
 
@@ -144,7 +148,7 @@ def serve(
     settings = limits.settings(address)
 
     from negrefine.encoders.image_memory import memory_limit
-    from negrefine.serving.access import is_loopback
+    from negrefine.serving.hosts import leads_to_loopback
     from negrefine.serving.run import open_socket
 
     # Says what is wrong with $NEGREFINE_IMAGE_GB before an image comes.
@@ -152,7 +156,7 @@ def serve(
     if monitor_state is not None:
         _make_folder(monitor_state)
     bound = open_socket(address.host, address.port)
-    if settings.token is None and not is_loopback(address.host):
+    if settings.token is None and not leads_to_loopback(address.host):
         warn(
             f"the server listens on {address.host} without a token, so that everybody who reaches "
             f"this machine can use it: set ${_TOKEN} or give --token-file."
@@ -182,7 +186,7 @@ def serve(
     n_cut, ended = run(application, bound, grace=grace, ready=ready, say=_log)
     if n_cut:
         requests = "1 request was" if n_cut == 1 else f"{n_cut} requests were"
-        _log(f"{requests} cut off after {grace:g} seconds.")
+        _log(f"{requests} cut off.")
     _log("Stopped.")
     if n_cut or not ended:
         # Threads that still encode would be torn down under torch.
@@ -245,4 +249,6 @@ def _warn_of_thresholds(application: Application) -> None:
 
 
 def _log(line: str) -> None:
-    say(f"negrefine: {line}", err=True)
+    # A full disk or a reader that has gone (`2>&1 | head`) ends the log, not the server.
+    with suppress(OSError):
+        say(f"negrefine: {line}", err=True)

@@ -155,6 +155,8 @@ def _csv_rows(stream: IO[bytes], class_names: Iterable[str]) -> Iterator[ResultR
         spelling(name): name for spelling in (printed_cell, table_cell) for name in class_names
     }
     reader = csv.DictReader(_texts(stream), strict=True)
+    if any("p_value" in name and name != "p_value" for name in reader.fieldnames or ()):
+        raise ValueError("its columns are not separated by commas; save it with commas")
     if reader.fieldnames is not None and "p_value" not in reader.fieldnames:
         raise ValueError(
             "it has no column p_value: calibrate the detector, score the images again, and give "
@@ -162,9 +164,11 @@ def _csv_rows(stream: IO[bytes], class_names: Iterable[str]) -> Iterator[ResultR
         )
     try:
         for cells in reader:
+            if None in cells or None in cells.values():
+                raise ValueError("a row has more or fewer cells than there are columns")
             content: dict[str, Any] = {name: cells.get(name) or None for name in _COLUMNS}
             if content["p_value"] is not None:
-                content["p_value"] = float(content["p_value"])
+                content["p_value"] = _number(content["p_value"])
             name = content["nearest_class"]
             content["nearest_class"] = spelled.get(name, name)
             yield ResultRow.of(content)
@@ -173,6 +177,13 @@ def _csv_rows(stream: IO[bytes], class_names: Iterable[str]) -> Iterator[ResultR
         if "unexpected end of data" not in str(error):
             raise
         _warn_unfinished()
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"its p_value is {short_repr(text)}, not a number") from None
 
 
 def _texts(stream: IO[bytes]) -> Iterator[str]:

@@ -34,7 +34,8 @@ class Cells:
     Calibration scores that tie are an atom of the distribution, which images may hit too, and a
     p-value does not say whether one did: b tied scores join the b + 1 cells around and between
     them. The joined cells are a cell of weight b + 1 in the urn of ranks with ties broken at
-    random, so the urn stays exact as long as images tie only with scores that tie already.
+    random. As the scores say which cells are joined, that is not quite the law: with a share q of
+    images in the atom the first one is in its cell with a chance that is larger by up to q / (n + 1).
 
     Attributes:
         n: Number of calibration scores.

@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from negrefine.serving.hosts import LOOPBACK_NAMES, host_of, is_loopback
 from negrefine.serving.problems import Problem
 from negrefine.serving.settings import Settings
-
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address or name, without port, is of this machine's loopback interface."""
-    if host.lower().rstrip(".") == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def host_of(value: str) -> str:
-    """Return the name in a Host header or the network part of an origin, without the port."""
-    try:
-        return (urlsplit(f"//{value}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
 
 
 def is_own_host(headers: Headers, settings: Settings) -> bool:
@@ -44,6 +23,21 @@ def is_own_host(headers: Headers, settings: Settings) -> bool:
     name = host_of(headers.get("host", ""))
     known = {each.lower() for each in (*settings.hosts, *settings.trusted_hosts)}
     return name in known or (is_loopback(name) and bool(known & set(LOOPBACK_NAMES)))
+
+
+def check_one_length(headers: Headers) -> None:
+    """Raise a Problem (400) for a body whose length is told in two ways.
+
+    Where a proxy goes by one and this server by the other, the end of a body would be taken for the
+    next request (RFC 9112, 6.1).
+    """
+    if "transfer-encoding" in headers and "content-length" in headers:
+        raise Problem(
+            400,
+            "malformed",
+            "The request has both Content-Length and Transfer-Encoding: send one of them.",
+            {"Connection": "close"},
+        )
 
 
 def check_host(headers: Headers, settings: Settings) -> None:

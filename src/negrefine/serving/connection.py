@@ -12,6 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from negrefine.serving.problems import MEDIA_TYPE, SECURITY_HEADERS, Problem
 
 _HEAD_SECONDS = 20
+_UNREAD_SECONDS = 20
 
 
 def _refusal(status: HTTPStatus, kind: str, detail: str, *headers: str) -> bytes:
@@ -50,18 +51,21 @@ def max_connections() -> int:
 
 
 class Connection(H11Protocol):
-    """uvicorn's connection, closed if it is one too many or dawdles over the head of a request.
+    """uvicorn's connection, closed if it is one too many, or if the client dawdles.
 
     Attributes:
-        head_seconds: How long the head may take.
+        head_seconds: How long the head of a request may take.
+        unread_seconds: How long a client may take to read so many kilobytes of what waits for it.
     """
 
     head_seconds: float = _HEAD_SECONDS
+    unread_seconds: float = _UNREAD_SECONDS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse."""
         super().connection_made(cast("asyncio.Transport", transport))
         self._dawdling: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         if len(self.connections) > max_connections():
             self.transport.write(_FULL)
             self.transport.close()
@@ -76,7 +80,18 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._stop_waiting()
+        self._stop_counting()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait until the client reads, while it does."""
+        super().pause_writing()
+        self._count_later()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._stop_counting()
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what h11 cannot parse, unless an answer has begun: a second one would confuse."""
@@ -84,6 +99,22 @@ class Connection(H11Protocol):
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             self.transport.write(_NO_HTTP)
         self.transport.close()
+
+    def _count_later(self) -> None:
+        size = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(self.unread_seconds, self._count, size)
+
+    def _count(self, before: int) -> None:
+        """End the connection unless enough has been read of the `before` bytes that waited."""
+        if before - self.transport.get_write_buffer_size() < 1000 * self.unread_seconds:
+            self.transport.abort()
+        else:
+            self._count_later()
+
+    def _stop_counting(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _await_head(self) -> None:
         """Let time run exactly while no request is under way."""

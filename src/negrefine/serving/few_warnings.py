@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from contextlib import suppress
 from typing import Any
 
 _PER_MINUTE = 10
@@ -37,7 +38,9 @@ class FewWarnings:
         if shown:
             if left_out:
                 message = f"{message} Before it, {left_out} warnings were left out."
-            self._show(message, category, *details, **more)
+            # As with the log, nobody may be there to read it.
+            with suppress(OSError):
+                self._show(message, category, *details, **more)
 
 
 def limit_warnings() -> None:

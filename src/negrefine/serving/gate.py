@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from negrefine.errors import one_of
-from negrefine.serving.access import check_host, check_origin, check_token
+from negrefine.serving.access import check_host, check_one_length, check_origin, check_token
 from negrefine.serving.metrics import Metrics
 from negrefine.serving.problems import SECURITY_HEADERS, Problem, overloaded, shortened
 from negrefine.serving.request_body import RequestBody
@@ -135,6 +135,7 @@ class Gate:
     def _checked(self, scope: Scope, rules: Rules | None) -> Response | None:
         """Raise a Problem for what may not pass; return an answer that needs no endpoint."""
         headers, method = Headers(scope=scope), scope["method"]
+        check_one_length(headers)
         if rules is None or not rules.is_probe:
             check_host(headers, self._settings)
         if rules is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
@@ -83,6 +84,9 @@ class _Forward(logging.Handler):
         self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+            # uvicorn's end of answers that nobody reads, which it counts in a line of its own.
+            return
         for line in self.format(record).splitlines():
             self._say(line)
 
@@ -95,7 +99,7 @@ def run(
     ready: Callable[[str], None],
     say: Callable[[str], None],
 ) -> tuple[int, bool]:
-    """Serve until SIGTERM or SIGINT, then until what was accepted is answered.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then until what was accepted is answered.
 
     Args:
         application: What serves.
@@ -124,6 +128,10 @@ async def _run(
         event = asked_twice if asked.is_set() else asked
         loop.call_soon_threadsafe(event.set)
 
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_DFL:
+        # The terminal is closed; nohup ignores it.
+        loop.add_signal_handler(hang_up, on_signal)
     # The times of creation are as many lines again as the counts.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     _forward_logs(say)
@@ -165,7 +173,10 @@ async def _end_work(
     hurrying = asyncio.create_task(hurry.wait())
     await asyncio.wait({ending, hurrying}, return_when=asyncio.FIRST_COMPLETED)
     if not ending.done():
+        say("A second signal: what is not answered yet is cut off.")
         ending.cancel()
         return await application.end_work(0)
     hurrying.cancel()
+    if ending.result():
+        say(f"After {grace:g} seconds, what is not answered yet is cut off.")
     return ending.result()

@@ -9,8 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from negrefine.constraints import Constraint, Number, Strings, Text, Whole, check_all
+from negrefine.constraints import Constraint, Number, Text, Whole, check_all
 from negrefine.errors import InputError
+from negrefine.serving.hosts import check_host_names
 
 MIB = 1 << 20
 _SECONDS = Number("be a positive number of seconds", low=0)
@@ -73,7 +74,7 @@ class Settings:
             "decoders": Whole(1, optional=True),
             "poll": _SECONDS,
             "token": _check_token,
-            "trusted_hosts": Strings(),
+            "trusted_hosts": check_host_names,
         }
     )
 

@@ -21,6 +21,8 @@ from negrefine.serving.problems import Problem, shortened, shown_name
 
 FIELD = "images"
 _LONGEST_NAME = 1000
+# Its brace, and the commas in it and after it.
+_MARKS_OF_IMAGE = 3
 _EXTENDED = re.compile(rb";\s*filename\*\s*=\s*utf-8'[^']*'([^;\s]*)", re.IGNORECASE)
 _BODIES = (
     f"send multipart/form-data with files named '{FIELD}', or JSON such as "
@@ -151,6 +153,7 @@ def _extended_name(disposition: bytes) -> bytes | None:
 
 def images_of_json(body: bytes, max_images: int) -> list[Upload]:
     """Return the images of a JSON body; Problem if it is malformed or has too many."""
+    _check_marks(body, max_images)
     try:
         content = parse_json(body)
     except ValueError as error:
@@ -161,6 +164,19 @@ def images_of_json(body: bytes, max_images: int) -> list[Upload]:
         raise _malformed(f"The JSON has the field {shortened(others[0], 100)!r}", _BODIES)
     _check_count(len(content[FIELD]), max_images)
     return _uploads([_named_bytes(each, i) for i, each in enumerate(content[FIELD])])
+
+
+def _check_marks(body: bytes, max_images: int) -> None:
+    """Raise a Problem for JSON of more values than images have, which cost far more than bytes.
+
+    Each but the first value of an array or object follows a comma, and each array and object has a
+    bracket; base64 has none of these.
+    """
+    n_marks = sum(body.count(mark) for mark in (b",", b"[", b"{"))
+    if n_marks > (max_images + 1) * (_LONGEST_NAME + _MARKS_OF_IMAGE):
+        raise _malformed(
+            f"The JSON has more commas and brackets than {max_images} images have", _BODIES
+        )
 
 
 def _named_bytes(image: Any, position: int) -> tuple[str, bytes]:
