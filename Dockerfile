@@ -24,11 +24,13 @@ RUN groupadd --system --gid 10001 negrefine \
     --shell /usr/sbin/nologin negrefine \
     && install -d -o 10001 -g 10001 /cache
 COPY --from=build /opt/negrefine /opt/negrefine
+# The C library keeps freed memory for each thread; two arenas are enough for the few here.
 # The code belongs to root and is compiled, the root file system may be read-only, and nothing is
 # fetched from a hub: models are looked for in /models, which is laid out like ~/.cache/huggingface.
 ENV PATH=/opt/negrefine/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    MALLOC_ARENA_MAX=2 \
     NEGREFINE_CACHE=/cache \
     HF_HOME=/models \
     HF_HUB_OFFLINE=1

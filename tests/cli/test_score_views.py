@@ -123,6 +123,13 @@ def test_wrong_arguments(quick: Any, work: Workspace, tmp_path: Path) -> None:
         (["imag*", "--sort-into", "images/new"], looked_for),
         (["images", "--sort-into", "new", "--out", "new/sorted.csv"], "is needed by --sort-into"),
         (["images", "--sort-into", "new.csv", "--out", "new.csv"], "is needed by --sort-into"),
+        (
+            ["images", "--sort-into", "new", "--out", "new/none/a.csv"],
+            "'new/none/a.csv' lies in a ",
+        ),
+        (["images", "--sort-into", "new", "--report", "new/x/y/a.html"], "lies in a folder of --s"),
+        (["images", "--sort-into", "mine", "--out", "made/a.csv"], "'mine' holds other files"),
+        (["images", "--sort-into", "images", "--report", "made/a.html"], looked_for),
     ):
         done = quick("score", work.detector, *arguments, cwd=tmp_path)
         assert said in done.failed(), arguments

@@ -18,7 +18,7 @@ from negrefine.adapters.feature_detector import FeatureDetector
 from negrefine.adapters.frames import to_arrow
 from negrefine.detectors.explanation import verdict_sentences
 from negrefine.encoders import CLIPEncoder
-from negrefine.errors import InputError
+from negrefine.errors import BundleError, InputError
 from negrefine.evaluation.image_scores import calibrate_files, detect_files, score_files
 from negrefine.evaluation.scored_image import score_rows
 
@@ -252,3 +252,56 @@ def test_warnings(
             "Without copies, 1 of the classes would have too few images for a threshold of their "
             f"own, which needs 9: {detector.class_names_[common]!r} (2 of 12 differ)."
         )
+
+
+def test_classes_that_are_none_are_refused(by_class: Detector) -> None:
+    """A class that is missing, or counted from the end, would silently give other numbers."""
+    features = random_features(5, 40)
+    scores = by_class.score_features(features)
+    classes = by_class.predicted_classes(features)
+    ranks = by_class.p_values_scores(scores, classes)
+    assert ranks.min() > 0
+    listed = by_class.p_values_scores(scores.tolist(), classes.tolist())
+    np.testing.assert_array_equal(listed, ranks)
+    thresholds = by_class.image_thresholds(classes)
+    np.testing.assert_array_equal(by_class.image_thresholds(classes.tolist()), thresholds)
+    assert len(by_class.image_thresholds([])) == len(by_class.p_values_scores([], [])) == 0
+    one_for_all = copy(by_class)
+    one_for_all.offset_ = by_class.offset_
+    wrong: list[Any] = [classes - 7, classes + 1, classes * 1.0, classes[:, None], classes[0]]
+    for detector in (by_class, one_for_all):
+        for given_classes in wrong:
+            with pytest.raises(InputError, match="classes must be "):
+                detector.p_values_scores(scores, given_classes)
+            with pytest.raises(InputError, match="classes must be "):
+                detector.image_thresholds(given_classes)
+        with pytest.raises(InputError, match="of each of the 40 images"):
+            detector.p_values_scores(scores, classes[:-1])
+        with pytest.raises(InputError, match="Scores must be in one dimension"):
+            detector.p_values_scores(scores[:, None], classes)
+
+
+def test_thresholds_and_calibrations_set_by_hand(by_class: Detector, tmp_path: Path) -> None:
+    changed = copy(by_class)
+    for value in ("0.5", [0.25, 0.5], True):
+        with pytest.raises(InputError, match="offset_ must be "):
+            changed.offset_ = value  # type: ignore[assignment]
+    # What was there is left as it was.
+    np.testing.assert_array_equal(changed.class_offsets_, by_class.class_offsets_)
+    known, classes = by_class.calibration_scores_, by_class.calibration_classes_
+    assert known is not None
+    assert classes is not None
+    # These could not be loaded again.
+    unlike: dict[str, Any] = {
+        "calibration_scores_": known + 1,
+        "calibration_classes_": classes[:-1],
+        "fpr_": 0.5,
+        "delta_": 0.3,
+        "by_": "row",
+    }
+    for name, other in unlike.items():
+        changed = copy(by_class)
+        setattr(changed, name, other)
+        with pytest.raises(BundleError, match="The detector cannot be saved: "):
+            changed.save(tmp_path / "d")
+    assert not (tmp_path / "d").exists()

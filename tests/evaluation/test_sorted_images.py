@@ -14,7 +14,7 @@ import pytest
 
 from negrefine.errors import InputError
 from negrefine.evaluation.scored_image import ScoredImage
-from negrefine.evaluation.sorted_images import By, folder_names, sort_images
+from negrefine.evaluation.sorted_images import By, claim_directory, folder_names, sort_images
 from negrefine.evaluation.sorted_mark import MARK
 from negrefine.files.lock import lock_directory
 from negrefine.shown_text import restored, storable
@@ -192,6 +192,12 @@ def test_directories_that_are_refused(
     sort_images(rows, out, CLASSES)
     with pytest.raises(InputError, match=r"a\.png' lies in .*, where sorting replaces files"):
         sort_images([inside(out / "cat" / "a.png")], out, CLASSES)
+    with (
+        pytest.raises(InputError, match="Another process sorts images into"),
+        lock_directory(out),
+    ):
+        # Neither marks the folder while the other one may be about to.
+        claim_directory(out, "link")
     with (
         pytest.raises(InputError, match="Another process sorts images into"),
         lock_directory(out),

@@ -447,6 +447,10 @@ def test_thresholds_by_class(
     own = sum(group.kind == "class" for group in mcm.threshold_groups())
     assert 1 < own < 25
     assert f"Thresholds are by class: {own} of 25 classes have their own" in page.head
+    assert (
+        "The other classes share one, which promises the same of their images together."
+        in page.head
+    )
     low, high = (f"{end(mcm.class_offsets_):.4f}" for end in (np.min, np.max))
     assert f"Thresholds {low} to {high}" in page.head
     assert "Folder" not in page.head
@@ -458,6 +462,35 @@ def test_thresholds_by_class(
     assert (
         "at most 10.0 % of in-distribution images are flagged, with probability 0.95" in page.head
     )
+
+
+def test_what_thresholds_by_class_promise(
+    scored: Scored, fit: Callable[..., dict[str, Detector]], tmp_path: Path
+) -> None:
+    """Of classes that have enough calibration images, and of the others."""
+    mcm, target = fit("mcm")["mcm"], tmp_path / "a.html"
+    scores = np.arange(30.0)
+
+    def head(classes: list[int], delta: float | None = None) -> str:
+        mcm.calibrate_scores(scores, 0.1, by="class", classes=classes, delta=delta)
+        return Page(write_scores_page(scored.rows[:1], target, detector=mcm)).head
+
+    # Nine are needed.
+    said = head([k % 25 for k in range(30)])
+    assert (
+        "no class has enough calibration images for its own: all share one, from 30 images, which "
+        "promises that at most 10.0 % of in-distribution images are flagged"
+    ) in said
+    said = head([0] * 25 + [1] * 5)
+    assert "1 of 25 classes have their own" in said
+    assert "The other classes have too few calibration images" in said
+    assert "nothing is promised for them." in said
+    assert "share one" not in said
+    said = head([0] * 15 + [1] * 15, 0.3)
+    assert "2 of 25 classes have their own" in said
+    assert "too few" in said
+    said = head([0] * 15 + [k % 5 + 1 for k in range(15)], 0.3)
+    assert "the same of their images together, though the probability only approximately." in said
 
 
 def test_needs_its_extra(scored: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,27 +123,33 @@ def print_filter_summary(detector: NegRefine) -> None:
     print_table(["", "count"], rows, err=True, **style)
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun: "1 row", "2 rows"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def describe_detector(detector: Detector) -> str:
     """Return the numbers of class names and negative labels as a phrase."""
-    n = len(detector.class_names_)
-    words = f"{n} class name{'' if n == 1 else 's'}"
+    words = counted(len(detector.class_names_), "class name")
     if detector.negatives_ is None:
         return words
     kept, removed = detector.negatives_.kept, detector.negatives_.removed[0]
-    return f"{words}, {len(kept)} negative labels ({len(removed)} removed)"
+    return f"{words}, {counted(len(kept), 'negative label')} ({len(removed)} removed)"
 
 
 def describe_calibration(report: CalibrationReport) -> str:
     """Return threshold, number of images and guarantee as a phrase."""
-    rate = f"false-alarm rate <= {report.fpr:g}"
+    images, rate = counted(report.n, "image"), f"false-alarm rate <= {report.fpr:g}"
     if report.delta is None:
         bound = "mean over calibrations"
     else:
         bound = f"with probability {1 - report.delta:g}"
     if report.by is not None:
-        return f"thresholds by predicted class from {report.n} images, {rate} each ({bound})"
+        unbounded = any(group.kind == "all" for group in report.groups)
+        each = "for each class that has its own" if unbounded else "each"
+        return f"thresholds by predicted class from {images}, {rate} {each} ({bound})"
     bound = f" {bound}" if report.delta is not None else f" ({bound})"
-    return f"threshold {report.threshold:.4f} from {report.n} images, {rate}{bound}"
+    return f"threshold {report.threshold:.4f} from {images}, {rate}{bound}"
 
 
 def describe_groups(report: CalibrationReport, class_names: Sequence[str]) -> list[str]:

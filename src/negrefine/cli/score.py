@@ -6,7 +6,7 @@ from pathlib import Path
 
 from negrefine.cli.bundles import option
 from negrefine.cli.options import BATCH_SIZE, IMAGES, SavedDetector
-from negrefine.cli.output import print_rows, say, warn, warn_builtin, warn_unreadable
+from negrefine.cli.output import counted, print_rows, say, warn, warn_builtin, warn_unreadable
 from negrefine.cli.score_views import ScoreViews
 from negrefine.errors import ImageError
 
@@ -37,9 +37,9 @@ def score(
     from negrefine.evaluation.scored_image import columns_of_any_method, score_columns
     from negrefine.files.writing import check_target, write_rows
 
+    views.check(images, out)
     if out is not None:
         check_target(out, *columns_of_any_method())
-    views.check(images, out)
     saved.check_order(images)
     paths = find_images(images)
     views.check_found(paths)
@@ -72,4 +72,4 @@ def score(
     if out is not None:
         flagged = sum(row.verdict == "OOD" for row in scored)
         verdicts = f", {flagged} flagged OOD" if detector.offset_ is not None else ""
-        say(f"Wrote {len(scored)} rows to {out}{verdicts}.", err=True)
+        say(f"Wrote {counted(len(scored), 'row')} to {out}{verdicts}.", err=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from negrefine.cli.bundles import option
-from negrefine.cli.output import say
+from negrefine.cli.output import counted, say
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,16 +50,17 @@ class ScoreViews:
 
         `out` is where the table of the results goes.
         """
+        if self.report is None and self.report_images is not None:
+            raise InputError("--report-images has no effect without --report: leave it out.")
+        if self.sort_into is None and self.sort_by is not None:
+            raise InputError("--sort-by has no effect without --sort-into: leave it out.")
+        # First, because the others make the folders of the results.
+        if self.sort_into is not None:
+            self._check_sort_into(self.sort_into, images, out)
         if self.report is not None:
             from negrefine.report.scores_page import check_scores_page
 
             check_scores_page(self.report)
-        elif self.report_images is not None:
-            raise InputError("--report-images has no effect without --report: leave it out.")
-        if self.sort_into is not None:
-            self._check_sort_into(self.sort_into, images, out)
-        elif self.sort_by is not None:
-            raise InputError("--sort-by has no effect without --sort-into: leave it out.")
 
     def check_found(self, paths: Sequence[Path]) -> None:
         """Raise InputError if one of the image files would be replaced."""
@@ -105,8 +106,8 @@ class ScoreViews:
             n, n_classes = counts.total(), len(counts.keys() - {NONE, UNREADABLE})
             n_inside = n - counts[NONE] - counts[UNREADABLE]
             say(
-                f"Sorted {n} image{'' if n == 1 else 's'} into {self.sort_into}: {n_inside} in "
-                f"{n_classes} class folder{'' if n_classes == 1 else 's'}, {counts[NONE]} in "
+                f"Sorted {counted(n, 'image')} into {self.sort_into}: {n_inside} in "
+                f"{counted(n_classes, 'class folder')}, {counts[NONE]} in "
                 f"{NONE}, {counts[UNREADABLE]} in {UNREADABLE}.",
                 err=True,
             )
@@ -119,14 +120,18 @@ class ScoreViews:
         from negrefine.encoders.image_files import may_find_below
         from negrefine.evaluation.sorted_images import TABLE, check_directory
 
-        for target in (out, self.report):
-            if target is not None and target.resolve() in {
-                directory.resolve(),
-                (directory / TABLE).resolve(),
-            }:
+        root = directory.resolve()
+        for target in filter(None, (out, self.report)):
+            place = target.resolve()
+            if place in {root, root / TABLE}:
                 raise InputError(
                     f"{str(target)!r} is needed by --sort-into {str(directory)!r}: choose another "
                     "name for the results."
+                )
+            if root in place.parent.parents:
+                raise InputError(
+                    f"{str(target)!r} lies in a folder of --sort-into {str(directory)!r}, which is "
+                    f"for images: put the results into {str(directory)!r} itself, or elsewhere."
                 )
         for each in images:
             if may_find_below(each, directory):

@@ -18,7 +18,7 @@ from negrefine.cli.options import (
     LabelOptions,
     named_folders,
 )
-from negrefine.cli.output import print_table, say, warn_builtin, warn_unreadable
+from negrefine.cli.output import counted, print_table, say, warn_builtin, warn_unreadable
 from negrefine.detectors import NegRefine
 from negrefine.detectors.negrefine import FILTER_PARAMETERS
 from negrefine.errors import InputError
@@ -95,7 +95,7 @@ def sweep(
     columns = [*varied, "labels", "OOD set", "AUROC", "FPR95"]
     print_table(columns, shown_rows, title="AUROC/FPR95 in percent")
     if out is not None:
-        say(f"Wrote {len(rows)} rows to {out}.", err=True)
+        say(f"Wrote {counted(len(rows), 'row')} to {out}.", err=True)
 
 
 def _numbers(given: Given) -> list[float]:

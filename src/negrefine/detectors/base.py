@@ -246,15 +246,17 @@ class Detector(Parametrised, Calibrated):
 
         self._check_fitted()
         facts = self._facts()
+        arrays = self._saved_arrays()
         # An attribute that was set by hand could not be loaded again.
         try:
             FACTS("The detector", facts)
+            copy(self)._restore_calibration(facts, arrays)
         except InputError as error:
             raise BundleError(f"The detector cannot be saved: {error}") from error
         write_bundle(
             path,
             facts,
-            self._saved_arrays(),
+            arrays,
             self._saved_tables(),
             replacing=replacing,
             by_class=self.by_ is not None,

@@ -64,6 +64,11 @@ class Calibrated(Scored):
 
     @offset_.setter
     def offset_(self, value: float | None) -> None:
+        if value is not None and as_real(value, "offset_").ndim:
+            raise InputError(
+                "offset_ must be one number, the threshold of all images, or None: calibrate with "
+                "by='class' sets thresholds by class."
+            )
         self.__dict__["offset_"] = value
         self.fpr_ = self.delta_ = self.by_ = self.class_offsets_ = None
 
@@ -240,16 +245,17 @@ class Calibrated(Scored):
         ranked = self._ranked_scores()
         return None if ranked is None else ranked.kinds()
 
-    def image_thresholds(self, classes: NDArray[np.intp]) -> NDArray[np.float64]:
+    def image_thresholds(self, classes: ArrayLike) -> NDArray[np.float64]:
         """Return the threshold of images by their `predicted_classes` (n,), float64 (n,).
 
         It is that of the image's class with `by_`, and `offset_` otherwise. Raises NotFittedError
-        without a threshold.
+        without a threshold, and InputError for what are not indices of class names.
         """
         threshold = self._threshold()
+        known = check_classes(classes, None, len(self.class_names_))
         if self.class_offsets_ is None:
-            return np.full(len(classes), threshold)
-        return self.class_offsets_[classes]
+            return np.full(len(known), threshold)
+        return self.class_offsets_[known]
 
     def p_values(
         self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
@@ -275,13 +281,19 @@ class Calibrated(Scored):
         scores = self.score_features(features, patches)
         return self.p_values_scores(scores, self.predicted_classes(features))
 
-    def p_values_scores(
-        self, scores: NDArray[np.float64], classes: NDArray[np.intp]
-    ) -> NDArray[np.float64]:
-        """Do what `p_values` does, from scores (n,) and `predicted_classes` (n,)."""
+    def p_values_scores(self, scores: ArrayLike, classes: ArrayLike) -> NDArray[np.float64]:
+        """Do what `p_values` does, from scores (n,) and `predicted_classes` (n,).
+
+        Raises InputError for scores in another shape, and for what are not n indices of class
+        names.
+        """
         known = self._known_scores()
+        array = as_real(scores, "Scores").astype(np.float64)
+        if array.ndim != 1:
+            raise InputError(f"Scores must be in one dimension, not of shape {array.shape}.")
+        nearest = check_classes(classes, len(array), len(self.class_names_))
         ranked = self._ranked_scores()
-        return p_values(known, scores) if ranked is None else ranked.p_values(scores, classes)
+        return p_values(known, array) if ranked is None else ranked.p_values(array, nearest)
 
     def decision_function(self, images: Sequence[ImageSource]) -> NDArray[np.float64]:
         """Return score minus threshold, float64 (n,): negative means out-of-distribution."""

@@ -195,16 +195,21 @@ def check_by(by: Any) -> None:
         )
 
 
-def check_classes(classes: ArrayLike, n: int, n_classes: int) -> NDArray[np.intp]:
-    """Return the predicted classes of n images as intp (n,).
+def check_classes(classes: ArrayLike, n: int | None, n_classes: int) -> NDArray[np.intp]:
+    """Return the predicted classes of n images, any number if None, as intp (n,).
 
     Raises InputError for what are not n indices of class names.
     """
     array = as_real(classes, "classes")
-    if array.ndim != 1 or len(array) != n or array.dtype.kind not in "iu":
+    if array.ndim == 1 and not len(array):
+        # Of an empty list, too, whose type says nothing.
+        array = array.astype(np.intp)
+    n = n if n is not None or array.ndim != 1 else len(array)
+    if array.shape != (n,) or array.dtype.kind not in "iu":
+        images, shape = ("image", "(n,)") if n is None else (f"of the {n} images", f"({n},)")
         raise InputError(
-            f"classes must be the predicted class of each of the {n} images, as whole numbers "
-            f"({n},): predicted_classes(features) gives them."
+            f"classes must be the predicted class of each {images}, as whole numbers {shape}: "
+            "predicted_classes(features) gives them."
         )
     if n and not (array.min() >= 0 and array.max() < n_classes):
         raise InputError(

@@ -170,7 +170,9 @@ def claim_directory(directory: Path, by: By) -> None:
         raise InputError(f"Images are sorted by 'link' or 'copy', not by {by!r}.")
     with naming(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        Mark(directory).begin()
+        # Another process may be about to mark it, and to list what it places.
+        with _locked(directory):
+            Mark(directory).begin()
         if by == "link":
             with scratch_folder(directory / MARK) as scratch:
                 try:

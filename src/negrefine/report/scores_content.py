@@ -11,7 +11,6 @@ from pathlib import Path, PurePath
 
 from negrefine.detectors.base import Detector
 from negrefine.detectors.conformal import detection_interval
-from negrefine.detectors.thresholds import BY_CLASS
 from negrefine.evaluation.scored_image import ScoredImage
 from negrefine.shown_text import restored
 
@@ -121,10 +120,12 @@ class ScoresContent:
             return sorted(set(detector.class_offsets_.tolist()))
         return [] if detector.offset_ is None else [detector.offset_]
 
-    @property
-    def n_own_thresholds(self) -> int:
-        """Number of classes with a threshold of their own."""
-        return sum(len(g.classes) for g in self.detector.threshold_groups() if g.kind == BY_CLASS)
+    @cached_property
+    def kind_counts(self) -> Counter[str]:
+        """Number of classes by the kind of their `ThresholdGroup`."""
+        return Counter(
+            kind for g in self.detector.threshold_groups() for kind in [g.kind] * len(g.classes)
+        )
 
     @property
     def paths(self) -> list[Path | None]:

@@ -139,6 +139,11 @@ class EncoderWorker:
         """Images that are not in a batch yet."""
         return self._waiting
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more image may wait."""
+        return self._waiting < self._settings.queue
+
     def lease(self) -> None:
         """Keep the thread alive until `release`, even if the encoder is retired meanwhile."""
         with self._changed:

@@ -76,6 +76,7 @@ def _add_work(api: FastAPI, hosted: Hosted, intake: Intake, settings: Settings, 
     ) -> AsyncIterator[tuple[Served, list[Upload], list[Any]]]:
         deadline = time.monotonic() + settings.deadline
         with _served(hosted, detector) as served:
+            intake.check_room(served)
             async with intake.images(request, deadline) as images:
                 yield served, images, await intake.results(request, served, images, top, deadline)
 
@@ -133,7 +134,7 @@ def _add_descriptions(api: FastAPI, hosted: Hosted, settings: Settings) -> None:
         "/v1/detector",
         summary="Describe a detector",
         response_model=schemas.DetectorDescription,
-        responses=schemas.refusals(401, 404),
+        responses=schemas.refusals(401, 404, 422),
     )
     async def describe(detector: str | None = None) -> Response:
         with _served(hosted, detector) as served:
@@ -143,7 +144,7 @@ def _add_descriptions(api: FastAPI, hosted: Hosted, settings: Settings) -> None:
         "/v1/detectors",
         summary="Name the detectors",
         response_model=schemas.Detectors,
-        responses=schemas.refusals(401),
+        responses=schemas.refusals(401, 422),
     )
     async def names() -> Response:
         return json_response({"default": hosted.names[0], "detectors": hosted.names})

@@ -44,6 +44,15 @@ class Intake:
         self._decoders = decoders
         self.bodies = Bodies(settings.max_bodies)
 
+    def check_room(self, served: Served) -> None:
+        """Raise Problem if the queue is full, so that no body is read that has no place in it."""
+        if not served.worker.has_room:
+            raise self._queue_full(served.worker.seconds_of(served.worker.waiting))
+
+    def _queue_full(self, seconds: int) -> Problem:
+        self._metrics.shed.labels("queue").inc()
+        return overloaded("queue-full", "Too many images wait already: try again later.", seconds)
+
     @asynccontextmanager
     async def images(self, request: Request, deadline: float) -> AsyncIterator[list[Upload]]:
         """Yield the images of a request; their bytes count as under way until the block ends.
@@ -103,10 +112,7 @@ class Intake:
         try:
             served.worker.submit(ticket, images)
         except QueueFullError as full:
-            self._metrics.shed.labels("queue").inc()
-            raise overloaded(
-                "queue-full", "Too many images wait already: try again later.", full.seconds
-            ) from None
+            raise self._queue_full(full.seconds) from None
         return await self._wait(request, ticket, served)
 
     async def _wait(self, request: Request, ticket: Ticket, served: Served) -> list[Any]:
