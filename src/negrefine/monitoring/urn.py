@@ -35,7 +35,8 @@ class Cells:
     p-value does not say whether one did: b tied scores join the b + 1 cells around and between
     them. The joined cells are a cell of weight b + 1 in the urn of ranks with ties broken at
     random. As the scores say which cells are joined, that is not quite the law: with a share q of
-    images in the atom the first one is in its cell with a chance that is larger by up to q / (n + 1).
+    images in the atom, the first one is in its cell with a chance that is larger by up to
+    q / (n + 1).
 
     Attributes:
         n: Number of calibration scores.
