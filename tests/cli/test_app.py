@@ -43,7 +43,7 @@ def test_help_is_quick_and_needs_no_torch(command: list[str]) -> None:
     [
         ["nonsense"],
         ["fit"],
-        ["fit", "--classes", "c.txt", "--out", "d"],
+        ["sweep", "--classes", "c.txt", "--id", "i", "--ood", "o=o"],
         ["fit", "--classes", "c", "--out", "d", "--encoder", "builtin", "--method", "magic"],
         ["fit", "--classes", "c", "--out", "d", "--encoder", "builtin", "--k", "many"],
         ["fit", "--classes", "c", "--out", "d", "--encoder", "builtin", "--min-frequency", "-1"],

@@ -139,3 +139,24 @@ def test_lexicographer_files_one_by_one(quick: Any, work: Workspace, tmp_path: P
         assert done.code == 0, done.err
         rows = csv.DictReader(io.StringIO(quick("labels", tmp_path / "d").out), delimiter="\t")
         assert {row["lexname"] for row in rows} == expected
+
+
+def test_without_an_encoder_it_takes_the_one_for_photographs(quick: Any, tmp_path: Path) -> None:
+    classes = tmp_path / "classes.txt"
+    classes.write_text("dog\ncat\n", encoding="utf-8")
+    done = quick("fit", "--classes", classes, "--method", "mcm", "--out", tmp_path / "d")
+    assert done.code == 0
+    assert done.err.startswith("No --encoder is given: 'builtin-photo'")
+    assert done.err.count("\n") == 1
+    manifest = json.loads((tmp_path / "d" / "detector.json").read_text(encoding="utf-8"))
+    assert manifest["encoder"]["name"] == "builtin-photo"
+    named = quick(
+        *("fit", "--classes", classes, "--method", "mcm", "--out", tmp_path / "n"),
+        *("--encoder", "builtin-photo"),
+    )
+    assert (named.code, named.err) == (0, "")
+    missing = quick(
+        *("evaluate", "--id", tmp_path, "--ood", f"x={tmp_path}", "--classes", classes),
+        *("--out", tmp_path / "e"),
+    )
+    assert (missing.code, "Missing option '--encoder'" in missing.err) == (2, True)

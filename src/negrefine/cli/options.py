@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ import typer
 
 from negrefine.cli.bundles import option
 from negrefine.cli.method_options import Given
+from negrefine.cli.output import say
+from negrefine.encoders.names import BUILTIN_PHOTO
 from negrefine.errors import InputError
 from negrefine.labels.class_names import read_class_names, read_names
 from negrefine.shown_text import is_utf8
@@ -38,8 +40,8 @@ ID_IMAGES = option(
 )
 AS_JSON = option(False, "Print JSON instead of text.", name="--json")
 ENCODER_HELP = (
-    "Hub id such as 'openai/clip-vit-base-patch16', a CLIPModel directory, or 'builtin' (a toy "
-    "that knows emoji and icons, not photographs)."
+    "Hub id such as 'openai/clip-vit-base-patch16', a CLIPModel directory, 'builtin-photo' (a "
+    "small one for photographs, inside the package) or 'builtin' (a toy for emoji and icons)."
 )
 CLASSES_HELP = (
     "Text file with one class name per line, or JSON, YAML or a table with names; or a list of a "
@@ -78,7 +80,7 @@ ABLATION = option(False, "Also NegRefine without NegFilter and S_MM.", name="--a
 class EncoderOptions:
     """The encoder of a new detector."""
 
-    encoder: str = option(..., ENCODER_HELP, "ID_OR_DIR")
+    encoder: str | None = option(..., ENCODER_HELP, "ID_OR_DIR")
     resample: str | None = option(
         None, "'bicubic' or 'bilinear' instead of the model's own resize filter.", "FILTER"
     )
@@ -109,6 +111,24 @@ class EncoderOptions:
         if self.background is not None:
             given["background"] = _parse_background(self.background)
         return load_encoder(given.pop("encoder"), **{**defaults, **given})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefaultEncoderOptions(EncoderOptions):
+    """The encoder of a new detector, by default the one for photographs inside the package."""
+
+    encoder: str | None = option(None, f"{ENCODER_HELP} [default: {BUILTIN_PHOTO}]", "ID_OR_DIR")
+
+    def load(self, **defaults: Any) -> CLIPEncoder:
+        """Load the encoder, and say on standard error if it is the default one."""
+        if self.encoder is not None:
+            return super().load(**defaults)
+        say(
+            f"No --encoder is given: {BUILTIN_PHOTO!r}, which is small and knows photographs of "
+            "everyday things; a CLIP model is far better.",
+            err=True,
+        )
+        return replace(self, encoder=BUILTIN_PHOTO).load(**defaults)
 
 
 @dataclass(frozen=True, kw_only=True)

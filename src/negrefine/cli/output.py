@@ -59,7 +59,7 @@ def warn_builtin(encoder: Encoder, paths: Sequence[Path]) -> None:
     if encoder.name == "builtin" and shows_photographs(paths):
         warn(
             "the built-in encoder knows emoji and icons and tells nothing about photographs: give "
-            "a CLIP model as encoder, such as 'openai/clip-vit-base-patch16'."
+            "a CLIP model as encoder, such as 'openai/clip-vit-base-patch16', or 'builtin-photo'."
         )
 
 

@@ -22,7 +22,7 @@ class Encoder(Protocol):
     """Maps images and texts into one space where cosine similarity is meaningful.
 
     Attributes:
-        name: What `load_encoder` was given: "builtin", a hub id or a directory.
+        name: What `load_encoder` was given: "builtin-photo", "builtin", a hub id or a directory.
         options: Keyword arguments of `load_encoder` that change features or their checks.
         fingerprint: SHA-256 (hex) over weights, tokenizer and preprocessing.
         logit_scale: Factor on cosines before the softmax: 100.0 for OpenAI's CLIP, which is the

@@ -71,6 +71,11 @@ class CLIPEncoder:
         text_cache: Prompt ensembles that are kept between runs, or None.
     """
 
+    _vision: Callable[[Any, Tensor], Tensor] = staticmethod(image_features)
+    _vision_and_patches: Callable[[Any, Tensor], tuple[Tensor, Tensor]] = staticmethod(
+        image_and_patch_features
+    )
+
     def __init__(
         self,
         model: PlainCLIPModel | CLIPModel,
@@ -83,10 +88,10 @@ class CLIPEncoder:
         reload: Callable[..., CLIPEncoder] | None = None,
     ) -> None:
         self._model = model
-        self._image_features: Callable[[Any, Tensor], Tensor] = image_features
+        self._image_features = self._vision
         if settings["compile_images"]:
             # The last batch is often shorter: without dynamic shapes it would be compiled again.
-            self._image_features = torch.compile(image_features, dynamic=True)
+            self._image_features = torch.compile(self._vision, dynamic=True)
         self._tokenizer = tokenizer
         self._settings = settings
         self._fingerprint = fingerprint
@@ -114,7 +119,7 @@ class CLIPEncoder:
         return f"{self.fingerprint} {self.dtype} {self.device.type} {cut}"
 
     def __repr__(self) -> str:
-        return f"CLIPEncoder({self.name!r}, dim={self.dim}, device={str(self.device)!r})"
+        return f"{type(self).__name__}({self.name!r}, dim={self.dim}, device={str(self.device)!r})"
 
     def __copy__(self) -> Self:
         return self
@@ -264,7 +269,7 @@ class CLIPEncoder:
                 batch = batch.pin_memory()
             batch = batch.to(self.device, non_blocking=True).to(self.dtype)
             if patches:
-                features, local = image_and_patch_features(self._model, batch)
+                features, local = self._vision_and_patches(self._model, batch)
             else:
                 features = self._image_features(self._model, batch)
         return lambda: EncodedImages(

@@ -80,10 +80,16 @@ def plain_architecture(config: Mapping[str, Any]) -> CLIPArchitecture | None:
     if not _UNUSUAL.isdisjoint(config):
         return None
     dim = config.get("projection_dim", 512)
-    text, vision = _fields(config, "text_config", _TEXT), _fields(config, "vision_config", _VISION)
-    if text is None or vision is None or not _is_size(dim):
+    text, vision = text_config(config), _fields(config, "vision_config", _VISION)
+    if text is None or vision is None or not is_size(dim):
         return None
-    return CLIPArchitecture(TextConfig(**text), VisionConfig(**vision), dim)
+    return CLIPArchitecture(text, VisionConfig(**vision), dim)
+
+
+def text_config(config: Mapping[str, Any]) -> TextConfig | None:
+    """Return the text tower that a config.json describes, None if something is unusual."""
+    fields = _fields(config, "text_config", _TEXT)
+    return None if fields is None else TextConfig(**fields)
 
 
 def _fields(
@@ -99,7 +105,7 @@ def _fields(
     eps, activation = fields["layer_norm_eps"], fields["hidden_act"]
     sizes = [value for name, value in fields.items() if isinstance(defaults[name], int)]
     usual = (
-        all(map(_is_size, sizes))
+        all(map(is_size, sizes))
         and isinstance(eps, float)
         and eps > 0
         and isinstance(activation, str)
@@ -109,5 +115,6 @@ def _fields(
     return fields if usual else None
 
 
-def _is_size(value: Any) -> bool:
+def is_size(value: Any) -> bool:
+    """Say whether a value of config.json is a positive whole number."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +23,7 @@ from negrefine.encoders.clip_config import (
     VisionConfig,
 )
 
+_Model = TypeVar("_Model", bound=nn.Module)
 # Counted positions in older files, which no model reads.
 _COUNTED = frozenset(f"{tower}.embeddings.position_ids" for tower in ("text_model", "vision_model"))
 
@@ -31,8 +33,18 @@ def read_plain_model(
 ) -> PlainCLIPModel | None:
     """Return the model with the weights in `files`, on the CPU, for inference, or None.
 
-    None says that something is unusual: a tensor is missing, of another shape or type or nobody's,
-    or a file is damaged. `transformers` may be able to load it, or says what is wrong with it.
+    None says that something is unusual (`with_weights`). `transformers` may be able to load it, or
+    says what is wrong with it.
+    """
+    with torch.device("meta"):
+        model = PlainCLIPModel(config)
+    return with_weights(model, files, dtype)
+
+
+def with_weights(model: _Model, files: Iterable[Path], dtype: str) -> _Model | None:
+    """Return a model whose weights replace those of `model`, on the CPU, for inference, or None.
+
+    None says that a tensor is missing, of another shape or type or nobody's, or a file is damaged.
     """
     to = getattr(torch, dtype)
     tensors: dict[str, Tensor] = {}
@@ -45,8 +57,6 @@ def read_plain_model(
                 # Mapped and not copied, as transformers does it: the rounding of a product with a
                 # single row depends on where in memory the weights lie.
                 tensors |= {name: stored.get_tensor(name) for name in names}
-        with torch.device("meta"):
-            model = PlainCLIPModel(config)
         if not all(tensor.is_floating_point() for tensor in tensors.values()):
             return None
         model.load_state_dict({n: each.to(to) for n, each in tensors.items()}, assign=True)
@@ -62,14 +72,16 @@ class PlainCLIPModel(nn.Module):
         super().__init__()
         self.config = config
         text, vision, dim = config.text_config, config.vision_config, config.projection_dim
-        self.text_model = _TextTower(text)
+        self.text_model = TextTower(text)
         self.vision_model = _VisionTower(vision)
         self.visual_projection = nn.Linear(vision.hidden_size, dim, bias=False)
         self.text_projection = nn.Linear(text.hidden_size, dim, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(0.0))
 
 
-class _TextTower(nn.Module):
+class TextTower(nn.Module):
+    """The weights of the text tower."""
+
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         width = config.hidden_size

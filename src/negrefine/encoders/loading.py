@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negrefine.constraints import Boolean
-from negrefine.encoders.clip_config import NO_TOWER, plain_architecture
-from negrefine.encoders.clip_sizes import check_clip_sizes
+from negrefine.encoders.clip_config import NO_TOWER
+from negrefine.encoders.clip_family import CLIP_KIND, ModelFiles, without
 from negrefine.encoders.clip_tokenizer import read_plain_tokenizer
 from negrefine.encoders.embedding_cache import EmbeddingCache
-from negrefine.encoders.names import BUILTIN, advice
+from negrefine.encoders.families import family_of
+from negrefine.encoders.names import EMBEDDED, advice
 from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokenizer_files import tokenizer_files
@@ -26,7 +25,7 @@ from negrefine.errors import EncoderError, InputError
 from negrefine.files.identity import file_digest, file_stamp
 from negrefine.pretrained import hub
 from negrefine.pretrained.files import read_object, weight_files
-from negrefine.pretrained.loading import check_dtype, load_weights, loading, pick_device
+from negrefine.pretrained.loading import check_dtype, loading, pick_device
 from negrefine.pretrained.sizes import check_sizes, tensor_shapes
 from negrefine.shown_text import is_utf8
 
@@ -35,22 +34,7 @@ from negrefine.shown_text import is_utf8
 if TYPE_CHECKING:
     from negrefine.encoders.clip import CLIPEncoder
 
-_CLIP = hub.ModelKind(
-    noun="CLIPModel",
-    example="openai/clip-vit-base-patch16",
-    builtin=BUILTIN,
-    advice="the files are damaged or do not belong together",
-    files=("*.json", "vocab.*", "merges.txt"),
-    error=EncoderError,
-)
 _OPENAI_CONTEXT = 77
-# Fields of config.json that say how a model is run, not what it is.
-_OUTPUT_CONFIG = frozenset(
-    {
-        *("return_dict", "use_return_dict", "output_hidden_states", "output_attentions"),
-        *("_attn_implementation", "attn_implementation", "_attn_implementation_internal"),
-    }
-)
 # Fields of config.json that change without a change of features.
 _VOLATILE_CONFIG = {
     "_name_or_path",
@@ -77,10 +61,10 @@ def load_encoder(
     """Load an image-text encoder.
 
     Args:
-        name_or_path: "builtin" (the small model inside this package), a directory that holds a
-            Hugging Face `CLIPModel` with safetensors weights, or a hub id such as
-            "openai/clip-vit-base-patch16". A directory that `negrefine convert-clipn` wrote gives
-            a `CLIPNEncoder`.
+        name_or_path: "builtin-photo" or "builtin" (the small models inside this package, for
+            photographs and for drawings), a directory that holds a Hugging Face `CLIPModel` with
+            safetensors weights, or a hub id such as "openai/clip-vit-base-patch16". A directory
+            that `negrefine convert-clipn` wrote gives a `CLIPNEncoder`.
         device: "auto" (a GPU if there is one, otherwise the CPU) or a torch device.
         dtype: "auto" (float32), "float32", "float16" or "bfloat16".
         revision: Branch, tag or commit on the hub.
@@ -109,15 +93,11 @@ def load_encoder(
     name = _checked(name_or_path, settings)
     check_dtype(dtype, EncoderError)
     directory = find_model_directory(name, revision)
-    if name != BUILTIN and Path(name).is_dir():
+    if name not in EMBEDDED and Path(name).is_dir():
         name = str(directory)
     check_is_model(directory, name)
     config = read_object(directory / "config.json", name, EncoderError)
-    if config.get("model_type") != "clip":
-        raise EncoderError(
-            f"{name!r} holds a {config.get('model_type', 'nameless')!r} model, "
-            "and only Hugging Face CLIPModel directories (model_type 'clip') can be loaded."
-        )
+    family = family_of(config, name)
     if method := _quantisation(config):
         raise EncoderError(
             f"The model {name!r} is quantised ({method}), and only weights in plain numbers can be "
@@ -125,7 +105,7 @@ def load_encoder(
         )
     preprocessing = load_preprocessing(directory, name, resample)
     identity = {
-        "config": _without(config, _VOLATILE_CONFIG),
+        "config": without(config, _VOLATILE_CONFIG),
         "preprocessing": preprocessing.as_dict(),
         "exif_orientation": exif_orientation,
         "background": None if background is None else list(background),
@@ -134,26 +114,11 @@ def load_encoder(
     shapes = tensor_shapes(weights, name, EncoderError)
     check_sizes(config, shapes, name, EncoderError)
     fingerprint = _fingerprint(directory, weights, identity, name)
-    plain = plain_architecture(config)
-    architecture: Any = plain or _any_architecture(config, name)
-    n_channels = architecture.vision_config.num_channels
-    if n_channels != 3:
-        raise EncoderError(
-            f"The model {name!r} takes images of {n_channels} channels, and only models for three, "
-            "red, green and blue, can be loaded."
-        )
-    sizes = asdict(plain) if plain else architecture.to_dict()
-    check_clip_sizes(sizes, config, shapes, name)
+    model_files = ModelFiles(directory, name, config, weights, shapes)
+    architecture = family.check(model_files)
     placement = pick_device(device, EncoderError)
 
-    from negrefine.encoders.clip import CLIPEncoder
-    from negrefine.encoders.clip_model import read_plain_model
-    from negrefine.encoders.clipn import CLIPNEncoder, load_no_tower
-
-    weights_dtype = "float32" if dtype == "auto" else dtype
-    model: Any = plain and read_plain_model(weights, plain, weights_dtype)
-    if model is None:
-        model = _load_any_model(directory, config, name, weights_dtype)
+    model = family.read(model_files, architecture, "float32" if dtype == "auto" else dtype)
     model = model.to(placement)
     if not all(bool(weights.isfinite().all()) for weights in model.parameters()):
         raise EncoderError(
@@ -174,8 +139,7 @@ def load_encoder(
             f"The tokenizer of {name!r} has {n_ids} tokens and the model embeds "
             f"{model.config.text_config.vocab_size}: the files do not belong together."
         )
-    no_model = load_no_tower(directory, model, name)
-    encoder = CLIPEncoder if no_model is None else partial(CLIPNEncoder, no_model=no_model)
+    encoder = family.encoder(model_files, model)
     return encoder(
         model,
         TextTokenizer(vocabulary, context_length, truncate=cut),
@@ -184,26 +148,6 @@ def load_encoder(
         settings=settings,
         fingerprint=fingerprint,
         reload=reload_encoder,
-    )
-
-
-def _any_architecture(config: dict[str, Any], name: str) -> Any:
-    """Return the `CLIPConfig` of a model."""
-    from transformers import CLIPConfig
-
-    failure = f"config.json of {name!r} is unusable"
-    with loading(failure, "correct it, or download it again", EncoderError):
-        return CLIPConfig.from_dict(_without(config, _OUTPUT_CONFIG))
-
-
-def _load_any_model(directory: Path, config: dict[str, Any], name: str, dtype: str) -> Any:
-    """Return a `CLIPModel`, or raise EncoderError that says what is wrong with it."""
-    from transformers import CLIPModel
-
-    return load_weights(
-        *(CLIPModel, _CLIP, directory, name, dtype),
-        config=_any_architecture(config, name),
-        attn_implementation="sdpa",
     )
 
 
@@ -227,7 +171,7 @@ def _checked(name_or_path: object, settings: Mapping[str, Any]) -> str:
         what = "a loaded encoder" if loaded else repr(name)[:60]
         raise EncoderError(
             f"load_encoder takes the name of an encoder, not {what}: give 'builtin', the directory "
-            f"of a CLIPModel, or a hub id such as {_CLIP.example!r}."
+            f"of a CLIPModel, or a hub id such as {CLIP_KIND.example!r}."
         )
     for key in ("exif_orientation", "truncate", "compile_images"):
         if key != "truncate" or settings[key] is not None:
@@ -242,12 +186,12 @@ def _checked(name_or_path: object, settings: Mapping[str, Any]) -> str:
 
 def find_model_directory(name: str, revision: str | None, *, weights: bool = True) -> Path:
     """Do what `hub.find_directory` does for the `name_or_path` of `load_encoder`."""
-    if name == BUILTIN:
-        return Path(str(files("negrefine.encoders") / "builtin" / "model"))
+    if name in EMBEDDED:
+        return Path(str(files("negrefine.encoders") / EMBEDDED[name] / "model"))
     better = advice(name)
     if better is not None and not os.path.exists(name):  # noqa: PTH110
         raise EncoderError(f"There is no encoder {name!r}: {better}")
-    return hub.find_directory(_CLIP, name, revision, weights=weights)
+    return hub.find_directory(CLIP_KIND, name, revision, weights=weights)
 
 
 def load_tokenizer(directory: Path, name: str) -> Any:
@@ -292,19 +236,12 @@ def _quantisation(config: Mapping[str, Any]) -> str:
 
 def check_is_model(directory: Path, name: str) -> None:
     """Raise EncoderError if `hub.check_model` refuses a directory, or safetensors would."""
-    hub.check_model(_CLIP, directory, name)
+    hub.check_model(CLIP_KIND, directory, name)
     if not is_utf8(str(directory)):
         raise EncoderError(
             f"{name!r} is in a folder whose name is not UTF-8, where safetensors reads no weights: "
             "rename the folder."
         )
-
-
-def _without(config: Any, names: Collection[str]) -> Any:
-    """Return a configuration without some fields at every level."""
-    if isinstance(config, dict):
-        return {k: _without(v, names) for k, v in config.items() if k not in names}
-    return config
 
 
 def _fingerprint(

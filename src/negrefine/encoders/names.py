@@ -7,6 +7,9 @@ import re
 from negrefine.similar_names import plain_name
 
 BUILTIN = "builtin"
+BUILTIN_PHOTO = "builtin-photo"
+EMBEDDED = {BUILTIN: "builtin", BUILTIN_PHOTO: "builtin_photo"}
+"""Encoders that come with the package, and the folders beside this file that hold them."""
 _OPENAI_EXAMPLE = "openai/clip-vit-base-patch16"
 _EXAMPLES = f"such as {_OPENAI_EXAMPLE!r} or 'laion/CLIP-ViT-B-32-laion2B-s34B-b79K'"
 # Sizes and patches of OpenAI's vision transformers on the hub.
@@ -47,7 +50,7 @@ def advice(name: str) -> str | None:
 
 def _meant(name: str) -> str | None:
     """Return the encoder that a name of OpenAI's or LAION's, or a misspelt one, stands for."""
-    meant = {plain_name(BUILTIN): BUILTIN}
+    meant = {plain_name(name): name for name in EMBEDDED}
     for model, patch in _OPENAI_MODELS:
         hub_id = f"openai/clip-vit-{model}-patch{patch}"
         short = f"vit{model[0]}{patch.replace('-', '')}"
