@@ -30,7 +30,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/negrefine demo --out demo-results
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
