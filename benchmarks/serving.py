@@ -109,6 +109,19 @@ async def throughput(
     return float(np.median(rates["batching"])) / arguments.images
 
 
+async def small_answers(report: Report, server: ServerProcess) -> None:
+    """Time answers of a few bytes on one connection that is kept open."""
+    client = Client(server.port)
+    request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    # Clients acknowledge late, after 40 ms, on every answer but the first few of a connection.
+    replies = [await client.send(0, request) for _ in range(60)][20:]
+    client.close()
+    report.promise(all(reply.status == 200 for reply in replies), "/healthz failed")
+    milliseconds = percentile(replies, 50)
+    report.say(f"/healthz on an open connection: {milliseconds:.1f} ms (median)")
+    report.promise(milliseconds < 30, "small answers wait for an acknowledgement")
+
+
 async def latencies(
     report: Report,
     arguments: argparse.Namespace,
@@ -218,6 +231,7 @@ async def run(report: Report, arguments: argparse.Namespace, detector: Path) -> 
         servers = {"batching": batching, "--batch-size 1": single}
         capacity = await throughput(report, arguments, servers, scored)
         single.kill()
+        await small_answers(report, batching)
         await latencies(report, arguments, batching, scored, capacity)
         await end(report, arguments, batching, scored, capacity)
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())

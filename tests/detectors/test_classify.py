@@ -55,8 +55,26 @@ def test_nearest_negatives_are_those_of_the_cosines(
     order = np.argsort(-expected, axis=1, kind="stable")[:, :3]
     np.testing.assert_array_equal(found[0], order)
     np.testing.assert_allclose(found[1], np.take_along_axis(expected, order, 1), atol=1e-6)
+    nearest = detector.nearest_negatives(features)
+    assert nearest is not None
+    np.testing.assert_array_equal(nearest[0], order[:, :1])
+    np.testing.assert_array_equal(nearest[1], found[1][:, :1])
     with pytest.raises(InputError, match="top must be at least 1"):
         detector.nearest_negatives(features, top=0)
+
+
+def test_of_equal_cosines_the_first_name_is_nearest(
+    builtin_encoder: CLIPEncoder, features: np.ndarray
+) -> None:
+    detector = MCM(builtin_encoder).fit(NAMES[:3])
+    detector.class_features_ = detector.class_features_[[0, 1, 1]]
+    indices, cosines = detector.nearest_classes(features, top=3)
+    assert set(indices[:, 0]) == {0, 1}
+    np.testing.assert_array_equal(detector.nearest_classes(features, top=1)[0], indices[:, :1])
+    np.testing.assert_array_equal(detector.predicted_classes(features), indices[:, 0])
+    ties = np.diff(cosines, axis=1) == 0
+    assert ties.any(axis=1).all()
+    assert (np.diff(indices, axis=1)[ties] > 0).all()
 
 
 def test_a_runner_up_is_another_name(builtin_encoder: CLIPEncoder, features: np.ndarray) -> None:

@@ -5,27 +5,19 @@ from __future__ import annotations
 import io
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from cli.workspace import png_header
 from negrefine import Detector
 from serving.conftest import TOKEN
-from serving.processes import FORM, Server, Zygote, form
+from serving.processes import FORM, Server, Zygote, form, wait_until
 
 Pictures = list[tuple[str, bytes]]
 Hosted = tuple[Path, dict[str, Detector]]
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_three_images_fill_a_batch(narrow: Server, pictures: Pictures) -> None:

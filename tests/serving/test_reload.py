@@ -5,10 +5,8 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,17 +16,10 @@ from negrefine import MCM, Detector, load_detector, load_encoder
 from negrefine.detectors.bundle import MANIFEST, version_of
 from negrefine.encoders import CLIPEncoder
 from serving.conftest import served
-from serving.processes import Server, Zygote
+from serving.processes import Server, Zygote, wait_until
 
 Pictures = list[tuple[str, bytes]]
 Hosted = tuple[Path, dict[str, Detector]]
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from negrefine import Detector
-from serving.processes import Server, Zygote
-from serving.test_limits import wait_until
+from serving.processes import Server, Zygote, wait_until
 
 Pictures = list[tuple[str, bytes]]
 Hosted = tuple[Path, dict[str, Detector]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,17 +115,8 @@ def _begin(
 def _show_alarm(started: Started, *, as_json: bool) -> None:
     alarm = started.alarm
     if as_json:
-        content = {
-            "event": "alarm",
-            "detector": alarm.detector,
-            "class_name": alarm.class_name,
-            "what": alarm.what,
-            "image": alarm.image,
-            "file": started.file,
-            "row": started.row,
-            "path": started.path,
-        }
-        print_json(content, indent=None)
+        place = {"file": started.file, "row": started.row, "path": started.path}
+        print_json({"event": "alarm", **asdict(alarm), **place}, indent=None)
         return
     where = "standard input" if started.file == "-" else started.file
     image = "" if started.path is None else f", {started.path}"

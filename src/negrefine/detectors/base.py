@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike
 from typing_extensions import Self
 
 from negrefine.detectors.calibration import Calibrated
-from negrefine.detectors.conformal import threshold_rank
-from negrefine.detectors.explanation import Explanation, Match, Unfiltered, verdict_of
+from negrefine.detectors.explanation import Explanation, Match, Unfiltered
 from negrefine.detectors.image_block import ImageBlock
+from negrefine.detectors.kept_calibration import restored_calibration
 from negrefine.detectors.parameters import (
     Parametrised,
     detector,
@@ -26,7 +26,7 @@ from negrefine.detectors.parameters import (
     fitted,
     parameter,
 )
-from negrefine.detectors.saved_form import CALIBRATION, FACTS, UnitRows, checked, saved_scores
+from negrefine.detectors.saved_form import FACTS, UnitRows, checked, saved_scores
 from negrefine.encoders.base import Encoder, FloatArray, check_encoder
 from negrefine.errors import BundleError, EncoderError, InputError
 from negrefine.labels.class_names import check_class_names
@@ -180,35 +180,31 @@ class Detector(Parametrised, Calibrated):
         parts = self.score_feature_parts(features, patches)
         scores = self.combine(parts)
         classes = self.predicted_classes(features)
-        known = self.calibration_scores_
-        ranks = None if known is None else self.p_values_scores(scores, classes)
+        decisions = self.decide(scores, classes)
         array = self._check_features(features)
         images = self._block(array, self._check_patches(patches, len(array)))
-        thresholds: list[float | None] = [None] * len(images)
-        if self.offset_ is not None:
-            thresholds = list(self.image_thresholds(classes).tolist())
         kinds = self._threshold_kinds()
         without: Sequence[Unfiltered | None] = [None] * len(images)
         if unfiltered:
+            thresholds = [decision.threshold for decision in decisions]
             without = self._explain_unfiltered(images, top, thresholds)
         explanations = []
-        for row in range(len(images)):
+        for row, decision in enumerate(decisions):
             own = {name: float(values[row]) for name, values in parts.items()}
-            score = float(scores[row])
             image = images.take(slice(row, row + 1))
             explanations.append(
                 Explanation(
-                    score=score,
+                    score=float(scores[row]),
                     parts=own,
-                    threshold=thresholds[row],
-                    verdict=verdict_of(score, thresholds[row]),
+                    threshold=decision.threshold,
+                    verdict=decision.verdict,
                     classes=[
                         Match(self.class_names_[k], cosine)
                         for k, cosine in largest(image.classes[0], top)
                     ],
-                    p_value=None if ranks is None else float(ranks[row]),
+                    p_value=decision.p_value,
                     threshold_kind=None if kinds is None else kinds[classes[row]],
-                    decided_by=self._decided_by(own, thresholds[row]),
+                    decided_by=self._decided_by(own, decision.threshold),
                     unfiltered=without[row],
                     **self._explain(image, own, top),
                 )
@@ -323,22 +319,13 @@ class Detector(Parametrised, Calibrated):
         Thresholds by class are computed again, so that they are those of the saved scores.
         """
         self._forget_calibration()
-        scores, classes = saved_scores(arrays, len(self.class_names_))
-        saved = facts.get("calibration")
-        if saved is None:
-            self.offset_ = facts["offset"]
-            self.calibration_scores_, self.calibration_classes_ = scores, classes
+        if facts.get("calibration") is not None:
+            kept = restored_calibration(facts, arrays)
+            self._set_calibration(kept.scores, kept.classes, kept.fpr, kept.delta, kept.by)
             return
-        CALIBRATION("detector.json.calibration", saved)
-        rule = saved["fpr"], saved["delta"]
-        if scores is None or not threshold_rank(len(scores), *rule):
-            raise InputError("calibration_scores are too few for the saved false-alarm rate.")
-        self._set_calibration(scores, classes, *rule, saved["by"])
-        if self.offset_ != facts["offset"]:
-            raise InputError(
-                f"detector.json.offset is {facts['offset']}, not {self.offset_}, the threshold of "
-                "the calibration scores."
-            )
+        self.offset_ = facts["offset"]
+        scores, classes = saved_scores(arrays, len(self.class_names_))
+        self.calibration_scores_, self.calibration_classes_ = scores, classes
 
     def _check_encoder(self) -> None:
         check_encoder(self.encoder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence, Sized
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from typing_extensions import Self
 
 from negrefine.detectors.conformal import conformal_threshold, p_values
 from negrefine.detectors.distinct_images import check_distinct, check_distinct_by_class
+from negrefine.detectors.explanation import verdict_of
 from negrefine.detectors.scoring import Scored
 from negrefine.detectors.thresholds import (
     RankedScores,
@@ -26,6 +28,21 @@ from negrefine.real_arrays import as_real
 
 if TYPE_CHECKING:
     from negrefine.encoders.images import ImageSource
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a detector decides about an image.
+
+    Attributes:
+        p_value: Conformal p-value, None without calibration scores.
+        threshold: That the score is compared with, None without any.
+        verdict: "ID" or "OOD", None without a threshold.
+    """
+
+    p_value: float | None
+    threshold: float | None
+    verdict: str | None
 
 
 class Calibrated(Scored):
@@ -294,6 +311,19 @@ class Calibrated(Scored):
         nearest = check_classes(classes, len(array), len(self.class_names_))
         ranked = self._ranked_scores()
         return p_values(known, array) if ranked is None else ranked.p_values(array, nearest)
+
+    def decide(self, scores: NDArray[np.float64], classes: NDArray[np.intp]) -> list[Decision]:
+        """Return what is decided from scores (n,) and `predicted_classes` (n,)."""
+        ranks: list[float | None] = [None] * len(scores)
+        thresholds: list[float | None] = [None] * len(scores)
+        if self.calibration_scores_ is not None:
+            ranks = list(self.p_values_scores(scores, classes).tolist())
+        if self.offset_ is not None:
+            thresholds = list(self.image_thresholds(classes).tolist())
+        return [
+            Decision(p, threshold, verdict_of(score, threshold))
+            for score, p, threshold in zip(scores.tolist(), ranks, thresholds, strict=True)
+        ]
 
     def decision_function(self, images: Sequence[ImageSource]) -> NDArray[np.float64]:
         """Return score minus threshold, float64 (n,): negative means out-of-distribution."""

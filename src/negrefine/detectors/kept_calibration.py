@@ -74,15 +74,23 @@ def restored_calibration(
         InputError: They do not fit together.
         NotFittedError: No calibration was kept.
     """
-    names = tuple(facts["class_names"])
-    scores, classes = saved_scores(arrays, len(names))
     saved = facts.get("calibration")
-    if saved is None or scores is None:
+    if saved is None:
         raise NotFittedError(_UNKNOWN)
     CALIBRATION("detector.json.calibration", saved)
-    rank = threshold_rank(len(scores), saved["fpr"], saved["delta"])
-    if not rank or scores[rank - 1] != facts["offset"]:
-        raise InputError("the threshold is not that of the calibration scores.")
+    names = tuple(facts["class_names"])
+    scores, classes = saved_scores(arrays, len(names))
+    rank = 0 if scores is None else threshold_rank(len(scores), saved["fpr"], saved["delta"])
+    if scores is None or not rank:
+        raise InputError("calibration_scores are too few for the saved false-alarm rate.")
+    if scores[rank - 1] != facts["offset"]:
+        raise InputError(
+            f"detector.json.offset is {facts['offset']}, not {scores[rank - 1]}, the threshold of "
+            "the calibration scores."
+        )
     if saved["by"] is not None and classes is None:
-        raise InputError("thresholds by class have no classes of calibration images.")
+        raise InputError(
+            "calibration_classes is missing: thresholds by class need the predicted class of each "
+            "image."
+        )
     return KeptCalibration(names, scores, classes, saved["fpr"], saved["delta"], saved["by"])

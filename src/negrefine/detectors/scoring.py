@@ -106,6 +106,11 @@ class Scored(ABC):
         """Return float64 (n,) scores of image features; see `score_feature_parts`."""
         return self.combine(self.score_feature_parts(features, patches))
 
+    def class_indices(self) -> dict[str, int]:
+        """Return the index in `class_names_` of each name, of equal names the first."""
+        self._check_fitted()
+        return {name: i for i, name in reversed(list(enumerate(self.class_names_)))}
+
     def nearest_classes(
         self, features: ArrayLike, top: int = 2
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -119,13 +124,12 @@ class Scored(ABC):
         if top < 1:
             raise InputError(f"top must be at least 1, not {top}.")
         array = self._check_features(features)
-        first = {name: i for i, name in reversed(list(enumerate(self.class_names_)))}
-        distinct = np.array(sorted(first.values()), dtype=np.intp)
+        distinct = np.array(sorted(self.class_indices().values()), dtype=np.intp)
         found = [np.empty((0, min(top, len(distinct))), dtype=np.intp)]
         cosines = [np.empty((0, min(top, len(distinct))))]
         for start in range(0, len(array), _SCORE_ROWS):
             similar = self._block(array[start : start + _SCORE_ROWS]).classes.numpy()[:, distinct]
-            order = np.argsort(-similar, axis=1, kind="stable")[:, :top]
+            order = _most_similar(similar, top)
             found.append(distinct[order])
             cosines.append(np.take_along_axis(similar, order, axis=1))
         return np.concatenate(found), np.concatenate(cosines)
@@ -149,7 +153,7 @@ class Scored(ABC):
         found, cosines = [np.empty((0, top), dtype=np.intp)], [np.empty((0, top))]
         for start in range(0, len(array), _SCORE_ROWS):
             similar = self._block(array[start : start + _SCORE_ROWS]).negatives.numpy()
-            order = np.argsort(-similar, axis=1, kind="stable")[:, :top]
+            order = _most_similar(similar, top)
             found.append(order)
             cosines.append(np.take_along_axis(similar, order, axis=1))
         return np.concatenate(found), np.concatenate(cosines)
@@ -235,6 +239,15 @@ class Scored(ABC):
             )
         _check_directions(array, "Patch features")
         return array
+
+
+def _most_similar(similar: NDArray[np.float64], top: int) -> NDArray[np.intp]:
+    """Return the columns of the `top` largest of each row, best first, of equal ones the first."""
+    if top == 1:
+        # Sorting thousands of labels takes longer than their cosines.
+        best: NDArray[np.intp] = similar.argmax(axis=1, keepdims=True)
+        return best
+    return np.argsort(-similar, axis=1, kind="stable")[:, :top]
 
 
 def _as_floats(values: ArrayLike, what: str) -> FloatArray:

@@ -144,8 +144,7 @@ def calibrate_files(
         )
     firsts = check_distinct(readable, fpr, delta)
     names = detector.class_names_
-    # Of equal names the first is the nearest.
-    index = {name: k for k, name in reversed(list(enumerate(names)))}
+    index = detector.class_indices()
     classes = np.array([index[str(row.nearest_class)] for row in rows], dtype=np.intp)
     if by is not None:
         check_distinct_by_class(firsts, classes, names, fpr, delta)
@@ -274,7 +273,8 @@ def _read_journal(journal: Path, identity: str, detector: Detector) -> dict[str,
     *lines, _ = lines or [b""]
     n_bad = 0
     negatives = frozenset(() if detector.negatives_ is None else detector.negatives_.texts)
-    for stamp, row in (_read_line(line, detector, negatives) for line in lines):
+    classes = detector.class_indices()
+    for stamp, row in (_read_line(line, detector, classes, negatives) for line in lines):
         if row is None:
             n_bad += 1
         # The cause of an error may be gone.
@@ -290,27 +290,26 @@ def _read_journal(journal: Path, identity: str, detector: Detector) -> dict[str,
 
 
 def _read_line(
-    line: bytes, detector: Detector, negatives: Collection[str]
+    line: bytes, detector: Detector, classes: Mapping[str, int], negatives: Collection[str]
 ) -> tuple[str, ScoredImage | None]:
     """Return the stamp and row of a line, None for one that is damaged or something else."""
     # JSON may be no JSON, too deep, no object, or have other fields.
     with suppress(ValueError, RecursionError, TypeError, KeyError):
         content = json.loads(line)
         stamp, row = content["stamp"], ScoredImage(**content["row"])
-        if (
-            isinstance(stamp, str)
-            and isinstance(row.path, str)
-            and _is_row(row, detector, negatives)
-        ):
+        named = isinstance(stamp, str) and isinstance(row.path, str)
+        if named and _is_row(row, detector, classes, negatives):
             return stamp, row
     return "", None
 
 
-def _is_row(row: ScoredImage, detector: Detector, negatives: Collection[str]) -> bool:
-    """Whether `_score_batches` may have made a row with this detector and its negative labels."""
+def _is_row(
+    row: ScoredImage, detector: Detector, classes: Mapping[str, int], negatives: Collection[str]
+) -> bool:
+    """Whether `_score_batches` may have made a row with this detector, its classes and labels."""
     if row.error is not None:
         return isinstance(row.error, str)
-    if row.nearest_class not in detector.class_names_:
+    if row.nearest_class is None or row.nearest_class not in classes:
         return False
     names = [row.nearest_class, row.runner_up]
     numbers = [row.score, row.similarity]
@@ -324,15 +323,13 @@ def _is_row(row: ScoredImage, detector: Detector, negatives: Collection[str]) ->
         numbers.append(row.negative_similarity)
     threshold = detector.offset_
     if detector.class_offsets_ is not None:
-        # Of equal names the first is the nearest.
-        index = detector.class_names_.index(row.nearest_class)
-        threshold = float(detector.class_offsets_[index])
+        threshold = float(detector.class_offsets_[classes[row.nearest_class]])
         numbers.append(row.threshold)
     return (
         isinstance(row.parts, dict)
         and set(row.parts) == set(detector.part_names_)
         and all(isinstance(x, float) and math.isfinite(x) for x in [*numbers, *row.parts.values()])
-        and all(name in detector.class_names_ for name in names)
+        and all(name in classes for name in names)
         and (not negatives or row.nearest_negative in negatives)
         and row.verdict == verdict_of(cast(float, row.score), threshold)
         and row.threshold == (None if detector.class_offsets_ is None else threshold)

@@ -9,7 +9,6 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from negrefine.detectors import DETECTORS, Detector
-from negrefine.detectors.explanation import verdict_of
 from negrefine.detectors.mcm import RULES
 
 _NAME_COLUMNS = {
@@ -91,15 +90,10 @@ def score_rows(
     parts = detector.score_feature_parts(features, patches)
     scores = detector.combine(parts)
     nearest, cosines = detector.nearest_classes(features, top=2)
-    classes = nearest[:, 0]
-    known = detector.calibration_scores_
-    ranks = None if known is None else detector.p_values_scores(scores, classes)
-    thresholds: list[float | None] = [None] * len(scores)
-    if detector.offset_ is not None:
-        thresholds = list(detector.image_thresholds(classes).tolist())
+    decisions = detector.decide(scores, nearest[:, 0])
     negatives = detector.nearest_negatives(features, top=1)
     rows = []
-    for i, score in enumerate(scores.tolist()):
+    for i, (score, decision) in enumerate(zip(scores.tolist(), decisions, strict=True)):
         names: dict[str, Any] = {
             "nearest_class": detector.class_names_[nearest[i, 0]],
             "similarity": float(cosines[i, 0]),
@@ -111,9 +105,9 @@ def score_rows(
             names["nearest_negative"] = detector.negatives_.texts[negatives[0][i, 0]]
             names["negative_similarity"] = float(negatives[1][i, 0])
         own = {name: float(values[i]) for name, values in parts.items()}
-        p_value = None if ranks is None else float(ranks[i])
-        verdict = verdict_of(score, thresholds[i])
         if detector.by_ is not None:
-            names["threshold"] = thresholds[i]
-        rows.append(ScoredImage("", score, own, verdict, p_value=p_value, **names))
+            names["threshold"] = decision.threshold
+        rows.append(
+            ScoredImage("", score, own, decision.verdict, p_value=decision.p_value, **names)
+        )
     return rows

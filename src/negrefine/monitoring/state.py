@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -83,10 +84,7 @@ def _content(monitor: Monitor) -> dict[str, Any]:
         "seed": monitor.seed,
         "n_images": monitor.n_images,
         "n_errors": monitor.n_errors,
-        "alarms": [
-            {"detector": a.detector, "image": a.image, "what": a.what, "class_name": a.class_name}
-            for a in monitor.alarms
-        ],
+        "alarms": [asdict(alarm) for alarm in monitor.alarms],
         "sources": monitor.sources,
         "generator": monitor._generator.bit_generator.state,
         "groups": [group.as_dict() for group in monitor._groups],

@@ -24,7 +24,7 @@ import numpy as np
 from negrefine.detectors import Detector
 from negrefine.encoders.base import FloatArray
 from negrefine.encoders.clip import CLIPEncoder
-from negrefine.encoders.images import use_image
+from negrefine.encoders.images import use_scored
 from negrefine.errors import ImageError, is_out_of_memory
 from negrefine.evaluation.scored_image import score_rows
 from negrefine.serving.settings import Settings
@@ -204,13 +204,7 @@ class EncoderWorker:
             return preparing.memory_bytes(size)
 
         try:
-            return use_image(
-                image,
-                preparing,
-                exif_orientation=self.encoder.exif_orientation,
-                background=self.encoder.background,
-                bytes_of_use=bytes_of_use,
-            )
+            return use_scored(self.encoder, image, preparing, bytes_of_use)
         except ImageError as error:
             sentence = _FOR_OPERATORS.sub("shrink the image.", str(error))
             # Errors of the preprocessing do not name the image.

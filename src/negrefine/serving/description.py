@@ -52,9 +52,8 @@ def _thresholds(detector: Detector) -> dict[str, float] | None:
     """Return the threshold of each class name, None if all images have the same."""
     if detector.class_offsets_ is None:
         return None
-    # Of equal names the first counts.
-    pairs = zip(detector.class_names_, detector.class_offsets_.tolist(), strict=True)
-    return dict(reversed(list(pairs)))
+    offsets = detector.class_offsets_.tolist()
+    return {name: offsets[index] for name, index in detector.class_indices().items()}
 
 
 def _groups(detector: Detector) -> list[dict[str, Any]] | None:

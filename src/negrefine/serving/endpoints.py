@@ -14,7 +14,7 @@ from fastapi import FastAPI, Query, Request
 from starlette.responses import Response
 
 from negrefine.detectors import Explanation
-from negrefine.encoders.images import use_image
+from negrefine.encoders.images import use_scored
 from negrefine.errors import ImageError
 from negrefine.evaluation.scored_image import ScoredImage
 from negrefine.report.card import draw_card, explanation_sentences
@@ -254,14 +254,7 @@ def _card(served: Served, upload: Upload, explanation: Explanation, max_pixels: 
         check_size(upload.name, size, max_pixels)
         return 3 * _CARD_PICTURE[0] * _CARD_PICTURE[1]
 
-    encoder = served.worker.encoder
-    picture = use_image(
-        upload,
-        shrunk,
-        exif_orientation=encoder.exif_orientation,
-        background=encoder.background,
-        bytes_of_use=bytes_of_use,
-    )
+    picture = use_scored(served.worker.encoder, upload, shrunk, bytes_of_use)
     buffer = io.BytesIO()
     draw_card(explanation, picture, upload.name).save(buffer, "PNG")
     return buffer.getvalue()
