@@ -80,7 +80,7 @@ def write_bundle(
     manifest = {
         "format": FORMAT,
         "format_version": BY_CLASS_VERSION if by_class else FORMAT_VERSION,
-        "negrefine_version": _own_version(),
+        "negrefine_version": own_version(),
         **facts,
         "files": digests,
     }
@@ -274,7 +274,8 @@ def _checksum(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _own_version() -> str:
+def own_version() -> str:
+    """Return the version of negrefine, "unknown" where it is not installed."""
     try:
         return version("negrefine")
     except PackageNotFoundError:

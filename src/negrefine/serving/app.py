@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from negrefine.detectors.bundle import own_version
 from negrefine.evaluation.scored_image import ScoredImage
 from negrefine.serving.endpoints import add_endpoints
 from negrefine.serving.gate import Gate, Rules
@@ -143,7 +143,7 @@ def create_app(
     # The documentation pages of FastAPI load scripts from other sites.
     api = FastAPI(
         title="negrefine",
-        version=_own_version(),
+        version=own_version(),
         description="Which images belong to none of the classes: zero-shot OOD detection.",
         lifespan=lifespan,
         docs_url=None,
@@ -187,10 +187,3 @@ def _handle_errors(api: FastAPI, gate: Gate) -> None:
     api.add_exception_handler(RequestValidationError, invalid)
     api.add_exception_handler(HTTPException, refused)
     api.add_exception_handler(Exception, fault)
-
-
-def _own_version() -> str:
-    try:
-        return version("negrefine")
-    except PackageNotFoundError:
-        return "unknown"

@@ -15,7 +15,7 @@ export function summaryOf(detector) {
 }
 
 /** Return the promise that the threshold was set for. */
-export function promiseOf(detector) {
+function promiseOf(detector) {
   if (detector.threshold == null) {
     return "None: there is no threshold. Whoever runs the server can set one with \u201cnegrefine calibrate\u201d.";
   }
