@@ -15,7 +15,7 @@ export function stateOf(item) {
 }
 
 /** Return what a screen reader says of the small picture of an item. */
-export const altOf = (item) => `${visible(item.name)}: ${headlineOf(item)}`;
+const altOf = (item) => `${visible(item.name)}: ${headlineOf(item)}`;
 
 function headlineOf(item) {
   const state = stateOf(item);
