@@ -32,7 +32,8 @@ def test_blocks_hold_every_text_once_and_every_prefix_of_their_texts_once(
         for node, prefix in enumerate(prefixes):
             path = [number[prefix[:n]] for n in range(1, len(prefix) + 1)]
             assert block.paths[node, : len(prefix)].tolist() == path
-            assert np.flatnonzero(block.sees()[node]).tolist() == path
+            extended = [above for above in range(node + 1) if node < block.ends[above]]
+            assert extended == path
             assert block.prefix(node) == np.array(prefix, dtype=np.int64).tobytes()
             assert block.n_texts[node] == sum(text[: len(prefix)] == prefix for text in members)
 

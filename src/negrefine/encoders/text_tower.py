@@ -84,23 +84,24 @@ def _run(
     model: Any, block: TrieBlock, known: _Known | None, kept: NDArray[np.intp]
 ) -> tuple[Tensor, Tensor]:
     """Return features (t, d), and keys and values (len(kept), layers, 2, width) of some nodes."""
-    new = np.ones(len(block.tokens), dtype=np.bool_)
-    sees = block.sees()
+    nodes = keyed = np.arange(len(block.tokens))
     if known is not None:
-        new[known.nodes] = False
-        sees = np.concatenate([sees[:, known.nodes], sees[:, new]], axis=1)[new]
-    row_of = np.cumsum(new) - 1
+        nodes = np.delete(nodes, known.nodes)
+        keyed = np.concatenate([known.nodes, nodes])
     embeddings, layers = model.text_model.embeddings, model.text_model.encoder.layers
     positions = embeddings.position_embedding.weight
 
     def on_device(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(positions.device)
 
-    hidden: Tensor = embeddings.token_embedding(on_device(block.tokens[new]))
-    hidden = hidden + positions[on_device(block.depths[new])]
-    seen = on_device(sees)
+    hidden: Tensor = embeddings.token_embedding(on_device(block.tokens[nodes]))
+    hidden = hidden + positions[on_device(block.depths[nodes])]
+    # A node attends to itself and to what it extends.
+    node = on_device(nodes).unsqueeze(1)
+    seen = (on_device(keyed) <= node) & (node < on_device(block.ends[keyed]))
     bias = torch.zeros_like(seen, dtype=hidden.dtype).masked_fill_(~seen, -math.inf)
-    last, kept_rows = on_device(row_of[block.last]), on_device(row_of[kept])
+    last = on_device(np.searchsorted(nodes, block.last))
+    kept_rows = on_device(np.searchsorted(nodes, kept))
     collected = []
     for depth, layer in enumerate(layers):
         x = layer.layer_norm1(hidden)

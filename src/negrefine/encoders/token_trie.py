@@ -24,6 +24,7 @@ class TrieBlock:
         depths: Its position, from 0, (n,).
         paths: The nodes of the tokens before it and its own by position, (n, longest text); what
             is behind `depths` has no meaning.
+        ends: The nodes from a prefix to before `ends` are itself and what extends it, (n,).
         last: The node of each text's last token, (t,).
         n_texts: How many of the texts begin with the prefix, (n,).
     """
@@ -32,16 +33,9 @@ class TrieBlock:
     tokens: NDArray[np.int64]
     depths: NDArray[np.intp]
     paths: NDArray[np.intp]
+    ends: NDArray[np.intp]
     last: NDArray[np.intp]
     n_texts: NDArray[np.intp]
-
-    def sees(self) -> NDArray[np.bool_]:
-        """Return which nodes each one attends to: those of its prefix and itself, (n, n)."""
-        n_nodes, longest = self.paths.shape
-        seen = np.zeros((n_nodes, n_nodes), dtype=np.bool_)
-        node, position = np.nonzero(np.arange(longest) <= self.depths[:, None])
-        seen[node, self.paths[node, position]] = True
-        return seen
 
     def prefix(self, node: int) -> bytes:
         """Return the tokens of a prefix as bytes, equal for equal prefixes of any block."""
@@ -91,11 +85,14 @@ def _block(
     numbers[new] = np.arange(len(text))
     # Numbers grow with the rows, so a prefix that is not new has the largest one above it.
     paths = np.maximum.accumulate(numbers, axis=0)
+    nodes = np.arange(len(text))
+    on_path = paths[text][position <= depths[:, None]]
     return TrieBlock(
         texts=texts,
         tokens=tokens[text, depths],
         depths=depths,
         paths=paths[text],
+        ends=nodes + np.bincount(on_path, minlength=len(nodes)),
         last=paths[np.arange(len(texts)), sizes - 1],
-        n_texts=np.bincount(paths[inside], minlength=len(text)),
+        n_texts=np.bincount(paths[inside], minlength=len(nodes)),
     )
