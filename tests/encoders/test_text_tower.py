@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPConfig, CLIPModel
 
+from negrefine.encoders import CLIPEncoder
 from negrefine.encoders.prefix_memory import PrefixMemory
 from negrefine.encoders.text_tower import encode_tokens
 
@@ -275,3 +276,23 @@ def test_threads_share_a_memory() -> None:
     for (model, ids), features in zip(jobs, results, strict=True):
         assert distance(features, plain(model, ids)) < 1e-5
     assert memory.n_bytes <= memory.max_bytes
+
+
+def test_an_encoder_keeps_prefixes_where_it_is_told_to(builtin_encoder: CLIPEncoder) -> None:
+    texts = [f"a photo of a {name} and {word}" for name in ("cat", "dog") for word in "abcde"]
+    others = [text + "x" for text in texts]
+    memory = builtin_encoder._prefixes
+    plainly = builtin_encoder.encode_texts(others)
+    before = len(memory)
+    with builtin_encoder.keep_prefixes():
+        builtin_encoder.encode_texts(texts)
+        kept = len(memory)
+        assert kept >= before + 2
+        with ThreadPoolExecutor(1) as pool:
+            # Not in other threads, which encode what they did before bit for bit.
+            elsewhere = pool.submit(builtin_encoder.encode_texts, others).result()
+        np.testing.assert_array_equal(elsewhere, plainly)
+        assert len(memory) == kept
+        assert distance(builtin_encoder.encode_texts(others), plainly) < 1e-5
+    np.testing.assert_array_equal(builtin_encoder.encode_texts(others), plainly)
+    assert memory.n_bytes == len(memory) * 4 * 2 * 192 * 4 <= memory.max_bytes == 2**27
