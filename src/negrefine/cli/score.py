@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Seconds without a further name on standard input after which the images named so far are scored.
 _PATIENCE = 0.2
+_NO_NAMES = "Standard input names no image: write a path or URL on each line."
 
 
 def score(
@@ -87,6 +88,8 @@ def score(
     else:
         _print_as_scored(iter_scored(detector, shards, **how, wait=_PATIENCE), parts, shown)
         return
+    if not scored:
+        raise InputError(_NO_NAMES)
     schema = score_columns(parts, **shown)
     rows = [row.as_row(parts, **shown) for row in scored]
     if out is None or journal is None:
@@ -115,7 +118,7 @@ def _print_as_scored(
         if row.error is not None:
             errors.append(row.error if not errors else "")
     if not n:
-        raise InputError("Standard input names no image: write a path or URL on each line.")
+        raise InputError(_NO_NAMES)
     _report(errors, n)
 
 

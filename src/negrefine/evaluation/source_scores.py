@@ -52,6 +52,11 @@ class ScoredSources:
         return [row for row in self.rows if row.error is None]
 
     @property
+    def names(self) -> list[str]:
+        """What the readable images are called."""
+        return [restored(row.path) for row in self.readable]
+
+    @property
     def errors(self) -> tuple[str, ...]:
         """Why the others could not be read."""
         return tuple(row.error for row in self.rows if row.error is not None)
