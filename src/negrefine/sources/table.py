@@ -161,8 +161,10 @@ def _column(location: str, stream: IO[bytes], wanted: str | None) -> Iterator[An
         # Pages are read as they are needed, not whole row groups.
         file = pyarrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
         column = _image_column(file.schema_arrow, wanted, name)
-        for batch in file.iter_batches(_ROWS, columns=[column]):
-            yield batch.column(column)
+        # One after the other, so that damage to one costs no rows of those before it.
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(_ROWS, row_groups=[group], columns=[column]):
+                yield batch.column(column)
         return
     reader = _arrow_reader(stream)
     column = _image_column(reader.schema, wanted, name)
