@@ -8,6 +8,7 @@ from typing import Protocol
 
 from negrefine.encoders.image_sources import ImageSource
 from negrefine.errors import ImageError
+from negrefine.shown_text import visible
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,9 @@ class Shard(Protocol):
 def stamp_of(identity: str, position: int, named: NamedImage) -> str:
     """Return what tells an image of a shard with this identity from others, "" if nothing does."""
     return f"{identity}|{position}|{named.name}" if named.stamp is None else named.stamp
+
+
+def error_text(name: str, error: ImageError) -> str:
+    """Return what an error says, with the name of the image before it if it does not say it."""
+    sentence = str(error)
+    return sentence if sentence.startswith(visible(name)) else f"{visible(name)}: {sentence}"

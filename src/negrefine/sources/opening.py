@@ -90,6 +90,17 @@ def open_sources(
     return _merged(shards)
 
 
+def is_local(text: str) -> bool:
+    """Return whether a name is that of image files, folders or patterns of this machine."""
+    path = expanded(text)
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent is not readable
+        return not any(Path(path, name).is_file() for name in ("state.json", "dataset_dict.json"))
+    if path.lower().endswith((*_SHARDS, ".zip")):
+        return False
+    is_other = text == "-" or text.startswith("@") or is_url(text) or expand_braces(text) != [text]
+    return os.path.lexists(path) or not is_other
+
+
 def _merged(shards: Sequence[Shard]) -> list[Shard]:
     """Return as few shards as hold the same images, so that batches are full."""
     merged: list[Shard] = []
@@ -171,7 +182,7 @@ def _open_url(url: str, image_column: str | None, left_out: Counter[str]) -> lis
         if path.endswith(table.SUFFIXES):
             return _tables([url], image_column)
         if not has_image_extension(path) and remote.is_folder(url):
-            problem = "the folder holds no image; check the address"
+            problem = "no image is listed there; check the address and the connection"
             return _found(url, image_column, left_out, problem)
     except InputError:
         raise

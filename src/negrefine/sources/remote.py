@@ -98,7 +98,7 @@ def _check_protocol(protocol: str, url: str) -> None:
         ) from error
     except ValueError as error:
         raise InputError(
-            f"{shown(url)}: there is no protocol {protocol}:// that fsspec knows; check the address."
+            f"{shown(url)}: fsspec knows no protocol {protocol}://; check the address."
         ) from error
 
 
