@@ -104,6 +104,7 @@ def test_every_source_gives_the_rows_of_the_folder(
     assert [row.error for row in rows] == [None] * N
     # Shards can be read again, and tell themselves from others.
     assert [shard.identity() for shard in open_sources(source)] == [s.identity() for s in shards]
+    assert all(shard.identity() for shard in shards)
     assert len({(shard.name, shard.identity()) for shard in shards}) == len(shards)
 
 

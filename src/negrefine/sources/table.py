@@ -48,7 +48,8 @@ class TableShard:
 
     def identity(self) -> str:
         """Return a digest of the location and state of the table, and of the column."""
-        return digest(identity_of(self.location), self.column or "")
+        identity = identity_of(self.location)
+        return digest(identity, self.column or "") if identity else ""
 
     def __iter__(self) -> Iterator[NamedImage]:
         """Read the images in order; the last item is an error if the table ends early."""

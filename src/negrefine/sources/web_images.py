@@ -58,8 +58,8 @@ class UrlsShard:
         return shown(self.urls[0])
 
     def identity(self) -> str:
-        """Return a digest of the URLs and of the states that are known."""
-        return digest(*self.urls, *self.states)
+        """Return a digest of the URLs and states, "" if not all states are known."""
+        return digest(*self.urls, *self.states) if all(self.states) else ""
 
     def with_states(self) -> list[tuple[str, str]]:
         """Return the pairs of URL and state."""
