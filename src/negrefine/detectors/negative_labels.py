@@ -15,7 +15,7 @@ from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import group_negatives, neglabel_score
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
-from negrefine.labels.mining import CONSTRAINTS, MiningRule, mine
+from negrefine.labels.mining import CONSTRAINTS, MiningRule, count_candidates, mine
 from negrefine.labels.negatives import NegativeLabel, Negatives
 
 if TYPE_CHECKING:
@@ -152,23 +152,31 @@ class NegativeLabelDetector(Detector):
         self, class_names: list[str], class_features: FloatArray, *, progress: bool
     ) -> Negatives:
         """Mine the negative labels of a class list."""
-        rule = MiningRule(
-            superclasses=tuple(getattr(self, "superclasses", ())),
-            clean_underscores=self.clean_underscores,
-            exclude_class_names=self.exclude_class_names,
-            quantile=self.quantile,
-            similarity_cap=self.similarity_cap,
-            top_fraction=self.top_fraction,
-        )
         return mine(
             self.encoder,
             self._words(),
             class_names,
             class_features,
             self.prompts_,
-            rule,
+            self._rule(),
             seed=int(self.seed),
             progress=progress,
+        )
+
+    def _count_texts(self, class_names: list[str]) -> int:
+        counts = count_candidates(self._words(), class_names, self._rule())
+        of_nouns = counts["noun"] * len(self.prompts_.noun)
+        of_adjectives = counts["adj"] * len(self.prompts_.adjective)
+        return super()._count_texts(class_names) + of_nouns + of_adjectives
+
+    def _rule(self) -> MiningRule:
+        return MiningRule(
+            superclasses=tuple(getattr(self, "superclasses", ())),
+            clean_underscores=self.clean_underscores,
+            exclude_class_names=self.exclude_class_names,
+            quantile=self.quantile,
+            similarity_cap=self.similarity_cap,
+            top_fraction=self.top_fraction,
         )
 
     def _words(self) -> Lexicon:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
@@ -19,6 +20,8 @@ from negrefine.files.sqlite import OtherFileError, SQLiteFile, checksum
 
 # Below the number of parameters that any SQLite allows in one statement.
 _TEXTS_PER_QUERY = 500
+# How the numbers of a vector are stored.
+_STORED = np.dtype("<f4")
 # Eviction goes below the limit, so that it does not run at every write.
 _KEPT_SHARE = 0.8
 _COLUMNS = {
@@ -88,7 +91,24 @@ class EmbeddingCache:
     def get(self, space: str, texts: Sequence[str]) -> list[FloatArray | None]:
         """Return for each text its embedding, float32 (d,), or None."""
         found = self._try(lambda db: self._get(db, space, texts)) or {}
-        return [found.get(text) for text in texts]
+        vectors = map(found.get, texts)
+        return [
+            None if v is None else np.frombuffer(v, _STORED).astype(np.float32) for v in vectors
+        ]
+
+    def rows(
+        self, space: str, texts: Sequence[str], dim: int
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Return float32 (m, dim), and for each of m texts whether its row is an embedding."""
+        found = self._try(lambda db: self._get(db, space, texts)) or {}
+        size = dim * _STORED.itemsize
+        known = [i for i, text in enumerate(texts) if len(found.get(text, b"")) == size]
+        content = b"".join([found[texts[i]] for i in known])
+        rows = np.zeros((len(texts), dim), dtype=np.float32)
+        rows[known] = np.frombuffer(content, _STORED).reshape(-1, dim)
+        mask = np.zeros(len(texts), dtype=np.bool_)
+        mask[known] = True
+        return rows, mask
 
     def put(self, space: str, texts: Sequence[str], embeddings: FloatArray) -> None:
         """Store the embeddings, float32 (m, d), of m texts in one transaction."""
@@ -148,10 +168,9 @@ class EmbeddingCache:
         )
         return True
 
-    def _get(
-        self, db: sqlite3.Connection, space: str, texts: Sequence[str]
-    ) -> dict[str, FloatArray]:
-        found: dict[str, FloatArray] = {}
+    def _get(self, db: sqlite3.Connection, space: str, texts: Sequence[str]) -> dict[str, bytes]:
+        """Return the vectors whose checksums are right, as they are stored."""
+        found: dict[str, bytes] = {}
         today = _today()
         stale: list[tuple[int, int]] = []
         distinct = list(dict.fromkeys(texts))
@@ -165,7 +184,7 @@ class EmbeddingCache:
             for key, text, vector, check, used in db.execute(query, (space, *batch)):
                 # SQLite does not notice a changed byte inside a row or its index.
                 if isinstance(vector, bytes) and check == _checksum(space, text, vector):
-                    found[text] = np.frombuffer(vector, dtype="<f4").astype(np.float32)
+                    found[text] = vector
                     if used != today:
                         stale.append((today, key))
         if stale:
@@ -178,7 +197,7 @@ class EmbeddingCache:
     def _put(
         self, db: sqlite3.Connection, space: str, texts: Sequence[str], embeddings: FloatArray
     ) -> None:
-        vectors = [row.astype("<f4").tobytes() for row in embeddings]
+        vectors = [row.tobytes() for row in embeddings.astype(_STORED)]
         if sum(map(len, vectors)) > self.max_bytes:
             return
         with db:

@@ -154,7 +154,9 @@ class Subcategories:
     def answers(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
         """Return `answer` of each pair, without trying rules that cannot apply."""
         return [
-            self._no(name) if self._is_ruled_out(self._word(word), name) else self.answer(word, name)
+            self._no(name)
+            if self._is_ruled_out(self._word(word), name)
+            else self.answer(word, name)
             for word, name in pairs
         ]
 
