@@ -17,6 +17,7 @@ import typer
 
 from negrefine.cli.benchmark import benchmark
 from negrefine.cli.bundles import option
+from negrefine.cli.cache import cache
 from negrefine.cli.calibrate import calibrate
 from negrefine.cli.convert_clipn import convert_clipn
 from negrefine.cli.demo import demo
@@ -38,7 +39,7 @@ from negrefine.errors import NegrefineError, is_out_of_memory
 _SECTIONS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Detect": (fit, calibrate, refine, score, monitor, explain, serve, labels),
     "Compare": (evaluate, sweep, benchmark, reproduce),
-    "More": (demo, judge_cache, convert_clipn),
+    "More": (demo, cache, judge_cache, convert_clipn),
 }
 
 
