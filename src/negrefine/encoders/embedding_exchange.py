@@ -24,7 +24,7 @@ from negrefine.encoders.base import FloatArray
 from negrefine.encoders.embedding_cache import EmbeddingCache, StoredSpace, embedding_checksum
 from negrefine.errors import InputError
 from negrefine.files.reading import parse_json, reason
-from negrefine.files.regular import check_regular
+from negrefine.files.regular import open_regular
 from negrefine.files.writing import write_atomically
 
 FORMAT = "negrefine-embeddings"
@@ -155,8 +155,7 @@ def _read(path: Path) -> Iterator[_Part]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        check_regular(path)
-        with safe_open(path, framework="numpy") as file:
+        with open_regular(path), safe_open(path, framework="numpy") as file:
             for number, listed in enumerate(_listed(file.metadata())):
                 names = ("vectors", "texts", "ends", "checksums")
                 yield _part(listed, *(file.get_tensor(f"{number}.{name}") for name in names))
