@@ -77,8 +77,6 @@ with whole_work("Fitting", lambda: 100 * 8 + 50 * 4, enabled=True):
     embed("Mining adjectives", 50, 4)
     with progress_bar("Asking", 3, enabled=True, unit="questions") as advance:
         advance(3)
-    whole, asking = bars.tasks
-    sys.stderr.write(f"<{whole.completed} of {whole.total}, {asking.completed} of {asking.total}>")
 """
 
 
@@ -87,7 +85,6 @@ def test_the_stages_of_a_whole_advance_one_bar_little_by_little() -> None:
     text = on_terminal(WHOLE)
     counts = [int(count) for count in re.findall(r"<(\d+)>", text)]
     assert counts == [160, 320, 480, 640, 690, 740, 790, 840]
-    assert "<840.0 of 840.0, 3 of 3>" in text
-    assert "Mining adjectives" in text
-    assert "Asking" in text
+    assert re.search(r"Mining adjectives ━+ 840/840 +0:00:00", text)
+    assert re.search(r"Asking +━+ 3/3 +", text)
     assert "Inside" not in text
