@@ -41,17 +41,19 @@ def test_export_and_import(quick: Any, stored: Path, tmp_path: Path) -> None:
     assert "add --force" in quick(*export, both).failed()
     assert quick(*export, both, "--force").code == 0
     assert both.read_bytes() == content
-    assert "holds no embeddings of the encoder 'ffffffff'" in quick(
-        *export, tmp_path / "x", "--encoder", "f" * 8
-    ).failed()
+    assert (
+        "holds no embeddings of the encoder 'ffffffff'"
+        in quick(*export, tmp_path / "x", "--encoder", "f" * 8).failed()
+    )
     (tmp_path / "mine.txt").write_text("mine")
-    assert "is not what negrefine writes" in quick(
-        *export, tmp_path / "mine.txt", "--force"
-    ).failed()
+    assert (
+        "is not what negrefine writes" in quick(*export, tmp_path / "mine.txt", "--force").failed()
+    )
     assert (tmp_path / "mine.txt").read_text() == "mine"
-    assert "There is no file of embeddings" in quick(
-        "cache", "info", "--embeddings", tmp_path / "none"
-    ).failed()
+    assert (
+        "There is no file of embeddings"
+        in quick("cache", "info", "--embeddings", tmp_path / "none").failed()
+    )
     both.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert "nothing of it is stored" in quick("cache", "import", both, *there).failed()
 
@@ -69,6 +71,7 @@ def test_max_words_is_said_wherever_it_matters(
     assert said in quick("labels", out).err
     picture = next((Path(__file__).parents[2] / "src/negrefine/demo/images/animals").glob("*.png"))
     assert said in quick("explain", out, picture).err
-    assert "frequencies of the words" in quick(
-        *fit, "--lexicon", lexicon_file, "--max-words", "5"
-    ).failed()
+    assert (
+        "frequencies of the words"
+        in quick(*fit, "--lexicon", lexicon_file, "--max-words", "5").failed()
+    )

@@ -20,6 +20,7 @@ from negrefine.encoders.embedding_exchange import (
     import_embeddings,
 )
 from negrefine.errors import InputError
+from negrefine.labels.embedding import normalise
 
 SPACES = (f"{'ab' * 32} torch.float32 cpu whole {'0' * 64}", f"{'cd' * 32} other {'1' * 64}")
 TEXTS = ["white cat", "b\nc", "漢字", "", "dog"]
@@ -27,7 +28,7 @@ TEXTS = ["white cat", "b\nc", "漢字", "", "dog"]
 
 def unit_rows(n: int, dim: int, seed: int) -> FloatArray:
     rows = np.random.default_rng(seed).standard_normal((n, dim))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return normalise(rows.astype(np.float32))
 
 
 def filled(path: Path, *, backwards: bool = False) -> EmbeddingCache:
@@ -114,7 +115,7 @@ def test_a_changed_byte_is_refused(file: Path, tmp_path: Path) -> None:
         assert not cache.path.exists()
 
 
-def rewritten(file: Path, target: Path, *, metadata: object = None, **tensors: object) -> Path:
+def rewritten(file: Path, target: Path, *, metadata: str | None = None, **tensors: object) -> Path:
     with safe_open(file, framework="numpy") as stored:
         arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         text = stored.metadata()["negrefine"]
