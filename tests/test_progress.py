@@ -61,6 +61,7 @@ def test_a_terminal_obeys_no_description() -> None:
 WHOLE = """
 import sys
 from negrefine.progress import progress_bar, whole_work
+counts = []
 def embed(description, n, weight, known=0):
     with progress_bar(description, n, enabled=True, weight=weight) as advance:
         advance.drop(known)
@@ -69,7 +70,7 @@ def embed(description, n, weight, known=0):
             with progress_bar("Inside", 4, enabled=False) as inner:
                 for _ in range(4):
                     inner()
-                    sys.stderr.write(f"<{round(bars.tasks[0].completed)}>")
+                    counts.append(round(bars.tasks[0].completed))
 import negrefine.progress as progress
 with whole_work("Fitting", lambda: 100 * 8 + 50 * 4, enabled=True):
     bars = progress._drawn.get()
@@ -77,14 +78,14 @@ with whole_work("Fitting", lambda: 100 * 8 + 50 * 4, enabled=True):
     embed("Mining adjectives", 50, 4)
     with progress_bar("Asking", 3, enabled=True, unit="questions") as advance:
         advance(3)
+sys.stderr.write(f"<{counts}>")
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of POSIX")
 def test_the_stages_of_a_whole_advance_one_bar_little_by_little() -> None:
     text = on_terminal(WHOLE)
-    counts = [int(count) for count in re.findall(r"<(\d+)>", text)]
-    assert counts == [160, 320, 480, 640, 690, 740, 790, 840]
+    assert "<[160, 320, 480, 640, 690, 740, 790, 840]>" in text
     assert re.search(r"Mining adjectives ━+ 840/840 +0:00:00", text)
     assert re.search(r"Asking +━+ 3/3 +", text)
     assert "Inside" not in text

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,11 +118,17 @@ def test_a_changed_byte_is_refused(file: Path, tmp_path: Path) -> None:
         assert not cache.path.exists()
 
 
-def rewritten(file: Path, target: Path, *, metadata: str | None = None, **tensors: object) -> Path:
+def rewritten(
+    file: Path,
+    target: Path,
+    *,
+    metadata: str | None = None,
+    tensors: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
     with safe_open(file, framework="numpy") as stored:
         arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         text = stored.metadata()["negrefine"]
-    save_file(arrays | tensors, target, {"negrefine": text if metadata is None else metadata})
+    save_file({**arrays, **tensors}, target, {"negrefine": text if metadata is None else metadata})
     return target
 
 
@@ -145,11 +154,11 @@ def test_other_files_are_refused(file: Path, tmp_path: Path) -> None:
     content["spaces"][0]["space"] = "no digest"
     assert "is no space" in said(rewritten(file, bad, metadata=json.dumps(content)))
     wide = {"0.vectors": unit_rows(5, 9, seed=0)}
-    assert "another shape or type" in said(rewritten(file, bad, **wide))
+    assert "another shape or type" in said(rewritten(file, bad, tensors=wide))
     swapped = {"0.vectors": unit_rows(5, 4, seed=0)[::-1].copy()}
-    assert "do not fit their checksums" in said(rewritten(file, bad, **swapped))
+    assert "do not fit their checksums" in said(rewritten(file, bad, tensors=swapped))
     ends = {"0.ends": np.array([5, 4, 3, 2, 100], dtype=np.int64)}
-    assert "texts do not end" in said(rewritten(file, bad, **ends))
+    assert "texts do not end" in said(rewritten(file, bad, tensors=ends))
 
 
 def test_more_than_the_cache_may_have(file: Path, tmp_path: Path) -> None:
