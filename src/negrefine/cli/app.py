@@ -57,6 +57,10 @@ _SECTIONS = {
         "demo": Later(
             "Run NegRefine and its ablation on bundled pictures with the built-in toy encoder."
         ),
+        "cache": Later(
+            "Look at, export and import the stored embeddings of prompts.",
+            below=("info", "export", "import"),
+        ),
         "judge-cache": Later(
             "Look at, export and import the stored answers of language models.",
             below=("stats", "export", "import"),

@@ -150,6 +150,12 @@ def describe_detector(detector: Detector) -> str:
     return f"{words}, {counted(len(kept), 'negative label')} ({len(removed)} removed)"
 
 
+def describe_left_out(detector: Detector) -> list[str]:
+    """Return a sentence about what was left out of the lexicon, nothing if nothing was."""
+    left_out = getattr(detector, "left_out_", None)
+    return [] if left_out is None else [str(left_out)]
+
+
 def describe_calibration(report: CalibrationReport) -> str:
     """Return threshold, number of images and guarantee as a phrase."""
     images, rate = counted(report.n, "image"), f"false-alarm rate <= {report.fpr:g}"

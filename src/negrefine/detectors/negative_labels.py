@@ -15,7 +15,7 @@ from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import group_negatives, neglabel_score
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
-from negrefine.labels.mining import CONSTRAINTS, MiningRule, mine
+from negrefine.labels.mining import CONSTRAINTS, MiningRule, count_candidates, mine
 from negrefine.labels.negatives import NegativeLabel, Negatives
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from negrefine.detectors.bundle import Arrays, Tables
     from negrefine.labels.lexicon import Lexicon
+    from negrefine.labels.rarer_words import LeftOut
 
 
 def _check_lexicon(name: str, value: Any) -> None:
@@ -43,6 +44,7 @@ class NegativeLabelDetector(Detector):
 
     Attributes:
         negatives_: The mined labels, nouns then adjectives, least similar first.
+        left_out_: What was not mined for being rare; None if nothing was.
     """
 
     parts: ClassVar[tuple[str, ...]] = ("neglabel",)
@@ -61,6 +63,12 @@ class NegativeLabelDetector(Detector):
         "'official' (the files of the published method: no animals, no food), another preset of "
         "Lexicon.select ('full', 'official-neglabel', 'official-csp'), or lexicographer files, "
         "as a list or separated by commas.",
+    )
+    max_words: int | None = parameter(
+        None,
+        Whole(1, optional=True),
+        "Mine only this many of WordNet's words, the most frequent ones (None: all): faster, and "
+        "other labels and scores, as the output says.",
     )
     top_fraction: float = parameter(
         0.15, CONSTRAINTS["top_fraction"], "Fraction of nouns, and of adjectives, to mine."
@@ -100,6 +108,7 @@ class NegativeLabelDetector(Detector):
         flag="--all-labels",
     )
     negatives_: Negatives = fitted()
+    left_out_: LeftOut | None = fitted(None)
 
     @property
     def negative_labels_(self) -> list[NegativeLabel]:
@@ -152,7 +161,26 @@ class NegativeLabelDetector(Detector):
         self, class_names: list[str], class_features: FloatArray, *, progress: bool
     ) -> Negatives:
         """Mine the negative labels of a class list."""
-        rule = MiningRule(
+        words, self.left_out_ = self._bounded()
+        return mine(
+            self.encoder,
+            words,
+            class_names,
+            class_features,
+            self.prompts_,
+            self._rule(),
+            seed=int(self.seed),
+            progress=progress,
+        )
+
+    def _count_texts(self, class_names: list[str]) -> int:
+        counts = count_candidates(self._words(), class_names, self._rule())
+        of_nouns = counts["noun"] * len(self.prompts_.noun)
+        of_adjectives = counts["adj"] * len(self.prompts_.adjective)
+        return super()._count_texts(class_names) + of_nouns + of_adjectives
+
+    def _rule(self) -> MiningRule:
+        return MiningRule(
             superclasses=tuple(getattr(self, "superclasses", ())),
             clean_underscores=self.clean_underscores,
             exclude_class_names=self.exclude_class_names,
@@ -160,24 +188,18 @@ class NegativeLabelDetector(Detector):
             similarity_cap=self.similarity_cap,
             top_fraction=self.top_fraction,
         )
-        return mine(
-            self.encoder,
-            self._words(),
-            class_names,
-            class_features,
-            self.prompts_,
-            rule,
-            seed=int(self.seed),
-            progress=progress,
-        )
 
     def _words(self) -> Lexicon:
+        return self._bounded()[0]
+
+    def _bounded(self) -> tuple[Lexicon, LeftOut | None]:
         from negrefine.labels.lexicon import Lexicon
+        from negrefine.labels.rarer_words import bounded
 
         lexicon = self.lexicon if isinstance(self.lexicon, Lexicon) else Lexicon.wordnet()
         files = self.lexicon_files
         official = isinstance(files, str) and files == "official"
-        return lexicon.select(self.official_files if official else files)
+        return bounded(lexicon, self.official_files if official else files, self.max_words)
 
     def _hold(self, negatives: Negatives, class_names: list[str]) -> None:
         """Take negative labels, and make what scoring needs of them and the class names."""
@@ -191,6 +213,10 @@ class NegativeLabelDetector(Detector):
     def _explain(self, image: ImageBlock, parts: dict[str, float], top: int) -> dict[str, Any]:
         del parts
         return {"negatives": label_matches(self.negatives_.kept, image.negatives[0], top)}
+
+    def _facts(self) -> dict[str, Any]:
+        left_out = {} if self.left_out_ is None else {"left_out": self.left_out_.as_dict()}
+        return {**super()._facts(), **left_out}
 
     def _saved_arrays(self) -> Arrays:
         return {**super()._saved_arrays(), "negative_features": self.negatives_.features}
