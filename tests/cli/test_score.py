@@ -61,7 +61,9 @@ def test_one_row_for_each_image(
         assert rest == []
     else:
         assert done.out == ""
-        (line,) = rest
+        line, pairs = rest
+        # 8 readable images, each with 5 x 5 pairs.
+        assert pairs.startswith("Pairs of names: 200 asked, ")
         assert line.startswith(f"Wrote 13 rows to {out}, ")
         assert line.endswith(" flagged OOD.")
         assert [file.name for file in out.parent.iterdir()] == [out.name]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from negrefine.detectors.pair_embeddings import PairLookups
     from negrefine.encoders import Encoder
     from negrefine.evaluation.image_scores import CalibrationReport
 
@@ -135,6 +136,15 @@ def describe_detector(detector: Detector) -> str:
         return words
     kept, removed = detector.negatives_.kept, detector.negatives_.removed[0]
     return f"{words}, {counted(len(kept), 'negative label')} ({len(removed)} removed)"
+
+
+def describe_lookups(lookups: PairLookups) -> str:
+    """Return where the pair embeddings of scores came from as a sentence."""
+    return (
+        f"Pairs of names: {lookups.asked:,} asked, {lookups.from_memory:,} from memory, "
+        f"{lookups.from_disk:,} from disk, {lookups.encoded:,} encoded "
+        f"({lookups.hit_rate:.1%} were there)."
+    )
 
 
 def describe_calibration(report: CalibrationReport) -> str:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 from negrefine.cli.bundles import option
 from negrefine.cli.options import BATCH_SIZE, IMAGES, SavedDetector
-from negrefine.cli.output import counted, print_rows, say, warn, warn_builtin, warn_unreadable
+from negrefine.cli.output import (
+    counted,
+    describe_lookups,
+    print_rows,
+    say,
+    warn,
+    warn_builtin,
+    warn_unreadable,
+)
 from negrefine.cli.score_views import ScoreViews
 from negrefine.errors import ImageError
 
@@ -32,6 +40,7 @@ def score(
     and negative_similarity, error. An image that cannot be read has a row with the error; the exit
     code is 1 if no image could be read.
     """
+    from negrefine.detectors import NegRefine
     from negrefine.encoders import find_images
     from negrefine.evaluation.image_scores import score_files
     from negrefine.evaluation.scored_image import columns_of_any_method, score_columns
@@ -73,3 +82,5 @@ def score(
         flagged = sum(row.verdict == "OOD" for row in scored)
         verdicts = f", {flagged} flagged OOD" if detector.offset_ is not None else ""
         say(f"Wrote {counted(len(scored), 'row')} to {out}{verdicts}.", err=True)
+        if isinstance(detector, NegRefine) and detector.pair_lookups.asked:
+            say(describe_lookups(detector.pair_lookups), err=True)

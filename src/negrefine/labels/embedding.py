@@ -43,11 +43,24 @@ def embed(
     Returns:
         float32 of shape (m, d) with rows of length one.
     """
+    return embed_counted(encoder, names, templates, description=description, progress=progress)[0]
+
+
+def embed_counted(
+    encoder: Encoder,
+    names: Sequence[str],
+    templates: Sequence[str],
+    *,
+    description: str = "Encoding prompts",
+    progress: bool = False,
+) -> tuple[FloatArray, int]:
+    """Do what `embed` does, and also return how many names were encoded, not found on disk."""
     cache: EmbeddingCache | None = getattr(encoder, "text_cache", None)
     if cache is None or not names:
-        return ensemble(
+        rows = ensemble(
             encoder.encode_texts, names, templates, description=description, progress=progress
         )
+        return rows, len(names)
     # An encoder with a cache says in `text_space` what else decides its text features, and in `dim`
     # their length.
     cached: Any = encoder
@@ -64,7 +77,8 @@ def embed(
             cache.put(space, batch, rows)
             known.update(zip(batch, rows, strict=True))
             advance(len(batch))
-    return np.stack([row for row in map(known.get, names) if row is not None])
+    found = np.stack([row for row in map(known.get, names) if row is not None])
+    return found, len(missing)
 
 
 def ensemble(
