@@ -44,13 +44,22 @@ def warn(*sentences: str) -> None:
 
 
 def warn_unreadable(
-    errors: Sequence[object], n: int, image_set: str = "", *, left_out: bool = True
+    errors: Sequence[object],
+    n: int,
+    image_set: str = "",
+    *,
+    n_unreadable: int | None = None,
+    left_out: bool = True,
 ) -> None:
-    """Warn if images, out of n in a set, could not be read; `errors` says for each why."""
+    """Warn if images, out of n in a set, could not be read.
+
+    `errors` says for each why, or for some of `n_unreadable`.
+    """
     if errors:
+        count = len(errors) if n_unreadable is None else n_unreadable
         images = f"images of {image_set}" if image_set else "images"
         effect = " and were left out" if left_out else ""
-        warn(f"{len(errors)} of {n} {images} could not be read{effect}; the first: {errors[0]}")
+        warn(f"{count} of {n} {images} could not be read{effect}; the first: {errors[0]}")
 
 
 def warn_builtin(encoder: Encoder, paths: Sequence[Path]) -> None:

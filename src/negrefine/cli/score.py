@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from negrefine.cli.bundles import option
 from negrefine.cli.options import BATCH_SIZE, IMAGES, SavedDetector
@@ -15,6 +16,7 @@ from negrefine.cli.output import (
     warn_builtin,
     warn_unreadable,
 )
+from negrefine.cli.score_fleet import check_fleet_options, score_fleet
 from negrefine.cli.score_views import ScoreViews
 from negrefine.errors import ImageError
 
@@ -29,6 +31,13 @@ def score(
         "FILE",
     ),
     *,
+    ray: str | None = option(
+        None,
+        "Score on a Ray cluster (extra 'ray'): 'local' for the cores or GPUs of this machine, "
+        "'auto' or 'host:port' for a cluster. Archives, tables and URLs are read too; --out is a "
+        "folder, with a Parquet file for each shard.",
+        "ADDRESS",
+    ),
     views: ScoreViews,
     batch_size: int = BATCH_SIZE,
 ) -> None:
@@ -46,6 +55,11 @@ def score(
     from negrefine.evaluation.scored_image import columns_of_any_method, score_columns
     from negrefine.files.writing import check_target, write_rows
 
+    if ray is not None:
+        check_fleet_options(out, views)
+        saved.check_order(images)
+        score_fleet(saved, images, cast(Path, out), ray, batch_size)
+        return
     views.check(images, out)
     if out is not None:
         check_target(out, *columns_of_any_method())

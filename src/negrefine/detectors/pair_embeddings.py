@@ -29,6 +29,22 @@ class PairLookups:
     encoded: int = 0
     from_disk: int = 0
 
+    def __add__(self, other: PairLookups) -> PairLookups:
+        """Return the counts of both."""
+        return PairLookups(
+            self.asked + other.asked,
+            self.encoded + other.encoded,
+            self.from_disk + other.from_disk,
+        )
+
+    def __sub__(self, before: PairLookups) -> PairLookups:
+        """Return what was counted since."""
+        return PairLookups(
+            self.asked - before.asked,
+            self.encoded - before.encoded,
+            self.from_disk - before.from_disk,
+        )
+
     @property
     def from_memory(self) -> int:
         """Look-ups that needed neither, because the pair had been looked up or kept before."""
@@ -95,14 +111,14 @@ class PairEmbeddings:
         self._used[at[known]] = self._calls
         np.add.at(self._asked, at[known], times[known])
         if len(codes) and known.all():
-            self._count(times)
+            self.lookups += PairLookups(int(times.sum()))
             return self._rows, self._slots[at]
         new = np.flatnonzero(~known)
         texts = [text_of(i) for i in new.tolist()]
         # Codes of a batch repeat where class names do; codes share a text where labels overlap.
         row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         fresh, n_encoded = embed_counted(self._encoder, list(row_of), self._templates)
-        self._count(times, n_encoded, len(row_of) - n_encoded)
+        self.lookups += PairLookups(int(times.sum()), n_encoded, len(row_of) - n_encoded)
         row = np.array([row_of[text] for text in texts], dtype=np.int64)
         old = self._rows[self._slots[at[known]]].reshape(-1, fresh.shape[1])
         table = np.concatenate([old, fresh])
@@ -133,14 +149,6 @@ class PairEmbeddings:
         _, known = self._find(codes[order])
         new = order[~known]
         self._remember(codes[new], rows[new], asked[new])
-
-    def _count(self, times: NDArray[np.int64], n_encoded: int = 0, n_from_disk: int = 0) -> None:
-        before = self.lookups
-        self.lookups = PairLookups(
-            before.asked + int(times.sum()),
-            before.encoded + n_encoded,
-            before.from_disk + n_from_disk,
-        )
 
     def _find(self, codes: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Return the index in `_codes` of each code, and whether it is there at all."""
