@@ -24,8 +24,8 @@ from negrefine.sources.lists import StdinShard
 
 __all__ = ["ScoredShards", "Scorer", "score_shards"]
 
-# A shard during which as many workers die is given up: it may be what kills them.
-_ATTEMPTS = 5
+# What goes through Ray are names and counts.
+_OBJECT_STORE_BYTES = 200 << 20
 
 
 @dataclass(frozen=True)
@@ -140,16 +140,17 @@ class ShardScorer:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Score the shard in `row` and return what its part says of itself."""
-        shard: Shard = row["shard"]
+        number, shard = row["number"], row["shard"]
+        self._parts.begin(number, shard.name)
         before = self._lookups()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             # What changes while it is read must not pass for what was read.
             identity = shard.identity()
             scored = list(score_named(self._detector, shard, self._batch_size))
-        part = self._parts.write(row["number"], shard.name, identity, scored)
+        part = self._parts.write(number, shard.name, identity, scored)
         return {
-            "number": row["number"],
+            "number": number,
             "part": asdict(part),
             "lookups": asdict(self._lookups() - before),
             "warnings": [str(each.message) for each in caught],
@@ -181,8 +182,6 @@ def _run(
             compute=ray.data.ActorPoolStrategy(size=size),
             num_cpus=1,
             num_gpus=1 if kind == "GPU" else None,
-            max_restarts=-1,
-            max_task_retries=_ATTEMPTS,
         )
         try:
             yield from dataset.iter_rows()
@@ -196,7 +195,12 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    local: dict[str, Any] = {}
+    if address == "local":
+        local = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+        # Nothing is reported to Ray's makers, and of its own log only what ends it is shown.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except (ConnectionError, ValueError, RuntimeError) as error:

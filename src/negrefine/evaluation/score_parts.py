@@ -37,9 +37,14 @@ MANIFEST = "_scores.json"
 """Names that begin with "_" are no data for Arrow and Spark."""
 
 FORMAT = "negrefine-scores"
+
+MOST_ATTEMPTS = 5
+"""Workers that may die in one run while they score the same shard, which may be what kills them."""
+
 _VERSION = 1
 _MANIFEST_BYTES = 1 << 20
 _KEY = b"negrefine"
+_ATTEMPT = "_attempt-"
 _PART = re.compile(r"part-(\d{7,})\.parquet")
 
 
@@ -131,6 +136,8 @@ class ScoreParts:
                     "another folder."
                 ) from error
             self._check(n_shards)
+            for mark in self.root.glob(f"{_ATTEMPT}*"):
+                mark.unlink(missing_ok=True)
             yield
 
     def finished(self, number: int) -> PartSummary | None:
@@ -149,6 +156,20 @@ class ScoreParts:
                 "choose another folder for these results."
             )
         return summary
+
+    def begin(self, number: int, shard: str) -> None:
+        """Note that a worker begins a shard; engines call the next worker when one dies.
+
+        Raises InputError if `MOST_ATTEMPTS` have begun it before in this run, and not ended.
+        """
+        with naming(self.root), self._attempts(number).open("ab") as stream:
+            stream.write(b".")
+            n_begun = stream.tell()
+        if n_begun > MOST_ATTEMPTS:
+            raise InputError(
+                f"{MOST_ATTEMPTS} workers died while they scored {shard!r}: it may need more "
+                "memory than there is for a worker, or hold an image that kills one; leave it out."
+            )
 
     def write(
         self, number: int, shard: str, identity: str, scored: Sequence[ScoredImage]
@@ -173,6 +194,7 @@ class ScoreParts:
                 pyarrow.parquet.write_table(table, stream)
 
         write_atomically(self.path(number), write_file)
+        self._attempts(number).unlink(missing_ok=True)
         return summary
 
     def write_manifest(self, n_shards: int, done: Sequence[PartSummary]) -> None:
@@ -189,6 +211,9 @@ class ScoreParts:
             "flagged": sum(part.flagged for part in done),
         }
         write_text(self.root / MANIFEST, json.dumps(content, indent=2) + "\n")
+
+    def _attempts(self, number: int) -> Path:
+        return self.root / f"{_ATTEMPT}{number:07}"
 
     def _head(self) -> dict[str, Any]:
         return asdict(self.by) | {"columns": dict(self.by.columns)}
