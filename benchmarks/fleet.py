@@ -46,8 +46,8 @@ def score_once(detector: str, out: str, *images: str) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     from negrefine import load_detector
-    from negrefine.evaluation.named_rows import score_named
     from negrefine.evaluation.score_parts import ScoredBy, ScoreParts
+    from negrefine.evaluation.source_scores import iter_scored
     from negrefine.sources.opening import open_sources
 
     loaded: Any = load_detector(detector, device="cpu")
@@ -59,7 +59,7 @@ def score_once(detector: str, out: str, *images: str) -> dict[str, Any]:
         sizes = []
         with parts.opened(len(shards)):
             for number, shard in enumerate(shards):
-                rows = list(score_named(loaded, shard))
+                rows = list(iter_scored(loaded, [shard]))
                 parts.write(number, shard.name, shard.identity(), rows)
                 sizes.append((len(rows), parts.path(number).stat().st_size))
                 n += len(rows)

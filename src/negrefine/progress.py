@@ -40,7 +40,7 @@ class Advance:
 
 @contextmanager
 def progress_bar(
-    description: str, total: int, *, enabled: bool, unit: str | None = None
+    description: str, total: int | None, *, enabled: bool, unit: str | None = None
 ) -> Iterator[Advance]:
     """Yield a function that advances a bar on standard error.
 
@@ -49,7 +49,7 @@ def progress_bar(
 
     Args:
         description: Caption.
-        total: Number of items.
+        total: Number of items; None if it is not known.
         enabled: Show progress.
         unit: Also show the speed, in these per second.
     """

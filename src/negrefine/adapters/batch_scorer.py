@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -13,8 +14,8 @@ from negrefine.adapters.images_from import tensor_as_array
 from negrefine.detectors import Detector, load_detector
 from negrefine.encoders.image_sources import ImageSource
 from negrefine.errors import ImageError, InputError
-from negrefine.evaluation.named_rows import score_named
 from negrefine.evaluation.score_parts import ScoredBy
+from negrefine.evaluation.source_scores import iter_scored
 from negrefine.sources.base import NamedImage
 
 
@@ -126,8 +127,29 @@ class Scorer:
     def _score(self, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
         images = columns[self._image]
         names = columns[self._name] if self._name is not None else [None] * len(images)
-        named = (_named(*pair) for pair in zip(images, names, strict=True))
-        return self._by.table(list(score_named(self.detector, named, self._batch_size)))
+        named = tuple(_named(*pair) for pair in zip(images, names, strict=True))
+        scored = iter_scored(self.detector, [_Batch(named)], batch_size=self._batch_size)
+        return self._by.table(list(scored))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The images of a batch as a shard."""
+
+    images: tuple[NamedImage, ...]
+
+    @property
+    def name(self) -> str:
+        """Always the same."""
+        return "a batch"
+
+    def identity(self) -> str:
+        """Return "": nothing is kept of its rows."""
+        return ""
+
+    def __iter__(self) -> Iterator[NamedImage]:
+        """Name the images in order."""
+        return iter(self.images)
 
 
 def _named(image: Any, name: Any) -> NamedImage:

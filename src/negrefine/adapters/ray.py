@@ -16,8 +16,8 @@ from negrefine.adapters.batch_scorer import Scorer
 from negrefine.detectors import NegRefine, load_detector
 from negrefine.detectors.pair_embeddings import PairLookups
 from negrefine.errors import InputError, NegrefineError
-from negrefine.evaluation.named_rows import score_named
 from negrefine.evaluation.score_parts import PartSummary, ScoredBy, ScoreParts
+from negrefine.evaluation.source_scores import iter_scored
 from negrefine.progress import progress_bar
 from negrefine.sources.base import Shard
 from negrefine.sources.lists import StdinShard
@@ -147,7 +147,7 @@ class ShardScorer:
             warnings.simplefilter("always")
             # What changes while it is read must not pass for what was read.
             identity = shard.identity()
-            scored = list(score_named(self._detector, shard, self._batch_size))
+            scored = list(iter_scored(self._detector, [shard], batch_size=self._batch_size))
         part = self._parts.write(number, shard.name, identity, scored)
         return {
             "number": number,

@@ -78,6 +78,18 @@ def print_json(content: Any, indent: int | None = 2) -> None:
     typer.echo(json_text(content, indent=indent))
 
 
+def print_json_line(content: Any) -> None:
+    """Print JSON on one line that a reader has at once.
+
+    Ends the process with code 1, and without a word, if there is no reader any more.
+    """
+    try:
+        typer.echo(json_text(content))
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise SystemExit(1) from error
+
+
 def print_rows(
     columns: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str, *, quote: bool = True
 ) -> None:

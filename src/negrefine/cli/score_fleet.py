@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from negrefine.cli.options import SavedDetector
 
 
-def check_fleet_options(out: Path | None, views: ScoreViews) -> None:
-    """Raise InputError for options that have no meaning with --ray."""
+def fleet_folder(out: Path | None, views: ScoreViews) -> Path:
+    """Return the folder of the parts; InputError for options that have no meaning with --ray."""
     if out is None:
         raise InputError("--ray writes the results in parts: give a folder for them with --out.")
     if out.suffix.lower() in {".parquet", ".csv", ".jsonl"}:
@@ -25,16 +25,23 @@ def check_fleet_options(out: Path | None, views: ScoreViews) -> None:
         )
     if views.report is not None or views.sort_into is not None:
         raise InputError("--report and --sort-into do not work with --ray: leave them out.")
+    return out
 
 
 def score_fleet(
-    saved: SavedDetector, images: Sequence[str], out: Path, address: str, batch_size: int
+    saved: SavedDetector,
+    images: Sequence[str],
+    image_column: str | None,
+    out: Path,
+    address: str,
+    batch_size: int,
 ) -> None:
     """Score everything that is named, and say what was done."""
     from negrefine.adapters.ray import score_shards
     from negrefine.sources.opening import open_sources
 
-    shards = open_sources(images)
+    saved.check_order(images)
+    shards = open_sources(images, image_column=image_column)
     done = score_shards(
         saved.detector_dir,
         shards,

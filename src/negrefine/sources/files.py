@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,16 @@ def files_shards(paths: Sequence[Path]) -> list[FilesShard]:
         FilesShard(tuple(map(str, paths[start : start + MOST_FILES])))
         for start in range(0, len(paths), MOST_FILES)
     ]
+
+
+def local_paths(shards: Iterable[object]) -> list[Path] | None:
+    """Return the image files of shards, None if not all are files of this machine."""
+    paths: list[Path] = []
+    for shard in shards:
+        if not isinstance(shard, FilesShard):
+            return None
+        paths += map(Path, shard.paths)
+    return paths
 
 
 def digest(*texts: str) -> str:

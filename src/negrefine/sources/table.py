@@ -59,6 +59,8 @@ class TableShard:
                     for cell in cells:
                         yield self._named(cell.as_py(), row)
                         row += 1
+            if not row:
+                yield NamedImage(self.name, ImageError(f"{self.name}: holds no image; check it."))
         # Decompressors, servers and their libraries raise whatever they like.
         except Exception as error:
             failed = error if isinstance(error, InputError) else None

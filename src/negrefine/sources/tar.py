@@ -76,6 +76,8 @@ class TarShard:
                 for member in self._members(stream):
                     yield member
                     n_images += 1
+            if not n_images:
+                yield NamedImage(self.name, ImageError(f"{self.name}: holds no image; check it."))
         # Decompressors, servers and their libraries raise whatever they like.
         except Exception as error:
             yield NamedImage(self.name, shard_error(self.location, error, n_images))

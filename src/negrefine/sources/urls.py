@@ -49,6 +49,11 @@ def shown(url: str) -> str:
 
 def mask_error(url: str, error: BaseException) -> str:
     """Return the text of an error, on one line and without what `shown` hides of the URL."""
+    if isinstance(error, FileNotFoundError):
+        # What else went wrong is the cause, such as a server that cannot be reached.
+        if error.__cause__ is None:
+            return "there is no such file"
+        error = error.__cause__
     text = " ".join(str(error).split()) or type(error).__name__
     text = _ANY_URL.sub(lambda match: shown(match[0]), text)
     for secret in _secrets(url):

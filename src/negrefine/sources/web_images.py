@@ -40,8 +40,6 @@ class RemoteImage:
         # Servers and their libraries raise whatever they like.
         except Exception as error:
             why = mask_error(self.url, error)
-            if isinstance(error, FileNotFoundError):
-                why = "there is no such file"
             raise ImageError(
                 f"{self.name}: cannot be fetched ({why}); check the address and the connection."
             ) from error
