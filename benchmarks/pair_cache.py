@@ -1,11 +1,12 @@
 """How often the embedding of a pair is known already, measured on images and simulated for a fleet.
 
     python benchmarks/pair_cache.py IMAGES... --name NAME --out FILE.json
-                                    [--encoder builtin-photo] [--classes FILE]
+                                    [--encoder builtin-photo | --detector DIR]
     python benchmarks/pair_cache.py FILE.json... --plot FILE.svg
 
-The class names are the folders' unless --classes gives them, and IMAGES "bundled" are the pictures
-and the class names of the demo. The second form draws what the first has written. The steps:
+The class names are those of the folders or of a saved detector, and IMAGES "bundled" are the
+pictures and the class names of the demo. The second form draws what the first has written. The
+steps:
 
 1. For every image, its k x k pairs; for 20 random orders of the images, how many different pairs
    the first n images have. The mean over the orders is the curve.
@@ -36,12 +37,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from negrefine import NegRefine, load_encoder
+from negrefine import NegRefine, load_detector, load_encoder
 from negrefine.benchmarks.bundled import demo_class_names, demo_images
 from negrefine.detectors.kept_pairs import MOST_KEPT
 from negrefine.detectors.scores import stable_topk
 from negrefine.encoders import find_images
-from negrefine.labels.class_names import read_class_names
 
 ORDERS = 20
 PER_IMAGE = 25
@@ -153,11 +153,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     else:
         paths = find_images(arguments.images)
         names = sorted({path.parent.name for path in paths})
-    if arguments.classes:
-        names = read_class_names(arguments.classes)
-    encoder = load_encoder(arguments.encoder)
-    detector = NegRefine(encoder).fit(names, progress=True)
-    features = encoder.encode_images(paths)
+    if arguments.detector:
+        detector: Any = load_detector(arguments.detector)
+        names = detector.class_names_
+    else:
+        detector = NegRefine(load_encoder(arguments.encoder)).fit(names, progress=True)
+    features = detector.encoder.encode_images(paths)
     pairs = pairs_of(detector, features)
     curve = measured_curve(pairs)
     n_labels = len(detector.negatives_.texts)
@@ -168,7 +169,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     drawn = model.draw(len(paths), 100_000)
     return {
         "name": arguments.name,
-        "encoder": arguments.encoder,
+        "encoder": detector.encoder.name,
         "n_images": len(paths),
         "n_classes": len(names),
         "n_labels": n_labels,
@@ -194,14 +195,14 @@ def simulate(model: Model) -> dict[str, Any]:
 
 def plot(results: Sequence[dict[str, Any]]) -> str:
     """Return an SVG: new pairs an image, and the shares of look-ups that are encoded."""
-    left, right = Axes(60, 1, 1000, 1, 30), Axes(520, 1e2, 1e9, 1e-8, 1)
+    left, right = Axes(60, 1, 1000, 1, 30), Axes(520, 1e2, 1e9, 1e-6, 1)
     shapes = [
         *left.drawn("images scored", "new pairs an image", [1, 10, 100, 1000], [1, 3, 10, 30]),
         *right.drawn(
             "images that share a cache",
             "share of look-ups that are encoded",
             [10.0**e for e in range(2, 10)],
-            [10.0**e for e in range(-8, 1)],
+            [10.0**e for e in range(-6, 1)],
         ),
     ]
     for result, colour in zip(results, ("#4f46e5", "#d97706"), strict=False):
@@ -301,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("images", nargs="+")
     parser.add_argument("--encoder", default="builtin-photo")
-    parser.add_argument("--classes", type=Path)
+    parser.add_argument("--detector", type=Path)
     parser.add_argument("--name", default="images")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import ray.data
+from deadly_shard import DeadlyShard
 
 from commands import NEGREFINE
 from conftest import CLASS_NAMES
@@ -28,7 +27,6 @@ from negrefine.encoders import CLIPEncoder
 from negrefine.errors import InputError
 from negrefine.evaluation.scored_image import ScoredImage
 from negrefine.evaluation.source_scores import score_sources
-from negrefine.sources.base import NamedImage
 from negrefine.sources.files import FilesShard
 from negrefine.sources.opening import open_sources
 from negrefine.sources.tar import TarShard
@@ -38,33 +36,13 @@ N_TARS, PER_TAR = 4, 6
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
 
 
-@dataclass(frozen=True)
-class DeadlyShard:
-    """Image files; the first process that reads them is killed in the middle, and leaves its id."""
-
-    files: FilesShard
-    mark: str
-
-    @property
-    def name(self) -> str:
-        return self.files.name
-
-    def identity(self) -> str:
-        return self.files.identity()
-
-    def __iter__(self) -> Iterator[NamedImage]:
-        for i, named in enumerate(self.files):
-            if i == 2 and not Path(self.mark).exists():
-                Path(self.mark).write_text(str(os.getpid()))
-                os.kill(os.getpid(), signal.SIGKILL)
-            yield named
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster of two workers, which find this module."""
-    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    paths = os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])
+    """The address of a cluster of two workers, which find `DeadlyShard`."""
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    patch = pytest.MonkeyPatch()
+    # Ray's own setting for this starts more processes.
+    patch.setenv("PYTHONPATH", paths)
     ray.init(
         address="local",
         num_cpus=2,
@@ -72,10 +50,10 @@ def cluster() -> Iterator[str]:
         object_store_memory=100 << 20,
         log_to_driver=False,
         logging_level="ERROR",
-        runtime_env={"env_vars": {"PYTHONPATH": paths}},
     )
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
+    patch.undo()
 
 
 @pytest.fixture(scope="module")
