@@ -80,7 +80,6 @@ def score_shards(
             input, `out` holds something else, or workers died again and again during one shard.
         BundleError: There is no detector, or one that cannot be read.
     """
-    ray = _import_ray()
     if not shards:
         raise InputError("There is no shard to score: name a source of images.")
     if any(isinstance(shard, StdinShard) for shard in shards):
@@ -88,6 +87,7 @@ def score_shards(
             "Standard input cannot be read by several machines: write the list into a file and "
             "give '@list.txt'."
         )
+    ray = _import_ray()
     root = Path(detector).absolute()
     parts = ScoreParts(
         Path(out).absolute(), ScoredBy.of(load_detector(root, encoder, device="cpu"))
@@ -98,7 +98,7 @@ def score_shards(
         done = {
             number: part
             for number, (shard, part) in enumerate(zip(shards, found, strict=True))
-            if part is not None and (part.shard, part.identity) == (shard.name, shard.identity())
+            if part is not None and _is_of(part, shard)
         }
         n_kept, n_present = len(done), sum(part is not None for part in found)
         items = [
@@ -119,6 +119,13 @@ def score_shards(
                 advance()
     ordered = tuple(done[number] for number in range(len(shards)))
     return ScoredShards(ordered, n_kept, n_present - n_kept, lookups)
+
+
+def _is_of(part: PartSummary, shard: Shard) -> bool:
+    """Whether a part is of the shard as it is now; where nothing tells, it is not."""
+    if part.shard != shard.name or not part.identity:
+        return False
+    return part.identity == shard.identity()
 
 
 class ShardScorer:
