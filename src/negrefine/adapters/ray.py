@@ -141,8 +141,9 @@ class ShardScorer:
                 "run the command in one that all machines share."
             ) from error
         self._parts = parts
-        self._batch_size: int = settings.pop("batch_size")
-        scorer = Scorer(detector, threads=1, identity=parts.by.detector, **settings)
+        options = dict(settings)
+        self._batch_size: int = options.pop("batch_size")
+        scorer = Scorer(detector, threads=1, identity=parts.by.detector, **options)
         self._detector = scorer.detector
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -178,18 +179,19 @@ def _run(
 ) -> Iterator[dict[str, Any]]:
     """Yield what `ShardScorer` returns for each item, as it comes."""
     with _cluster(ray, address):
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
         resources = ray.cluster_resources()
         kind = "GPU" if resources.get("GPU") and settings["device"] != "cpu" else "CPU"
         size = max(1, min(int(resources.get(kind, 1)), len(items)))
+        context = ray.data.DataContext.get_current()
+        shown, context.enable_progress_bars = context.enable_progress_bars, False
+        # A data set keeps the settings with which it was made.
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
             ShardScorer,
             fn_constructor_args=(os.getcwd(), str(detector), parts, settings),  # noqa: PTH109
             compute=ray.data.ActorPoolStrategy(size=size),
-            num_cpus=1,
-            num_gpus=1 if kind == "GPU" else None,
+            **{"num_gpus" if kind == "GPU" else "num_cpus": 1},
         )
+        context.enable_progress_bars = shown
         try:
             yield from dataset.iter_rows()
         except ray.exceptions.RayError as error:
@@ -210,7 +212,13 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
         local = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    # Ray raises plain exceptions, too.
+    except Exception as error:
+        if address == "local":
+            raise InputError(
+                f"Ray could not be started on this machine ({_first_line(error)}): try again when "
+                "it has less to do, or score without it."
+            ) from error
         raise InputError(
             f"There is no Ray cluster at {address!r} ({_first_line(error)}): start one with 'ray "
             "start', or give 'local'."
