@@ -33,7 +33,11 @@ from negrefine.sources.tar import TarShard
 
 N_TARS, PER_TAR = 4, 6
 # Ray copies its settings, the outdated ones too.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +47,22 @@ def cluster() -> Iterator[str]:
     patch = pytest.MonkeyPatch()
     # Ray's own setting for this starts more processes.
     patch.setenv("PYTHONPATH", paths)
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=100 << 20,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    for attempt in range(3):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=2,
+                include_dashboard=False,
+                object_store_memory=100 << 20,
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+            break
+        # Ray gives itself half a minute, which is little on a busy machine.
+        except Exception:
+            ray.shutdown()
+            if attempt == 2:
+                raise
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
     patch.undo()
