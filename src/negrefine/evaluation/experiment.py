@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from negrefine.detectors import Detector
 from negrefine.detectors.parameters import encode_parameter
-from negrefine.encoders.base import FloatArray
+from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.errors import InputError, NotFittedError
-from negrefine.evaluation.images import ImageSet
+from negrefine.evaluation.images import ImageSet, SourceSet
 from negrefine.evaluation.measure import measure, measure_accuracy
-from negrefine.evaluation.overlap import check_apart
+from negrefine.evaluation.overlap import check_apart, check_contents_apart
 from negrefine.evaluation.results import (
     ID,
     MANIFEST,
@@ -37,7 +37,8 @@ from negrefine.evaluation.store import Block, Parts, Scorer, SetStore
 from negrefine.evaluation.tables import check_tables
 from negrefine.files.lock import lock_directory
 from negrefine.files.writing import naming
-from negrefine.shown_text import is_utf8, storable
+from negrefine.shown_text import is_utf8, restored, storable
+from negrefine.sources.bounded import content_digest
 
 # Components that do not depend on a detector's seed: S_MM, which takes by far the longest.
 _UNSEEDED = frozenset({"multi_match"})
@@ -74,8 +75,8 @@ def check_evaluation(out: Path, ood_names: Sequence[str], seeds: Sequence[int]) 
 
 def evaluate(
     detectors: Mapping[str, Detector],
-    id_images: ImageSet,
-    ood_images: Sequence[ImageSet],
+    id_images: ImageSet | SourceSet,
+    ood_images: Sequence[ImageSet | SourceSet],
     *,
     out: str | os.PathLike[str],
     ablation: Mapping[str, Detector] | None = None,
@@ -113,7 +114,9 @@ def evaluate(
         image_set.check(len(first.class_names_))
     image_sets = [replace(id_images, name=ID), *ood_images]
     _check_same_run(out, first)
-    check_apart(id_images.paths, {each.name: each.paths for each in ood_images})
+    of_files = [each for each in image_sets if isinstance(each, ImageSet)]
+    if len(of_files) == len(image_sets):
+        check_apart(of_files[0].paths, {each.name: each.paths for each in of_files[1:]})
     with naming(out):
         out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
@@ -126,13 +129,18 @@ def evaluate(
         }
         used = [s for by_seed in scorers.values() for wanted in by_seed.values() for s in wanted]
         on_patches = {s.identity: s for s in used if s.detector.uses_patches}
-        scored = []
+        stores, blocks = [], []
         for number, image_set in enumerate(image_sets):
             store = SetStore(out, set_directory(number, image_set.name), image_set.name, progress)
-            blocks = store.encode(
-                first.encoder, image_set.paths, list(on_patches.values()), batch_size
-            )
-            scored.append(_score_set(image_set, store, blocks, scorers, first.class_features_))
+            how = first.encoder, list(on_patches.values()), batch_size
+            stores.append(store)
+            blocks.append(_encoded(store, image_set, *how))
+        if len(of_files) < len(image_sets):
+            _check_contents_apart(image_sets, blocks)
+        scored = [
+            _score_set(image_set, store, each, scorers, first.class_features_)
+            for image_set, store, each in zip(image_sets, stores, blocks, strict=True)
+        ]
         id_set, *ood_sets = scored
         results = {}
         for row in scorers:
@@ -240,7 +248,7 @@ def _check_sets(id_images: object, ood_images: object) -> None:
         ("id_images", id_images),
         *((f"ood_images[{i}]", each) for i, each in enumerate(ood_images)),
     ):
-        if not isinstance(each, ImageSet):
+        if not isinstance(each, (ImageSet, SourceSet)):
             raise InputError(
                 f"{name} must be an ImageSet, not a {type(each).__name__}: "
                 "negrefine.evaluation.images.find_image_set(name, folder) makes one."
@@ -280,8 +288,36 @@ def _scorers_by_seed(detector: Detector, seeds: Sequence[int]) -> _Scorers:
     return {seed: [Scorer(variant, seeded), *shared] for seed, variant in variants.items()}
 
 
+def _encoded(
+    store: SetStore,
+    image_set: ImageSet | SourceSet,
+    encoder: Encoder,
+    patch_scorers: Sequence[Scorer],
+    batch_size: int,
+) -> list[Block]:
+    if isinstance(image_set, SourceSet):
+        return store.encode_shards(encoder, image_set.shards, patch_scorers, batch_size)
+    return store.encode(encoder, image_set.paths, patch_scorers, batch_size)
+
+
+def _check_contents_apart(
+    image_sets: Sequence[ImageSet | SourceSet], blocks: Sequence[Sequence[Block]]
+) -> None:
+    """Do what `check_apart` does, when the images of some sets were read once."""
+    contents: list[tuple[list[str], list[bytes]]] = []
+    for image_set, encoded in zip(image_sets, blocks, strict=True):
+        if isinstance(image_set, ImageSet):
+            pairs = [(str(path), content_digest(path)) for path in image_set.paths]
+        else:
+            pairs = [(n, bytes.fromhex(c)) for block in encoded for n, c in block.images]
+        readable = [pair for pair in pairs if pair[1]]
+        contents.append(([name for name, _ in readable], [content for _, content in readable]))
+    names = [image_set.name for image_set in image_sets]
+    check_contents_apart(contents[0][1], dict(zip(names[1:], contents[1:], strict=True)))
+
+
 def _score_set(
-    image_set: ImageSet,
+    image_set: ImageSet | SourceSet,
     store: SetStore,
     blocks: Sequence[Block],
     scorers: Mapping[str, _Scorers],
@@ -312,16 +348,23 @@ def _score_set(
             scores[row][seed] = on_all(wanted[0].detector.combine(found), np.nan)
             if row not in parts:
                 parts[row] = {part: on_all(values, np.nan) for part, values in found.items()}
+    if isinstance(image_set, SourceSet):
+        names = [name for block in blocks for name, _ in block.images]
+        groups, labels = image_set.groups_and_labels([restored(name) for name in names])
+    else:
+        names = [storable(str(path)) for path in image_set.paths]
+        groups = [""] * n if image_set.groups is None else image_set.groups
+        labels = [-1] * n if image_set.labels is None else image_set.labels
     # Features need no unit length: it scales the similarities to all classes alike.
     classes = class_features.astype(np.float64).T
     nearest = [np.argmax(b.features.astype(np.float64) @ classes, axis=1) for b in blocks]
     return SetScores(
         image_set.name,
-        [storable(str(path)) for path in image_set.paths],
-        np.array([-1] * n if image_set.labels is None else image_set.labels, dtype=np.int64),
+        names,
+        np.array(labels, dtype=np.int64),
         on_all(np.concatenate(nearest), -1),
         errors,
-        [""] * n if image_set.groups is None else list(map(storable, image_set.groups)),
+        list(map(storable, groups)),
         scores,
         parts,
     )

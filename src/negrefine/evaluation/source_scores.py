@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,12 +26,11 @@ from negrefine.evaluation.image_scores import (
 )
 from negrefine.evaluation.journal import Journal, continued
 from negrefine.evaluation.scored_image import ScoredImage, score_rows
-from negrefine.files.identity import file_digest
 from negrefine.progress import progress_bar
-from negrefine.shown_text import restored, storable, visible
+from negrefine.shown_text import restored, storable
 from negrefine.sources.ahead import Fetcher, ReadAhead
-from negrefine.sources.base import NamedImage, Shard, stamp_of
-from negrefine.sources.bounded import NamedBytes
+from negrefine.sources.base import NamedImage, Shard, error_text, stamp_of
+from negrefine.sources.bounded import NamedBytes, content_digest
 from negrefine.sources.opening import Source, open_sources
 
 Sources = Source | Sequence[Source] | Sequence[Shard]
@@ -307,7 +304,7 @@ class _Scoring:
             if isinstance(image, (ScoredImage, ImageError)):
                 self._open.append((entry, image, b""))
                 continue
-            content = b"" if self._add_content is None else _content(image)
+            content = b"" if self._add_content is None else content_digest(image)
             # The image itself is held by the encoder, and only as long as it needs it.
             self._open.append((replace(entry, image=ImageError()), None, content))
             yield image
@@ -334,14 +331,4 @@ class _Scoring:
 
 
 def _error_row(entry: _Entry, error: ImageError) -> ScoredImage:
-    name, sentence = visible(entry.name), str(error)
-    shown = sentence if sentence.startswith(name) else f"{name}: {sentence}"
-    return ScoredImage("", None, error=shown)
-
-
-def _content(image: ImageSource) -> bytes:
-    if isinstance(image, NamedBytes):
-        return hashlib.sha256(image.getbuffer()).digest()
-    with suppress(OSError, ValueError):
-        return file_digest(Path(image))  # type: ignore[arg-type]
-    return b""
+    return ScoredImage("", None, error=error_text(entry.name, error))

@@ -6,10 +6,13 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Generic, TypeVar
 
 from negrefine.encoders.image_sources import ImageSource
 from negrefine.errors import ImageError
+from negrefine.sources.base import NamedImage, Shard
 from negrefine.sources.bounded import NamedBytes
 from negrefine.sources.web_images import THREADS, RemoteImage
 
@@ -120,3 +123,16 @@ def fetched(image: RemoteImage) -> NamedBytes | ImageError:
         return NamedBytes(image.read(), image.name)
     except ImageError as error:
         return error
+
+
+def read_images(shard: Shard, start: int = 0) -> Iterator[NamedImage]:
+    """Yield the images of a shard from a position on, read and fetched ahead."""
+
+    def started(fetcher: Fetcher) -> Iterator[tuple[tuple[NamedImage, Any], int]]:
+        for named in islice(shard, start, None):
+            held = named.image.getbuffer().nbytes if isinstance(named.image, NamedBytes) else 0
+            yield (named, fetcher.start(named.image)), held
+
+    with Fetcher() as fetcher, ReadAhead(started(fetcher)) as ahead:
+        for named, image in ahead.burst():
+            yield replace(named, image=image.result() if isinstance(image, Future) else image)

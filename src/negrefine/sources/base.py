@@ -8,6 +8,7 @@ from typing import Protocol
 
 from negrefine.encoders.image_sources import ImageSource
 from negrefine.errors import ImageError
+from negrefine.shown_text import visible
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,10 @@ class Shard(Protocol):
         ...
 
     def identity(self) -> str:
-        """Return a text without secrets that changes if the content of the shard does."""
+        """Return a text without secrets that changes if the content of the shard does.
+
+        It is "" if nothing tells, so that no earlier result is taken for the shard.
+        """
         ...
 
     def __iter__(self) -> Iterator[NamedImage]:
@@ -51,4 +55,12 @@ class Shard(Protocol):
 
 def stamp_of(identity: str, position: int, named: NamedImage) -> str:
     """Return what tells an image of a shard with this identity from others, "" if nothing does."""
-    return f"{identity}|{position}|{named.name}" if named.stamp is None else named.stamp
+    if named.stamp is not None:
+        return named.stamp
+    return f"{identity}|{position}|{named.name}" if identity else ""
+
+
+def error_text(name: str, error: ImageError) -> str:
+    """Return what an error says, with the name of the image before it if it does not say it."""
+    sentence = str(error)
+    return sentence if sentence.startswith(visible(name)) else f"{visible(name)}: {sentence}"

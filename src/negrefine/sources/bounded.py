@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+from contextlib import suppress
+from pathlib import Path
 from typing import IO
 
 from negrefine.encoders.image_memory import VARIABLE, memory_limit
+from negrefine.encoders.image_sources import ImageSource
 from negrefine.errors import ImageError
+from negrefine.files.identity import file_digest
 
 _BLOCK = 1 << 20
 
@@ -49,3 +54,13 @@ def check_size(n_bytes: int, name: str, limit: int | None = None) -> None:
             f"{name}: holds more bytes than the {memory_limit() / 1e9:g} GB that images may take; "
             f"leave it out, or raise the environment variable {VARIABLE} if you trust it."
         )
+
+
+def content_digest(image: ImageSource) -> bytes:
+    """Return the SHA-256 sum of the bytes or file of an image of a source, b"" if unreadable."""
+    if isinstance(image, NamedBytes):
+        return hashlib.sha256(image.getbuffer()).digest()
+    if isinstance(image, Path):
+        with suppress(OSError, ValueError):
+            return file_digest(image)
+    return b""

@@ -72,8 +72,8 @@ class StdinShard:
         return "standard input"
 
     def identity(self) -> str:
-        """Return the name: files that are named have stamps of their own."""
-        return self.name
+        """Return "": only files that are named have stamps."""
+        return ""
 
     def __iter__(self) -> Iterator[NamedImage]:
         """Name each image, and read archives and tables, as soon as the line is there."""

@@ -22,9 +22,9 @@ def shown_location(location: str) -> str:
 
 
 def identity_of(location: str) -> str:
-    """Return a digest of a path or URL and of the state of what is there."""
+    """Return a digest of a path or URL and of the state of what is there, "" if it is not known."""
     state = state_at(location) if is_url(location) else file_stamp(Path(location))
-    return digest(location, state)
+    return digest(location, state) if state else ""
 
 
 @contextmanager

@@ -7,7 +7,9 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from negrefine.encoders.image_files import (
     expanded,
@@ -18,12 +20,12 @@ from negrefine.encoders.image_files import (
 from negrefine.errors import InputError
 from negrefine.sources import remote, table, tar
 from negrefine.sources.base import Shard
-from negrefine.sources.files import files_shards
+from negrefine.sources.files import FilesShard, files_shards
 from negrefine.sources.lists import StdinShard, open_list
 from negrefine.sources.table import TableShard, saved_dataset_files
 from negrefine.sources.tar import TarShard
 from negrefine.sources.urls import expand_braces, is_url, mask_error, path_of, shown
-from negrefine.sources.web_images import urls_shards
+from negrefine.sources.web_images import UrlsShard, urls_shards
 
 _SHARDS = (*tar.SUFFIXES, *table.SUFFIXES)
 
@@ -85,7 +87,32 @@ def open_sources(
             f"{n} other {were} left out elsewhere ({kinds_text(left_out.elements())}).",
             stacklevel=2,
         )
-    return shards
+    return _merged(shards)
+
+
+def is_local(text: str) -> bool:
+    """Return whether a name is that of image files, folders or patterns of this machine."""
+    path = expanded(text)
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent is not readable
+        return not any(Path(path, name).is_file() for name in ("state.json", "dataset_dict.json"))
+    if path.lower().endswith((*_SHARDS, ".zip")):
+        return False
+    is_other = text == "-" or text.startswith("@") or is_url(text) or expand_braces(text) != [text]
+    return os.path.lexists(path) or not is_other
+
+
+def _merged(shards: Sequence[Shard]) -> list[Shard]:
+    """Return as few shards as hold the same images, so that batches are full."""
+    merged: list[Shard] = []
+    for kind, group in groupby(shards, type):
+        same: list[Any] = list(group)
+        if kind is FilesShard:
+            merged += files_shards([Path(path) for each in same for path in each.paths])
+        elif kind is UrlsShard:
+            merged += urls_shards([pair for each in same for pair in each.with_states()])
+        else:
+            merged += same
+    return merged
 
 
 def _names(text: str) -> list[str]:
@@ -143,6 +170,7 @@ def _tables(locations: Sequence[str], image_column: str | None) -> list[Shard]:
 
 
 def _open_url(url: str, image_column: str | None, left_out: Counter[str]) -> list[Shard]:
+    remote.check_protocols(url)
     path = path_of(url).lower()
     if path.endswith(".zip") and not path.startswith("zip://"):
         return _open_url(f"zip://::{url}", image_column, left_out)
@@ -154,7 +182,7 @@ def _open_url(url: str, image_column: str | None, left_out: Counter[str]) -> lis
         if path.endswith(table.SUFFIXES):
             return _tables([url], image_column)
         if not has_image_extension(path) and remote.is_folder(url):
-            problem = "the folder holds no image; check the address"
+            problem = "no image is listed there; check the address and the connection"
             return _found(url, image_column, left_out, problem)
     except InputError:
         raise

@@ -48,12 +48,8 @@ def filesystem(url: str) -> tuple[Any, str]:
     """
     protocol, (first, _, rest) = protocol_of(url), url.partition("::")
     if protocol not in _ARCHIVES:
-        fs, path = _opened(url)
-        return fs, path
-    if not rest:
-        raise InputError(
-            f"{shown(url)}: does not name the archive; write {protocol}://MEMBER::ARCHIVE."
-        )
+        return _opened(url)
+    check_protocols(url)
     with _archive_lock:
         return _archive(f"{protocol}://-::{rest}", os.getpid()), first.partition("://")[2]
 
@@ -72,9 +68,27 @@ def forget_archives() -> None:
 def _opened(url: str) -> tuple[Any, str]:
     import fsspec.core
 
-    protocol = protocol_of(url)
+    check_protocols(url)
+    fs, path = fsspec.core.url_to_fs(url)
+    return fs, str(path)
+
+
+def check_protocols(url: str) -> None:
+    """Raise InputError for a protocol that is not known or needs a package that is missing."""
+    if protocol_of(url) in _ARCHIVES and "::" not in url:
+        raise InputError(
+            f"{shown(url)}: does not name the archive; write {protocol_of(url)}://MEMBER::ARCHIVE."
+        )
+    for part in url.split("::"):
+        if "://" in part:
+            _check_protocol(protocol_of(part), url)
+
+
+def _check_protocol(protocol: str, url: str) -> None:
+    import fsspec
+
     try:
-        fs, path = fsspec.core.url_to_fs(url)
+        fsspec.get_filesystem_class(protocol)
     except ImportError as error:
         package = _PACKAGES.get(protocol)
         how = f"pip install {package}" if package else mask_error(url, error)
@@ -83,13 +97,9 @@ def _opened(url: str) -> tuple[Any, str]:
             f"{how}."
         ) from error
     except ValueError as error:
-        if "rotocol not known" not in str(error):
-            raise
         raise InputError(
-            f"{shown(url)}: there is no protocol {protocol}:// that fsspec knows; check the "
-            "address."
+            f"{shown(url)}: fsspec knows no protocol {protocol}://; check the address."
         ) from error
-    return fs, str(path)
 
 
 @contextmanager

@@ -48,7 +48,8 @@ class TableShard:
 
     def identity(self) -> str:
         """Return a digest of the location and state of the table, and of the column."""
-        return digest(identity_of(self.location), self.column or "")
+        identity = identity_of(self.location)
+        return digest(identity, self.column or "") if identity else ""
 
     def __iter__(self) -> Iterator[NamedImage]:
         """Read the images in order; the last item is an error if the table ends early."""
@@ -161,8 +162,10 @@ def _column(location: str, stream: IO[bytes], wanted: str | None) -> Iterator[An
         # Pages are read as they are needed, not whole row groups.
         file = pyarrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
         column = _image_column(file.schema_arrow, wanted, name)
-        for batch in file.iter_batches(_ROWS, columns=[column]):
-            yield batch.column(column)
+        # One after the other, so that damage to one costs no rows of those before it.
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(_ROWS, row_groups=[group], columns=[column]):
+                yield batch.column(column)
         return
     reader = _arrow_reader(stream)
     column = _image_column(reader.schema, wanted, name)

@@ -90,7 +90,7 @@ class TarShard:
                 # They would be kept for the whole archive.
                 archive.members.clear()  # type: ignore[attr-defined]
                 path = PurePosixPath(member.name)
-                if member.isdir() or any(map(is_noise, path.parts)):
+                if member.isdir() or any(is_noise(part) for part in path.parts if part != ".."):
                     continue
                 key = str(path.parent / path.name.partition(".")[0])
                 if not (member.isreg() and has_image_extension(path.name)):

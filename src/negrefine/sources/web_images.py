@@ -58,15 +58,18 @@ class UrlsShard:
         return shown(self.urls[0])
 
     def identity(self) -> str:
-        """Return a digest of the URLs and of the states that are known."""
-        return digest(*self.urls, *self.states)
+        """Return a digest of the URLs and states, "" if not all states are known."""
+        return digest(*self.urls, *self.states) if all(self.states) else ""
+
+    def with_states(self) -> list[tuple[str, str]]:
+        """Return the pairs of URL and state."""
+        return list(zip(self.urls, self.states, strict=True))
 
     def __iter__(self) -> Iterator[NamedImage]:
         """Name the images, after servers were asked for states that are not known."""
-        known = zip(self.urls, self.states, strict=True)
         with ThreadPoolExecutor(THREADS) as pool:
             waiting: deque[tuple[str, str | Future[str]]] = deque()
-            for url, state in known:
+            for url, state in self.with_states():
                 waiting.append((url, state or pool.submit(state_at, url)))
                 if len(waiting) > 2 * THREADS:
                     yield _named(*waiting.popleft())
