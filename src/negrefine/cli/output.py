@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from negrefine.detectors import Detector, NegRefine
+    from negrefine.detectors.pair_embeddings import PairLookups
     from negrefine.encoders import Encoder
     from negrefine.evaluation.image_scores import CalibrationReport
 
@@ -42,13 +43,22 @@ def warn(*sentences: str) -> None:
 
 
 def warn_unreadable(
-    errors: Sequence[object], n: int, image_set: str = "", *, left_out: bool = True
+    errors: Sequence[object],
+    n: int,
+    image_set: str = "",
+    *,
+    n_unreadable: int | None = None,
+    left_out: bool = True,
 ) -> None:
-    """Warn if images, out of n in a set, could not be read; `errors` says for each why."""
+    """Warn if images, out of n in a set, could not be read.
+
+    `errors` says for each why, or for some of `n_unreadable`.
+    """
     if errors:
+        count = len(errors) if n_unreadable is None else n_unreadable
         images = f"images of {image_set}" if image_set else "images"
         effect = " and were left out" if left_out else ""
-        warn(f"{len(errors)} of {n} {images} could not be read{effect}; the first: {errors[0]}")
+        warn(f"{count} of {n} {images} could not be read{effect}; the first: {errors[0]}")
 
 
 def warn_builtin(encoder: Encoder, paths: Sequence[Path]) -> None:
@@ -154,6 +164,15 @@ def describe_left_out(detector: Detector) -> list[str]:
     """Return a sentence about what was left out of the lexicon, nothing if nothing was."""
     left_out = getattr(detector, "left_out_", None)
     return [] if left_out is None else [str(left_out)]
+
+
+def describe_lookups(lookups: PairLookups) -> str:
+    """Return where the pair embeddings of scores came from as a sentence."""
+    return (
+        f"Pairs of names: {lookups.asked:,} asked, {lookups.from_memory:,} from memory, "
+        f"{lookups.from_disk:,} from disk, {lookups.encoded:,} encoded "
+        f"({lookups.hit_rate:.1%} were there)."
+    )
 
 
 def describe_calibration(report: CalibrationReport) -> str:

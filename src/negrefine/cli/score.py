@@ -10,6 +10,7 @@ from negrefine.cli.bundles import option
 from negrefine.cli.options import BATCH_SIZE, IMAGE_COLUMN, SOURCES, SavedDetector
 from negrefine.cli.output import (
     counted,
+    describe_lookups,
     print_json_line,
     print_rows,
     say,
@@ -17,10 +18,13 @@ from negrefine.cli.output import (
     warn_builtin,
     warn_unreadable,
 )
+from negrefine.cli.score_fleet import fleet_folder, score_fleet
 from negrefine.cli.score_views import ScoreViews
+from negrefine.detectors import NegRefine
 from negrefine.errors import ImageError, InputError
 
 if TYPE_CHECKING:
+    from negrefine.detectors import Detector
     from negrefine.evaluation.scored_image import ScoredImage
 
 # Seconds without a further name on standard input after which the images named so far are scored.
@@ -39,6 +43,13 @@ def score(
     ),
     *,
     image_column: str | None = IMAGE_COLUMN,
+    ray: str | None = option(
+        None,
+        "Score on a Ray cluster (extra 'ray'): 'local' for the cores or GPUs of this machine, "
+        "'auto' or 'host:port' for a cluster. --out is then a folder, with a Parquet file for each "
+        "shard.",
+        "ADDRESS",
+    ),
     views: ScoreViews,
     batch_size: int = BATCH_SIZE,
 ) -> None:
@@ -57,6 +68,9 @@ def score(
     from negrefine.sources.files import local_paths
     from negrefine.sources.opening import open_sources
 
+    if ray is not None:
+        score_fleet(saved, images, image_column, fleet_folder(out, views), ray, batch_size)
+        return
     views.check(images, out)
     if out is not None:
         check_target(out, *columns_of_any_method())
@@ -101,9 +115,7 @@ def score(
         journal.unlink(missing_ok=True)
     _report([row.error for row in scored if row.error is not None], len(scored))
     if out is not None:
-        flagged = sum(row.verdict == "OOD" for row in scored)
-        verdicts = f", {flagged} flagged OOD" if detector.offset_ is not None else ""
-        say(f"Wrote {counted(len(scored), 'row')} to {out}{verdicts}.", err=True)
+        _say_written(scored, out, detector)
 
 
 def _print_as_scored(
@@ -120,6 +132,15 @@ def _print_as_scored(
     if not n:
         raise InputError(_NO_NAMES)
     _report(errors, n)
+
+
+def _say_written(scored: Sequence[ScoredImage], out: Path, detector: Detector) -> None:
+    flagged = sum(row.verdict == "OOD" for row in scored)
+    verdicts = f", {flagged} flagged OOD" if detector.offset_ is not None else ""
+    say(f"Wrote {counted(len(scored), 'row')} to {out}{verdicts}.", err=True)
+    lookups = detector.pair_lookups if isinstance(detector, NegRefine) else None
+    if lookups is not None and lookups.asked:
+        say(describe_lookups(lookups), err=True)
 
 
 def _report(errors: Sequence[str], n: int) -> None:

@@ -249,7 +249,7 @@ class Detector(Parametrised, Calibrated):
 
         self._check_fitted()
         facts = self._facts()
-        arrays = self._saved_arrays()
+        arrays = {**self._saved_arrays(), **self._kept_arrays()}
         # An attribute that was set by hand could not be loaded again.
         try:
             FACTS("The detector", facts)
@@ -302,11 +302,15 @@ class Detector(Parametrised, Calibrated):
                 arrays["calibration_classes"] = self.calibration_classes_.astype(np.int64)
         return arrays
 
+    def _kept_arrays(self) -> Arrays:
+        """Return what is saved to save time, such as embeddings, and decides no score."""
+        return {}
+
     def _saved_tables(self) -> Tables:
         return {}
 
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
-        """Take up what `_saved_arrays` and `_saved_tables` gave; ValueError if it does not fit."""
+        """Take up what was saved of arrays and tables; ValueError if it does not fit."""
         del tables
         # Encoders of one's own need not say what d is.
         dim = getattr(self.encoder, "dim", None)

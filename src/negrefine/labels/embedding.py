@@ -44,8 +44,20 @@ def embed(
     Returns:
         float32 of shape (m, d) with rows of length one.
     """
+    return embed_counted(encoder, names, templates, description=description, progress=progress)[0]
+
+
+def embed_counted(
+    encoder: Encoder,
+    names: Sequence[str],
+    templates: Sequence[str],
+    *,
+    description: str = "Encoding prompts",
+    progress: bool = False,
+) -> tuple[FloatArray, int]:
+    """Do what `embed` does, and also return how many names were encoded, not found on disk."""
     if not names:
-        return ensemble(encoder.encode_texts, names, templates)
+        return ensemble(encoder.encode_texts, names, templates), 0
     cache: EmbeddingCache | None = getattr(encoder, "text_cache", None)
     # Neighbours in the alphabet begin alike, and what texts begin with is encoded once.
     distinct = sorted(set(names))
@@ -76,7 +88,7 @@ def embed(
                 # Stored as it goes, so that an interrupted run does not start again.
                 cache.put(space, batch, encoded)
     assert rows is not None  # noqa: S101 - there is a name, and it is known or was encoded
-    return rows[[place[name] for name in names]]
+    return rows[[place[name] for name in names]], len(missing)
 
 
 def ensemble(
