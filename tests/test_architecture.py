@@ -20,7 +20,7 @@ ROOMS = (
     ("labels",),
     ("judges",),
     ("detectors",),
-    ("monitoring",),
+    ("monitoring", "streaming"),
     ("evaluation",),
     ("benchmarks",),
     ("report",),

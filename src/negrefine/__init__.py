@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from negrefine.detectors import (
         CLIPN,
         CSP,
+        EOE,
         GLMCM,
         MCM,
         Detector,
@@ -41,12 +42,17 @@ if TYPE_CHECKING:
     from negrefine.labels.lexicon import Lexicon
     from negrefine.labels.prompts import Prompts
     from negrefine.monitoring.monitor import Monitor
+    from negrefine.streaming import OODD, TANL, AdaNeg, OODDictionary, StreamDetector
 
 __all__ = [
     "CLIPN",
     "CSP",
+    "EOE",
     "GLMCM",
     "MCM",
+    "OODD",
+    "TANL",
+    "AdaNeg",
     "Answer",
     "AnswerStore",
     "CascadeJudge",
@@ -60,9 +66,11 @@ __all__ = [
     "Monitor",
     "NegLabel",
     "NegRefine",
+    "OODDictionary",
     "OpenAIJudge",
     "Prompts",
     "ReplayJudge",
+    "StreamDetector",
     "WordNetJudge",
     "errors",
     "evaluate",
@@ -72,7 +80,8 @@ __all__ = [
 ]
 
 _NAMES = {
-    "detectors": "CLIPN CSP GLMCM MCM Detector Energy MaxLogit NegLabel NegRefine load_detector",
+    "detectors": "CLIPN CSP EOE GLMCM MCM Detector Energy MaxLogit NegLabel NegRefine "
+    "load_detector",
     "encoders": "Encoder load_encoder",
     "evaluation.experiment": "evaluate",
     "judges.base": "Answer Judge",
@@ -85,6 +94,7 @@ _NAMES = {
     "labels.lexicon": "Lexicon",
     "labels.prompts": "Prompts",
     "monitoring.monitor": "Monitor",
+    "streaming": "OODD TANL AdaNeg OODDictionary StreamDetector",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -5,6 +5,7 @@ from negrefine.detectors.bounded_scores import BoundedScores
 from negrefine.detectors.clipn import CLIPN
 from negrefine.detectors.csp import CSP
 from negrefine.detectors.energy import Energy
+from negrefine.detectors.eoe import EOE
 from negrefine.detectors.explanation import Explanation, Match, PairMatch, PatchMatch
 from negrefine.detectors.glmcm import GLMCM
 from negrefine.detectors.loading import load_detector
@@ -20,6 +21,7 @@ __all__ = [
     "CLIPN",
     "CSP",
     "DETECTORS",
+    "EOE",
     "GLMCM",
     "MCM",
     "BoundedScores",
