@@ -49,7 +49,7 @@ class GivenFeatures:
 def detector_of_features(
     class_features: ArrayLike, negative_features: ArrayLike, logit_scale: float
 ) -> NegLabel:
-    """Return NegLabel on features of classes (C, d) and of negative labels (M, d).
+    """Return NegLabel on features of classes (C, d) and of negative labels (M, d), in one group.
 
     Rows that are not of length one are normalised. The names are "class 0", "label 0" and so on.
 
@@ -62,7 +62,7 @@ def detector_of_features(
     digest = hashlib.sha256(np.ascontiguousarray(classes).data)
     digest.update(np.ascontiguousarray(negatives).data)
     encoder = GivenFeatures(digest.hexdigest(), float(logit_scale), classes.shape[1])
-    made = NegLabel(encoder)
+    made = NegLabel(encoder, n_groups=1, official=False)
     made.class_names_ = [f"class {k}" for k in range(len(classes))]
     made.class_features_ = classes
     made.negatives_ = numbered(negatives, "label")

@@ -185,7 +185,9 @@ class TANL(StreamDetector):
             (self._outside, noise, self._noise_order),
         ):
             queue.clear()
-            queue.append(self._activations(rows[order[-self.queue :]]))
+            last = rows[order[-self.queue :]]
+            for start in range(0, len(last), _ROWS):
+                queue.append(self._activations(last[start : start + _ROWS]))
         chosen = self._chosen(self._inside.mean(), self._outside.mean())
         self._scores = np.concatenate(
             [self._score(rows, chosen) for rows in (self._classes, noise)]
