@@ -65,16 +65,16 @@ class StreamOptions:
 
     def check(self) -> StreamChoice | None:
         """Check the options before an encoder is loaded; None without --stream."""
-        from negrefine.constraints import FINITE
-        from negrefine.evaluation.stream_orders import StreamSetting
-        from negrefine.evaluation.streams import VARIANTS
-
         given = self._given()
         if not self.stream:
             if given:
                 first = next(iter(given.values())).option
                 raise InputError(f"{first} has no effect without --stream: add it.")
             return None
+        from negrefine.constraints import FINITE
+        from negrefine.evaluation.stream_orders import StreamSetting
+        from negrefine.evaluation.streams import VARIANTS
+
         methods = split_list("--stream-methods", self.stream_methods or _METHODS)
         for method in methods:
             if method not in VARIANTS:

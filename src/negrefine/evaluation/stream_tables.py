@@ -18,6 +18,7 @@ from negrefine.text_tables import console_table, markdown_table, markdown_text
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 COLUMNS = ("AUROC", "worst", "FPR95", "worst", "false alarms", "worst")
 """What is shown of a row, mean and standard deviation before the worst seed."""
@@ -85,18 +86,20 @@ def stream_caption(settings: Mapping[str, object]) -> str:
 
 def rich_stream_tables(evaluation: Evaluation) -> list[Table]:
     """Return a table for a terminal of 80 columns for each kind of stream, the caption last."""
+    from rich.text import Text
+
     kinds = by_setting(evaluation.streams)
     tables = []
     for number, (title, rows) in enumerate(kinds, 1):
-        body = [
-            [evaluation.title_of(row.method)]
-            + [
-                "" if spread is None else f"{shown(spread)}\n{percent(spread.worst)}"
-                for spread in (row.auroc, row.fpr95, row.false_alarms)
+        body: list[list[str | Text]] = []
+        for row in summary(rows):
+            spreads = (row.auroc, row.fpr95, row.false_alarms)
+            body.append([evaluation.title_of(row.method)])
+            body[-1] += [
+                Text("" if each is None else f"{shown(each)}\n{percent(each.worst)}")
+                for each in spreads
             ]
-            for row in summary(rows)
-        ]
-        columns = ["method", *(f"{name}\nworst" for name in COLUMNS[::2])]
+        columns = ["method", *COLUMNS[::2]]
         caption = stream_caption(evaluation.settings["streams"]) if number == len(kinds) else None
         tables.append(console_table(columns, body, title=f"Streams: {title}", caption=caption))
     return tables
