@@ -8,9 +8,9 @@
 
 The features are unit vectors of 256 numbers. An image is the sum of the text of its concept, of
 what all images of the concept share beyond its text, and of noise. Classes and OOD concepts are
-drawn alike; some negative labels are near each OOD concept, the others are unlike everything. What is
-learnt can only be what images share beyond their text, which real images have, too; how much of it
-they have is not known here, so the numbers show directions and not what to expect of a model.
+drawn alike; some negative labels are near each OOD concept, the others are unlike everything. What
+is learnt can only be what images share beyond their text, which real images have, too; how much of
+it they have is not known here, so the numbers show directions and not what to expect of a model.
 """
 
 from __future__ import annotations

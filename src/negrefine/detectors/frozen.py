@@ -76,9 +76,15 @@ class FrozenAdaNeg(Frozen, LabelDetector):
     n_groups: int = parameter(5, Whole(1), "Groups of negative labels.")
     group_seed: int = parameter(0, SEED, "Seed of the assignment to groups.")
     weight: float = parameter(0.1, FINITE, "Weight of the score without memory, lambda.")
-    prototypes: str = parameter("task", OneOf(("task", "sample")), "How a prototype is made.")
+    prototypes: str = parameter(
+        "task",
+        OneOf(("task", "sample")),
+        "Prototypes: 'task', the mean of text and images, or 'sample', weighted for each image.",
+    )
     beta: float = parameter(
-        5, Number("be a finite number of at least 0", low=0, closed="low"), "Sharpness, 'sample'."
+        5,
+        Number("be a finite number of at least 0", low=0, closed="low"),
+        "Sharpness of the weights of 'sample'.",
     )
     logit_scale: float = parameter(100.0, POSITIVE, "Factor on cosines.")
     owners_: NDArray[np.int64] = fitted()
