@@ -29,7 +29,7 @@ ROOMS = (
     ("labels",),
     ("judges",),
     ("detectors",),
-    ("monitoring",),
+    ("monitoring", "streaming"),
     ("evaluation",),
     ("benchmarks",),
     ("report",),

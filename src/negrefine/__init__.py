@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from negrefine.detectors import (
         CLIPN,
         CSP,
+        EOE,
         GLMCM,
         MCM,
         Detector,
@@ -42,12 +43,17 @@ if TYPE_CHECKING:
     from negrefine.labels.lexicon import Lexicon
     from negrefine.labels.prompts import Prompts
     from negrefine.monitoring.monitor import Monitor
+    from negrefine.streaming import OODD, TANL, AdaNeg, OODDictionary, StreamDetector
 
 __all__ = [
     "CLIPN",
     "CSP",
+    "EOE",
     "GLMCM",
     "MCM",
+    "OODD",
+    "TANL",
+    "AdaNeg",
     "Answer",
     "AnswerStore",
     "CascadeJudge",
@@ -61,9 +67,11 @@ __all__ = [
     "Monitor",
     "NegLabel",
     "NegRefine",
+    "OODDictionary",
     "OpenAIJudge",
     "Prompts",
     "ReplayJudge",
+    "StreamDetector",
     "WordNetJudge",
     "errors",
     "evaluate",
@@ -76,7 +84,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "": "errors metrics",
-        "detectors": "CLIPN CSP GLMCM MCM Detector Energy MaxLogit NegLabel NegRefine "
+        "detectors": "CLIPN CSP EOE GLMCM MCM Detector Energy MaxLogit NegLabel NegRefine "
         "load_detector",
         "encoders": "Encoder load_encoder",
         "evaluation.experiment": "evaluate",
@@ -90,5 +98,6 @@ __getattr__, __dir__ = lazy_names(
         "labels.lexicon": "Lexicon",
         "labels.prompts": "Prompts",
         "monitoring.monitor": "Monitor",
+        "streaming": "OODD TANL AdaNeg OODDictionary StreamDetector",
     },
 )

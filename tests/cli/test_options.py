@@ -84,7 +84,8 @@ def test_the_options_of_fit_are_the_declared_parameters() -> None:
             assert method in (owners if tail else DETECTORS)
             assert tail or set(by_method) == set(DETECTORS)
     assert found["--alpha"].help.endswith("[negrefine; default: 2]")
-    assert found["--quantile"].help.endswith("[negrefine, csp, neglabel; defaults: 1, 0.95, 0.95]")
+    shown = "[negrefine, csp, neglabel, eoe; defaults: 1, 0.95, 0.95, 0.95]"
+    assert found["--quantile"].help.endswith(shown)
     assert found["--group-fuse-num"].help.endswith("[negrefine, csp, neglabel; default: none]")
     assert set(declared) >= {"--alpha", "--k", "--temperature", "--rule", "--all-labels"}
 

@@ -17,6 +17,7 @@ from negrefine.cli.options import (
 )
 from negrefine.cli.output import warn_builtin
 from negrefine.cli.runs import RunOptions
+from negrefine.cli.stream_options import StreamOptions
 
 
 def evaluate(
@@ -29,18 +30,21 @@ def evaluate(
     options: RunOptions,
     image_column: str | None = IMAGE_COLUMN,
     ablation: bool = ABLATION,
+    streaming: StreamOptions,
     title: str = option("", "A line above the tables."),
 ) -> None:
     """Compare methods: AUROC, FPR95 and AUPR with intervals, from one pass over the images.
 
     Run it again with the same folder to continue, or to add methods or seeds. Images in a folder
     named like a class also measure the accuracy of classification.
+    --stream adds methods that learn from the images they score.
     """
     from negrefine.evaluation import experiment
     from negrefine.evaluation.images import ImageSet, find_source_set
 
     folders = named_folders("--ood", ood_images)
     run = options.prepare(new.device, ablation=ablation)
+    streams = streaming.check()
     experiment.check_evaluation(out, list(folders), run.seeds)
     class_names = classes.read()
     id_set = find_source_set("ID", id_images, class_names, image_column=image_column)
@@ -51,4 +55,4 @@ def evaluate(
     encoder = new.load()
     of_files = [each for each in (id_set, *ood_sets) if isinstance(each, ImageSet)]
     warn_builtin(encoder, [path for each in of_files for path in each.paths])
-    run.write_results(run.evaluate(encoder, class_names, out, measure), encoder)
+    run.write_results(run.evaluate(encoder, class_names, out, measure, streams=streams), encoder)

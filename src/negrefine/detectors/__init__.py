@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from negrefine.detectors.clipn import CLIPN
     from negrefine.detectors.csp import CSP
     from negrefine.detectors.energy import Energy
+    from negrefine.detectors.eoe import EOE
     from negrefine.detectors.explanation import Explanation, Match, PairMatch, PatchMatch
     from negrefine.detectors.glmcm import GLMCM
     from negrefine.detectors.loading import load_detector
@@ -27,6 +28,7 @@ __all__ = [
     "CLIPN",
     "CSP",
     "DETECTORS",
+    "EOE",
     "GLMCM",
     "MCM",
     "BoundedScores",
@@ -54,6 +56,7 @@ __getattr__, __dir__ = lazy_names(
         "clipn": "CLIPN",
         "csp": "CSP",
         "energy": "Energy",
+        "eoe": "EOE",
         "explanation": "Explanation Match PairMatch PatchMatch",
         "glmcm": "GLMCM",
         "loading": "load_detector",

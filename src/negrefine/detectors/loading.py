@@ -10,7 +10,7 @@ from negrefine.detectors.base import Detector
 from negrefine.detectors.bundle import MANIFEST, damaged, manifest_of, read_bundle
 from negrefine.detectors.kept_calibration import KeptCalibration, restored_calibration
 from negrefine.detectors.parameters import check_decoded, decode_parameters
-from negrefine.detectors.registry import DETECTORS
+from negrefine.detectors.registry import saved_methods
 from negrefine.detectors.saved_form import FACTS
 from negrefine.encoders.base import Encoder, check_encoder
 from negrefine.errors import BundleError, EncoderError, InputError, NotFittedError
@@ -48,10 +48,11 @@ def load_detector(
         FACTS(MANIFEST, manifest)
         saved = manifest["encoder"]
         method = manifest["method"]
-        if method not in DETECTORS:
+        known = saved_methods()
+        if method not in known:
             raise BundleError(
                 f"The detector in {str(directory)!r} is of the method {method!r}, which this "
-                f"installation does not have (it has {', '.join(DETECTORS)}): register its class "
+                f"installation does not have (it has {', '.join(known)}): register its class "
                 "with negrefine.detectors.register, or upgrade negrefine."
             )
         parameters = decode_parameters(manifest["parameters"])
@@ -64,7 +65,7 @@ def load_detector(
                 f"(fingerprint {encoder.fingerprint[:12]}): give the same model"
                 f"{_other_options(saved['options'], encoder)}, or fit again."
             )
-        detector = DETECTORS[method](encoder, **parameters)
+        detector = known[method](encoder, **parameters)
         check_decoded(detector, parameters)
         if detector.prompts_ != Prompts(**manifest["prompts"]):
             raise ValueError("the prompts are not those of its parameters")

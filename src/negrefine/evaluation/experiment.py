@@ -34,6 +34,8 @@ from negrefine.evaluation.results import (
     set_directory,
 )
 from negrefine.evaluation.store import Block, Parts, Scorer, SetStore
+from negrefine.evaluation.stream_tables import check_stream_tables
+from negrefine.evaluation.streams import StreamPlan, evaluate_streams
 from negrefine.evaluation.tables import check_tables
 from negrefine.files.lock import lock_directory
 from negrefine.files.writing import naming
@@ -71,6 +73,7 @@ def check_evaluation(out: Path, ood_names: Sequence[str], seeds: Sequence[int]) 
     if others and MANIFEST not in names:
         raise InputError(f"{str(out)!r} holds other files: name an empty or a new folder.")
     check_tables(out)
+    check_stream_tables(out)
 
 
 def evaluate(
@@ -85,6 +88,7 @@ def evaluate(
     title: str = "",
     notes: Sequence[str] = (),
     batch_size: int = 64,
+    streams: StreamPlan | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Score every image with every detector and measure; each image is decoded and encoded once.
@@ -102,6 +106,8 @@ def evaluate(
         seeds: Values of each detector's `seed_parameter`.
         n_bootstrap: Resamples for the 95 % intervals; 0 for none.
         notes: What a reader of the numbers must know; shown beside them everywhere.
+        streams: Also run methods that learn over streams of the images, beside the first seed of
+            each of `detectors`; `write_stream_tables` writes what is measured.
 
     Raises NotFittedError for a detector that is not fitted, and InputError if an argument cannot be
     used, a set has no readable image, or `out` is of other classes or of another encoder.
@@ -135,6 +141,9 @@ def evaluate(
             how = first.encoder, list(on_patches.values()), batch_size
             stores.append(store)
             blocks.append(_encoded(store, image_set, *how))
+        features = []
+        if streams is not None:
+            features = [np.concatenate([block.features for block in each]) for each in blocks]
         if len(of_files) < len(image_sets):
             _check_contents_apart(image_sets, blocks)
         scored = [
@@ -146,6 +155,12 @@ def evaluate(
         for row in scorers:
             ood_scores = {ood_set.name: ood_set.readable_scores(row) for ood_set in ood_sets}
             results[row] = measure(row, id_set.readable_scores(row), ood_scores, n_bootstrap)
+        stream_rows, stream_settings = [], {}
+        if streams is not None:
+            static = {row: [each.readable_scores(row)[0] for each in scored] for row in detectors}
+            names = [each.name for each in ood_sets]
+            stream_rows = evaluate_streams(streams, features, names, static, progress=progress)
+            stream_settings = {"streams": {"seeds": list(streams.seeds), "fpr": streams.fpr}}
         known = id_set.readable & (id_set.labels >= 0)
         evaluation = Evaluation(
             directory=out,
@@ -177,9 +192,11 @@ def evaluate(
                 "notes": [*notes, *_small_sets(scored)],
                 "versions": {name: version(name) for name in _PACKAGES}
                 | {"python": platform.python_version()},
+                **stream_settings,
             },
             detectors=saved,
             titles={row: d.title for row, d in detectors.items() if row == d.method and d.title},
+            streams=stream_rows,
         )
         save_evaluation(evaluation)
         return evaluation

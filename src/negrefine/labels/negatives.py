@@ -147,7 +147,9 @@ class Negatives:
     @cached_property
     def kept_features(self) -> FloatArray:
         """float32 (M, d), the features of the kept labels."""
-        return self.features[[label.kept for label in self.labels]]
+        kept = [label.kept for label in self.labels]
+        # All of WordNet takes 140 MB at d = 512: not twice if nothing was removed.
+        return self.features if all(kept) else self.features[kept]
 
     @cached_property
     def matrix(self) -> Tensor:
