@@ -27,7 +27,7 @@ from negrefine.detectors.parameters import (
     parameter,
 )
 from negrefine.detectors.saved_form import FACTS, UnitRows, checked, saved_scores
-from negrefine.encoders.base import Encoder, FloatArray, check_encoder
+from negrefine.encoders.base import Encoder, FloatArray, check_encoder, gives_patches
 from negrefine.errors import BundleError, EncoderError, InputError
 from negrefine.labels.class_names import check_class_names
 from negrefine.labels.embedding import embed
@@ -329,11 +329,11 @@ class Detector(Parametrised, Calibrated):
 
     def _check_encoder(self) -> None:
         check_encoder(self.encoder)
-        if self.uses_patches and not hasattr(self.encoder, "encode_images_and_patches"):
+        if self.uses_patches and not gives_patches(self.encoder):
             raise EncoderError(
                 f"The encoder {self.encoder.name!r} gives no patch features, which "
                 f"{self.title or self.method} needs: use load_encoder with a CLIP model that has a "
-                "vision transformer."
+                "vision transformer with a class token."
             )
         if self.uses_no_texts and not hasattr(self.encoder, "encode_texts_no"):
             raise InputError(

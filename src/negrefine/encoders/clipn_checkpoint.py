@@ -26,9 +26,9 @@ from negrefine.encoders.loading import (
     find_model_directory,
     load_encoder,
     load_preprocessing,
-    load_tokenizer,
 )
 from negrefine.encoders.tokenizer_files import TOKENIZER_FILES
+from negrefine.encoders.tokenizer_reading import load_tokenizer
 from negrefine.errors import EncoderError
 from negrefine.pretrained.files import check_files
 

@@ -8,7 +8,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from negrefine.encoders.clip_family import ModelFiles, check_clip, clip_encoder, read_clip
+from negrefine.encoders.dual_family import check_dual, dual_encoder, is_known, read_dual
 from negrefine.encoders.photo_family import PHOTO, check_photo, photo_encoder, read_photo
+from negrefine.encoders.tokenizer_reading import clip_texts, padded_texts, plain_texts
+from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -17,24 +20,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """What differs between families. The functions raise EncoderError; torch is imported by none
-    before `read`.
+    """What differs between families. The functions raise EncoderError.
 
     Attributes:
         check: From files to an architecture with `text_config`, `vision_config`, `projection_dim`.
+            What CLIP's needs imports no torch.
         read: From files, architecture and the name of a dtype to the model on the CPU, whose
             `config` is the architecture.
         encoder: From files and model to what makes the encoder.
+        texts: From files, `text_config` and the `truncate` of `load_encoder` to what makes tokens.
+        clip_tokenizer: The files of the tokenizer are those of CLIP's.
     """
 
     check: Callable[[ModelFiles], Any]
     read: Callable[[ModelFiles, Any, str], Any]
     encoder: Callable[[ModelFiles, Any], Callable[..., CLIPEncoder]]
+    texts: Callable[[ModelFiles, Any, bool | None], TextTokenizer] = clip_texts
+    clip_tokenizer: bool = True
 
+
+DUAL = Family(check_dual, read_dual, dual_encoder, padded_texts, clip_tokenizer=False)
+"""Every family whose model in `transformers` gives image and text features."""
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "clip": Family(check_clip, read_clip, clip_encoder),
+        # CLIP's architecture with the tokenizer of XLM-RoBERTa.
+        "metaclip_2": Family(
+            check_clip, read_clip, clip_encoder, plain_texts, clip_tokenizer=False
+        ),
         PHOTO: Family(check_photo, read_photo, photo_encoder),
     }
 )
@@ -43,10 +57,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 def family_of(config: Mapping[str, Any], name: str) -> Family:
     """Return the family of a model; EncoderError if it cannot be loaded."""
     kind = config.get("model_type", "nameless")
-    family = FAMILIES.get(kind) if isinstance(kind, str) else None
-    if family is None:
-        raise EncoderError(
-            f"{name!r} holds a {kind!r} model, and only Hugging Face CLIPModel directories "
-            "(model_type 'clip') can be loaded."
-        )
-    return family
+    if isinstance(kind, str) and kind in FAMILIES:
+        return FAMILIES[kind]
+    if isinstance(kind, str) and "model_type" in config and is_known(kind):
+        return DUAL
+    raise EncoderError(
+        f"{name!r} holds a {kind!r} model, and only models with image and text features can be "
+        "loaded, such as CLIPModel or SiglipModel (docs/encoders.md)."
+    )

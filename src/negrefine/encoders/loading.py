@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Any
 from negrefine.constraints import Boolean
 from negrefine.encoders.clip_config import NO_TOWER
 from negrefine.encoders.clip_family import CLIP_KIND, ModelFiles, without
-from negrefine.encoders.clip_tokenizer import read_plain_tokenizer
 from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.encoders.families import family_of
 from negrefine.encoders.names import EMBEDDED, advice
 from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokenizer_files import tokenizer_files
-from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError, InputError
 from negrefine.files.identity import file_digest, file_stamp
 from negrefine.pretrained import hub
 from negrefine.pretrained.files import read_object, weight_files
-from negrefine.pretrained.loading import check_dtype, loading, pick_device
+from negrefine.pretrained.loading import check_dtype, pick_device
 from negrefine.pretrained.sizes import check_sizes, tensor_shapes
 from negrefine.shown_text import is_utf8
 
@@ -34,7 +32,6 @@ from negrefine.shown_text import is_utf8
 if TYPE_CHECKING:
     from negrefine.encoders.clip import CLIPEncoder
 
-_OPENAI_CONTEXT = 77
 # Fields of config.json that change without a change of features.
 _VOLATILE_CONFIG = {
     "_name_or_path",
@@ -113,7 +110,13 @@ def load_encoder(
     weights = weight_files(directory, config, name, EncoderError)
     shapes = tensor_shapes(weights, name, EncoderError)
     check_sizes(config, shapes, name, EncoderError)
-    fingerprint = _fingerprint(directory, weights, identity, name)
+    fingerprint = _fingerprint(
+        directory,
+        weights,
+        tokenizer_files(directory, name, clip=family.clip_tokenizer),
+        identity,
+        name,
+    )
     model_files = ModelFiles(directory, name, config, weights, shapes)
     architecture = family.check(model_files)
     placement = pick_device(device, EncoderError)
@@ -124,25 +127,12 @@ def load_encoder(
         raise EncoderError(
             f"The weights of {name!r} hold NaN or infinity: the file is damaged, download it again."
         )
-    context_length = int(model.config.text_config.max_position_embeddings)
-    cut = context_length < _OPENAI_CONTEXT if truncate is None else truncate
-    side = int(model.config.vision_config.image_size)
-    if preprocessing.output_size != (side, side):
-        raise EncoderError(
-            f"The image preprocessing of {name!r} is unusable: its images come out as "
-            f"{preprocessing.output_size} and the model takes {(side, side)}; correct crop_size."
-        )
-    vocabulary = load_tokenizer(directory, name)
-    n_ids = vocabulary.get_vocab_size()
-    if n_ids > int(model.config.text_config.vocab_size):
-        raise EncoderError(
-            f"The tokenizer of {name!r} has {n_ids} tokens and the model embeds "
-            f"{model.config.text_config.vocab_size}: the files do not belong together."
-        )
+    _check_image_size(preprocessing, model.config.vision_config.image_size, name)
+    tokenizer = family.texts(model_files, model.config.text_config, truncate)
     encoder = family.encoder(model_files, model)
     return encoder(
         model,
-        TextTokenizer(vocabulary, context_length, truncate=cut),
+        tokenizer,
         preprocessing,
         name=name,
         settings=settings,
@@ -194,24 +184,6 @@ def find_model_directory(name: str, revision: str | None, *, weights: bool = Tru
     return hub.find_directory(CLIP_KIND, name, revision, weights=weights)
 
 
-def load_tokenizer(directory: Path, name: str) -> Any:
-    """Return the `tokenizers.Tokenizer` of a model directory; EncoderError if it has none."""
-    plain = read_plain_tokenizer(directory)
-    if plain is not None:
-        return plain
-    from transformers import AutoTokenizer
-
-    advice = "tokenizer.json, or vocab.json with merges.txt, is needed"
-    with loading(f"The tokenizer of {name!r} cannot be loaded", advice, EncoderError):
-        # Without these files transformers would make up a tokenizer that knows no words.
-        if not (directory / "tokenizer.json").is_file():
-            for file in ("vocab.json", "merges.txt"):
-                (directory / file).stat()
-        return AutoTokenizer.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False
-        ).backend_tokenizer
-
-
 def load_preprocessing(directory: Path, name: str, resample: str | None) -> Preprocessing:
     """Return the image preprocessing of a model directory; EncoderError if it has none."""
     path = directory / "preprocessor_config.json"
@@ -222,6 +194,21 @@ def load_preprocessing(directory: Path, name: str, resample: str | None) -> Prep
         return Preprocessing.from_config(config, resample=resample)
     except ValueError as error:
         raise EncoderError(f"The image preprocessing of {name!r} is unusable: {error}") from error
+
+
+def _check_image_size(preprocessing: Preprocessing, side: int | None, name: str) -> None:
+    """Raise EncoderError if images do not come out as `side` requires, None: all of one size."""
+    size = preprocessing.output_size
+    if side is None and size is None:
+        raise EncoderError(
+            f"The image preprocessing of {name!r} is unusable: its images come out in different "
+            "sizes, and a batch needs one; correct size or crop_size."
+        )
+    if side is not None and size != (int(side), int(side)):
+        raise EncoderError(
+            f"The image preprocessing of {name!r} is unusable: its images come out as {size} and "
+            f"the model takes {(int(side), int(side))}; correct crop_size."
+        )
 
 
 def _quantisation(config: Mapping[str, Any]) -> str:
@@ -245,10 +232,14 @@ def check_is_model(directory: Path, name: str) -> None:
 
 
 def _fingerprint(
-    directory: Path, weights: list[Path], identity: dict[str, Any], name: str
+    directory: Path,
+    weights: list[Path],
+    tokenizer: list[Path],
+    identity: dict[str, Any],
+    name: str,
 ) -> Callable[[], str]:
     """Return a function that hashes `identity` and the loaded files, which must not change."""
-    files = tokenizer_files(directory, name)
+    files = tokenizer
     no_tower = directory / NO_TOWER
     files += sorted([*weights, no_tower] if no_tower.exists() else weights)
     stamps = [file_stamp(file) for file in files]

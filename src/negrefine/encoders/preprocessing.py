@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +39,29 @@ _SIGLIP_CHANGES: Mapping[str, Any] = {
     "image_mean": (0.5, 0.5, 0.5),
     "image_std": (0.5, 0.5, 0.5),
 }
+_FAMILIES: Mapping[str, Mapping[str, Any]] = {
+    "CLIP": {},
+    "ChineseCLIP": {},
+    "Bit": {},
+    "Siglip": _SIGLIP_CHANGES,
+    "ViT": {**_SIGLIP_CHANGES, "resample": 2},
+    "DeiT": {**_SIGLIP_CHANGES, "size": {"height": 256, "width": 256}, "do_center_crop": True},
+    "Blip": {"size": {"height": 384, "width": 384}, "do_center_crop": False},
+    "EfficientNet": {
+        **_SIGLIP_CHANGES,
+        "size": {"height": 346, "width": 346},
+        "crop_size": 289,
+        "rescale_offset": False,
+        "include_top": True,
+    },
+}
 _DEFAULTS = {
     family + ending: {**_CLIP_DEFAULTS, **changes}
-    for family, changes in (("CLIP", {}), ("ChineseCLIP", {}), ("Siglip", _SIGLIP_CHANGES))
+    for family, changes in _FAMILIES.items()
     for ending in ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
 }
+
+_Triple: TypeAlias = tuple[float, float, float]
 
 # Resized, a very elongated image would not fit in memory: 1 x 30,000 pixels with a shorter side of
 # 224 become 1.5 billion.
@@ -103,13 +121,13 @@ class Preprocessing:
         if defaults is None:
             raise InputError(
                 f"The image processor {kind!r} of the preprocessor configuration is not supported;"
-                " use a model of the family CLIP, ChineseCLIP or Siglip."
+                f" use a model with one of {', '.join(_FAMILIES)}."
             )
         fields = {**defaults, **{key: v for key, v in given.items() if v is not None}}
         for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
             Boolean()(name, fields[name])
         square = "height" in defaults["size"]
-        normalises = fields["do_normalize"]
+        mean, std = _normalisation(fields)
         return cls(
             resize=_size("size", fields["size"], square) if fields["do_resize"] else None,
             crop=_crop(fields["crop_size"]) if fields["do_center_crop"] else None,
@@ -117,8 +135,8 @@ class Preprocessing:
             rescale_factor=_number("rescale_factor", fields["rescale_factor"])
             if fields["do_rescale"]
             else 1.0,
-            mean=_triple("image_mean", fields["image_mean"]) if normalises else (0.0, 0.0, 0.0),
-            std=_triple("image_std", fields["image_std"]) if normalises else (1.0, 1.0, 1.0),
+            mean=mean,
+            std=std,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -244,6 +262,24 @@ def _filter_name(value: Any) -> str:
     if isinstance(value, str) and value.lower() in _FILTERS:
         return value.lower()
     raise _unusable("resample", value, f"0 to 5 or one of {', '.join(_FILTERS)}")
+
+
+def _normalisation(fields: Mapping[str, Any]) -> tuple[_Triple, _Triple]:
+    """Return what is subtracted from rescaled values, and by what they are divided then."""
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if fields["do_normalize"]:
+        mean = _triple("image_mean", fields["image_mean"])
+        std = _triple("image_std", fields["image_std"])
+    # EfficientNet's processor may subtract one from rescaled values, and divides once more for its
+    # classifier.
+    for name in ("rescale_offset", "include_top"):
+        Boolean()(name, fields.get(name, False))
+    if fields.get("rescale_offset") and fields["do_rescale"]:
+        mean = (mean[0] + 1, mean[1] + 1, mean[2] + 1)
+    if fields.get("include_top"):
+        given = _triple("image_std", fields["image_std"])
+        std = (std[0] * given[0], std[1] * given[1], std[2] * given[2])
+    return mean, std
 
 
 def _number(name: str, value: Any) -> float:
