@@ -79,7 +79,7 @@ def siglip_tokenizer(folder: Path, **settings: Any) -> int:
         single="$A </s>", special_tokens=[("</s>", 1)]
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"tokenizer_class": "SiglipTokenizer", "model_max_length": 16, **settings}
+    config = {"tokenizer_class": "SiglipTokenizer", "model_max_length": 24, **settings}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return len(pieces)
 
@@ -146,7 +146,7 @@ def processor(folder: Path, kind: str, **settings: Any) -> None:
 def siglip(folder: Path) -> Any:
     n_tokens = siglip_tokenizer(folder)
     processor(folder, "Siglip", size=CROP)
-    text = {**TOWER, "vocab_size": n_tokens, "max_position_embeddings": 16}
+    text = {**TOWER, "vocab_size": n_tokens, "max_position_embeddings": 24}
     return SiglipModel(SiglipConfig(text_config=text, vision_config=VISION))
 
 
@@ -154,7 +154,7 @@ def siglip2(folder: Path) -> Any:
     """A SigLIP 2 of one resolution, which says that it is a SigLIP."""
     n_tokens = gemma_tokenizer(folder, do_lower_case=True)
     processor(folder, "Siglip", size=CROP, resample=2)
-    text = {**TOWER, "vocab_size": n_tokens, "max_position_embeddings": 16, "projection_size": 24}
+    text = {**TOWER, "vocab_size": n_tokens, "max_position_embeddings": 24, "projection_size": 24}
     vision = {**VISION, "hidden_size": 24}
     return SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
 
@@ -162,7 +162,7 @@ def siglip2(folder: Path) -> Any:
 def naflex(folder: Path) -> Any:
     n_tokens = gemma_tokenizer(folder)
     processor(folder, "Siglip", size=CROP)
-    text = {**TOWER, "vocab_size": n_tokens, "max_position_embeddings": 16}
+    text = {**TOWER, "vocab_size": n_tokens, "max_position_embeddings": 24}
     vision = {**TOWER, "patch_size": PATCH, "num_patches": 16}
     return Siglip2Model(Siglip2Config(text_config=text, vision_config=vision))
 
@@ -261,13 +261,15 @@ MULTILINGUAL = ("siglip", "siglip2", "chinese_clip", "altclip", "metaclip_2", "d
 def save(kind: str, folder: Path, **options: Any) -> Path:
     """Write a model of a family with random weights; `options` are those of save_pretrained."""
     folder.mkdir(parents=True)
+    # Convolutions damp what they get more than the blocks of a transformer.
+    gain = 2.5 if kind == "align" else 0.6
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = BUILDERS[kind](folder).eval()
         # Fresh weights are so small that all features are alike.
         for name, weight in model.named_parameters():
             if weight.ndim > 1:
-                torch.nn.init.normal_(weight, std=0.6 / weight[0].numel() ** 0.5 + 0.05)
+                torch.nn.init.normal_(weight, std=gain / weight[0].numel() ** 0.5 + 0.05)
             elif name.endswith("bias"):
                 torch.nn.init.normal_(weight, std=0.1)
     for name, value in (("logit_scale", 2.5), ("logit_bias", -3.0)):
