@@ -14,15 +14,15 @@ from negrefine.constraints import Boolean
 from negrefine.encoders.clip_config import NO_TOWER
 from negrefine.encoders.clip_family import CLIP_KIND, ModelFiles, without
 from negrefine.encoders.embedding_cache import EmbeddingCache
-from negrefine.encoders.families import family_of
-from negrefine.encoders.names import EMBEDDED, advice
+from negrefine.encoders.families import find_family
+from negrefine.encoders.names import EMBEDDED, advice, resolved
+from negrefine.encoders.open_clip_config import is_open_clip
 from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokenizer_files import tokenizer_files
 from negrefine.errors import EncoderError, InputError
 from negrefine.files.identity import file_digest, file_stamp
 from negrefine.pretrained import hub
-from negrefine.pretrained.files import read_object, weight_files
 from negrefine.pretrained.loading import check_dtype, pick_device
 from negrefine.pretrained.sizes import check_sizes, tensor_shapes
 from negrefine.shown_text import is_utf8
@@ -93,21 +93,20 @@ def load_encoder(
     if name not in EMBEDDED and Path(name).is_dir():
         name = str(directory)
     check_is_model(directory, name)
-    config = read_object(directory / "config.json", name, EncoderError)
-    family = family_of(config, name)
+    config, family = find_family(directory, name)
     if method := _quantisation(config):
         raise EncoderError(
             f"The model {name!r} is quantised ({method}), and only weights in plain numbers can be "
             "loaded: give the original model."
         )
-    preprocessing = load_preprocessing(directory, name, resample)
+    preprocessing = family.preprocessing(directory, config, name, resample)
     identity = {
         "config": without(config, _VOLATILE_CONFIG),
         "preprocessing": preprocessing.as_dict(),
         "exif_orientation": exif_orientation,
         "background": None if background is None else list(background),
     }
-    weights = weight_files(directory, config, name, EncoderError)
+    weights = family.weights(directory, config, name)
     shapes = tensor_shapes(weights, name, EncoderError)
     check_sizes(config, shapes, name, EncoderError)
     fingerprint = _fingerprint(
@@ -178,22 +177,12 @@ def find_model_directory(name: str, revision: str | None, *, weights: bool = Tru
     """Do what `hub.find_directory` does for the `name_or_path` of `load_encoder`."""
     if name in EMBEDDED:
         return Path(str(files("negrefine.encoders") / EMBEDDED[name] / "model"))
-    better = advice(name)
-    if better is not None and not os.path.exists(name):  # noqa: PTH110
+    there = os.path.exists(name)  # noqa: PTH110
+    hub_id = name if there else resolved(name)
+    better = advice(hub_id)
+    if better is not None and not there:
         raise EncoderError(f"There is no encoder {name!r}: {better}")
-    return hub.find_directory(CLIP_KIND, name, revision, weights=weights)
-
-
-def load_preprocessing(directory: Path, name: str, resample: str | None) -> Preprocessing:
-    """Return the image preprocessing of a model directory; EncoderError if it has none."""
-    path = directory / "preprocessor_config.json"
-    newer = directory / "processor_config.json"
-    file = newer if newer.exists() and not path.exists() else path
-    config = read_object(file, name, EncoderError)
-    try:
-        return Preprocessing.from_config(config, resample=resample)
-    except ValueError as error:
-        raise EncoderError(f"The image preprocessing of {name!r} is unusable: {error}") from error
+    return hub.find_directory(CLIP_KIND, hub_id, revision, weights=weights)
 
 
 def _check_image_size(preprocessing: Preprocessing, side: int | None, name: str) -> None:
@@ -223,7 +212,7 @@ def _quantisation(config: Mapping[str, Any]) -> str:
 
 def check_is_model(directory: Path, name: str) -> None:
     """Raise EncoderError if `hub.check_model` refuses a directory, or safetensors would."""
-    hub.check_model(CLIP_KIND, directory, name)
+    hub.check_model(CLIP_KIND, directory, name, configured=is_open_clip(directory))
     if not is_utf8(str(directory)):
         raise EncoderError(
             f"{name!r} is in a folder whose name is not UTF-8, where safetensors reads no weights: "

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from negrefine.constraints import FINITE, POSITIVE, Boolean, OneOf
+from negrefine.constraints import FINITE, POSITIVE, Boolean, OneOf, Whole
 from negrefine.errors import ImageError, InputError
 
 # Pillow's numbers, which preprocessor_config.json uses.
@@ -88,6 +88,10 @@ class Preprocessing:
     """Red, green and blue, subtracted after rescaling."""
     std: tuple[float, float, float] = _CLIP_STD
     """Red, green and blue, divided by after the mean is subtracted."""
+    whole: bool = False
+    """`resize` is the longer side, so that the crop shows the whole image with a margin."""
+    fill: int = 0
+    """Red, green and blue of the margin around an image that is smaller than the crop."""
 
     def __post_init__(self) -> None:
         sides = (self.resize,) if isinstance(self.resize, int) else self.resize or ()
@@ -97,6 +101,8 @@ class Preprocessing:
                 f" {self.crop!r}."
             )
         OneOf(_FILTERS)("resample", self.resample)
+        Boolean()("whole", self.whole)
+        Whole(0, maximum=255)("fill", self.fill)
         POSITIVE("rescale_factor", self.rescale_factor)
         for value in self.mean:
             FINITE("mean", value)
@@ -140,10 +146,15 @@ class Preprocessing:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON values: equal settings give equal dictionaries."""
+        """All fields as JSON values: equal settings give equal dictionaries.
+
+        `whole` and `fill` are there only where they differ from the default: saved detectors hold a
+        checksum of a dictionary without them.
+        """
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
+            if name not in ("whole", "fill") or value
         }
 
     @property
@@ -171,7 +182,7 @@ class Preprocessing:
 
     def memory_bytes(self, size: tuple[int, int]) -> int:
         """Return about how many bytes it takes to prepare an image of `size` = (width, height)."""
-        width, height = size if self.resize is None else resized_size(size, self.resize)
+        width, height = size if self.resize is None else self._resized_size(size)
         shown = self.crop or (height, width)
         resizing = 0 if self.resize is None else 4 * width * (height + size[1])
         # 8-bit copies in and out of Pillow, and 32-bit numbers, all with 3 colours.
@@ -189,7 +200,7 @@ class Preprocessing:
     def _resized(self, image: Image.Image) -> Image.Image:
         if self.resize is None:
             return image
-        size = resized_size(image.size, self.resize)
+        size = self._resized_size(image.size)
         if size[0] * size[1] > MAX_RESIZED_PIXELS:
             raise ImageError(
                 f"An image of {image.width:,} x {image.height:,} pixels is too elongated (it would"
@@ -204,8 +215,18 @@ class Preprocessing:
             return image
         height, width = self.crop
         left, top = crop_offset(image.width, width), crop_offset(image.height, height)
+        if self.fill and (left < 0 or top < 0):
+            canvas = Image.new("RGB", (width, height), (self.fill,) * 3)
+            canvas.paste(image, (-left, -top))
+            return canvas
         # Pillow fills with zeros outside the image.
         return image.crop((left, top, left + width, top + height))
+
+    def _resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        assert self.resize is not None  # noqa: S101 - asked only then
+        if self.whole and isinstance(self.resize, int):
+            return fitted_size(size, self.resize)
+        return resized_size(size, self.resize)
 
 
 def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int, int]:
@@ -220,6 +241,15 @@ def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[
     if width <= height:
         return resize, int(resize * height / width)
     return int(resize * width / height), resize
+
+
+def fitted_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return (width, height) of an image whose longer side becomes `side` pixels.
+
+    The shorter side is rounded, half pixels to even, as in open_clip's ResizeKeepRatio.
+    """
+    ratio = max(size) / side
+    return max(1, round(size[0] / ratio)), max(1, round(size[1] / ratio))
 
 
 def crop_offset(length: int, crop: int) -> int:

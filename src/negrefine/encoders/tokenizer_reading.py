@@ -219,6 +219,11 @@ def _longest(settings: Mapping[str, Any]) -> int:
 
 
 def _any_tokenizer(directory: Path) -> Any:
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedConfig
 
-    return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    # Without it the class of the tokenizer is that of tokenizer_config.json alone.
+    there = (directory / "config.json").is_file()
+    options = {} if there else {"config": PreTrainedConfig()}
+    return AutoTokenizer.from_pretrained(
+        directory, local_files_only=True, trust_remote_code=False, **options
+    )
