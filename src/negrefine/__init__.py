@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         MaxLogit,
         NegLabel,
         NegRefine,
+        Sigmoid,
         load_detector,
     )
     from negrefine.encoders import Encoder, load_encoder
@@ -63,6 +64,7 @@ __all__ = [
     "OpenAIJudge",
     "Prompts",
     "ReplayJudge",
+    "Sigmoid",
     "WordNetJudge",
     "errors",
     "evaluate",
@@ -72,7 +74,8 @@ __all__ = [
 ]
 
 _NAMES = {
-    "detectors": "CLIPN CSP GLMCM MCM Detector Energy MaxLogit NegLabel NegRefine load_detector",
+    "detectors": "CLIPN CSP GLMCM MCM Detector Energy MaxLogit NegLabel NegRefine Sigmoid "
+    "load_detector",
     "encoders": "Encoder load_encoder",
     "evaluation.experiment": "evaluate",
     "judges.base": "Answer Judge",

@@ -20,6 +20,7 @@ from negrefine.cli.bundles import option
 from negrefine.cli.calibrate import calibrate
 from negrefine.cli.convert_clipn import convert_clipn
 from negrefine.cli.demo import demo
+from negrefine.cli.encoders import encoders
 from negrefine.cli.evaluate import evaluate
 from negrefine.cli.explain import explain
 from negrefine.cli.fit import fit
@@ -38,7 +39,7 @@ from negrefine.errors import NegrefineError, is_out_of_memory
 _SECTIONS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
     "Detect": (fit, calibrate, refine, score, monitor, explain, serve, labels),
     "Compare": (evaluate, sweep, benchmark, reproduce),
-    "More": (demo, judge_cache, convert_clipn),
+    "More": (encoders, demo, judge_cache, convert_clipn),
 }
 
 

@@ -14,6 +14,7 @@ from negrefine.detectors.neglabel import NegLabel
 from negrefine.detectors.negrefine import NegRefine
 from negrefine.detectors.parameters import detector, parameter
 from negrefine.detectors.registry import DETECTORS, register
+from negrefine.detectors.sigmoid import Sigmoid
 from negrefine.detectors.thresholds import ThresholdGroup
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "NegRefine",
     "PairMatch",
     "PatchMatch",
+    "Sigmoid",
     "ThresholdGroup",
     "detector",
     "load_detector",

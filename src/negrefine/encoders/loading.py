@@ -19,6 +19,7 @@ from negrefine.encoders.names import EMBEDDED, advice, resolved
 from negrefine.encoders.open_clip_config import is_open_clip
 from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
+from negrefine.encoders.recommended import likely_id
 from negrefine.encoders.tokenizer_files import tokenizer_files
 from negrefine.errors import EncoderError, InputError
 from negrefine.files.identity import file_digest, file_stamp
@@ -182,7 +183,13 @@ def find_model_directory(name: str, revision: str | None, *, weights: bool = Tru
     better = advice(hub_id)
     if better is not None and not there:
         raise EncoderError(f"There is no encoder {name!r}: {better}")
-    return hub.find_directory(CLIP_KIND, hub_id, revision, weights=weights)
+    try:
+        return hub.find_directory(CLIP_KIND, hub_id, revision, weights=weights)
+    except EncoderError as error:
+        meant = None if there else likely_id(hub_id)
+        if meant in (None, hub_id):
+            raise
+        raise EncoderError(f"{error} Did you mean {meant!r}?") from error
 
 
 def _check_image_size(preprocessing: Preprocessing, side: int | None, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from negrefine.encoders.recommended import likely_id
 from negrefine.similar_names import plain_name
 
 BUILTIN = "builtin"
@@ -102,6 +103,8 @@ def advice(name: str) -> str | None:
             f"{_EXAMPLES}."
         )
     meant = _meant(name)
+    if meant is None and "/" not in name:
+        meant = likely_id(name)
     return None if meant in (None, name) else f"did you mean {meant!r}?"
 
 
