@@ -79,7 +79,7 @@ def siglip_tokenizer(folder: Path, **settings: Any) -> int:
         single="$A </s>", special_tokens=[("</s>", 1)]
     )
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"tokenizer_class": "SiglipTokenizer", "model_max_length": 24, **settings}
+    config = {"tokenizer_class": "SiglipTokenizer", "model_max_length": 40, **settings}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return len(pieces)
 
@@ -146,7 +146,7 @@ def processor(folder: Path, kind: str, **settings: Any) -> None:
 def siglip(folder: Path) -> Any:
     n_tokens = siglip_tokenizer(folder)
     processor(folder, "Siglip", size=CROP)
-    text = {**TOWER, "vocab_size": n_tokens, "max_position_embeddings": 24}
+    text = {**TOWER, "vocab_size": n_tokens, "max_position_embeddings": 40}
     return SiglipModel(SiglipConfig(text_config=text, vision_config=VISION))
 
 
@@ -154,7 +154,7 @@ def siglip2(folder: Path) -> Any:
     """A SigLIP 2 of one resolution, which says that it is a SigLIP."""
     n_tokens = gemma_tokenizer(folder, do_lower_case=True)
     processor(folder, "Siglip", size=CROP, resample=2)
-    text = {**TOWER, "vocab_size": n_tokens, "max_position_embeddings": 24, "projection_size": 24}
+    text = {**TOWER, "vocab_size": n_tokens, "max_position_embeddings": 40, "projection_size": 24}
     vision = {**VISION, "hidden_size": 24}
     return SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
 
@@ -162,7 +162,7 @@ def siglip2(folder: Path) -> Any:
 def naflex(folder: Path) -> Any:
     n_tokens = gemma_tokenizer(folder)
     processor(folder, "Siglip", size=CROP)
-    text = {**TOWER, "vocab_size": n_tokens, "max_position_embeddings": 24}
+    text = {**TOWER, "vocab_size": n_tokens, "max_position_embeddings": 40}
     vision = {**TOWER, "patch_size": PATCH, "num_patches": 16}
     return Siglip2Model(Siglip2Config(text_config=text, vision_config=vision))
 

@@ -133,7 +133,7 @@ def test_the_scale_of_cosines_is_the_models(
     model = AutoModel.from_pretrained(model_dir("siglip")).eval()
     encoder = encoder_of("siglip")
     with torch.inference_mode():
-        ids = torch.tensor([[*row, *[1] * (24 - len(row))] for row in encoder._tokenizer(["cat"])])
+        ids = torch.tensor([[*row, *[1] * (40 - len(row))] for row in encoder._tokenizer(["cat"])])
         pixels = torch.from_numpy(encoder.preprocessing(pictures()[0]))[None]
         logit = float(model(input_ids=ids, pixel_values=pixels).logits_per_image)
     image, text = encoder.encode_images(pictures()[:1])[0], encoder.encode_texts(["cat"])[0]
@@ -313,13 +313,13 @@ def test_a_long_text_is_cut_with_one_warning_or_refused(
     encoder_of: Callable[[str], CLIPEncoder], model_dir: Callable[[str], Path]
 ) -> None:
     encoder = load_encoder(model_dir("siglip2"), device="cpu", cache=False)
-    long = "q x z j " * 10
-    with pytest.warns(UserWarning, match="and the encoder reads at most 24: it and other") as seen:
+    long = "q x z j " * 20
+    with pytest.warns(UserWarning, match="and the encoder reads at most 40: it and other") as seen:
         encoder.encode_texts([long, long + "a"])
     assert len(seen) == 1
     # The end token stays.
     assert encoder._tokenizer([long])[0][-1] == encoder._tokenizer(["a"])[0][-1]
     strict = load_encoder(model_dir("siglip2"), device="cpu", cache=False, truncate=False)
-    with pytest.raises(InputError, match="reads at most 24: shorten it"):
+    with pytest.raises(InputError, match="reads at most 40: shorten it"):
         strict.encode_texts([long])
     assert isinstance(encoder_of("siglip2"), DualEncoder)

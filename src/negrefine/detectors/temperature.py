@@ -36,6 +36,7 @@ def warn_of_other_scale(encoder: Encoder, temperature: float) -> None:
         f"The temperature {temperature:g} was published for CLIP, whose training scales cosines by "
         f"100, and that of {encoder.name!r} scales them by {encoder.logit_scale:.4g}"
         f"{' and shifts them' if encoder.logit_bias is not None else ''}: scores are not "
-        f"comparable, and temperature={clip_temperature(encoder.logit_scale):.3g} does what 1 does for CLIP.",
+        f"comparable, and temperature={clip_temperature(encoder.logit_scale):.3g} does what 1 does "
+        "for CLIP.",
         stacklevel=2,
     )
