@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
 from transformers.models.auto.image_processing_auto import get_image_processor_class_from_name
 
@@ -257,6 +258,26 @@ def test_shards_and_half_precision_are_read(
     small = load_encoder(folder, device="cpu", cache=False, dtype="bfloat16")
     assert small.dtype == torch.bfloat16
     np.testing.assert_allclose(small.encode_texts(CORPUS[:2]), texts, atol=0.5)
+
+
+@pytest.mark.parametrize("kind", ["siglip", "chinese_clip", "metaclip_2"])
+def test_counted_positions_of_older_checkpoints_are_passed_over(
+    kind: str,
+    encoder_of: Callable[[str], CLIPEncoder],
+    model_dir: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_dir(kind), folder)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    for tower in ("text_model", "vision_model"):
+        tensors[f"{tower}.embeddings.position_ids"] = torch.arange(17)[None]
+    save_file(tensors, file, metadata={"format": "pt"})
+    encoder = load_encoder(folder, device="cpu", cache=False)
+    np.testing.assert_array_equal(
+        encoder.encode_texts(CORPUS[:3]), encoder_of(kind).encode_texts(CORPUS[:3])
+    )
 
 
 @pytest.mark.parametrize(

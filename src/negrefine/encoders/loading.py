@@ -60,8 +60,10 @@ def load_encoder(
 
     Args:
         name_or_path: "builtin-photo" or "builtin" (the small models inside this package, for
-            photographs and for drawings), a directory that holds a Hugging Face `CLIPModel` with
-            safetensors weights, or a hub id such as "openai/clip-vit-base-patch16". A directory
+            photographs and for drawings), a directory that holds an image-text model of
+            `transformers` or of open_clip with safetensors weights, a hub id such as
+            "openai/clip-vit-base-patch16", or a name of open_clip's such as
+            "open_clip:ViT-B-16/laion2b_s34b_b88k"; docs/encoders.md has the families. A directory
             that `negrefine convert-clipn` wrote gives a `CLIPNEncoder`.
         device: "auto" (a GPU if there is one, otherwise the CPU) or a torch device.
         dtype: "auto" (float32), "float32", "float16" or "bfloat16".
@@ -72,7 +74,7 @@ def load_encoder(
         background: Composite transparent pixels over this RGB colour. None drops alpha, which shows
             the colours hidden below, as the published runs did.
         truncate: Cut texts longer than the model's context. None raises for models with OpenAI's
-            context of 77 tokens, as published, and cuts with a warning for shorter contexts.
+            context of 77 tokens or more, as published, and cuts with a warning for shorter ones.
         cache: Where prompt embeddings are kept between runs, so that a second `fit` encodes no text
             again: a file, an `EmbeddingCache`, True for "embeddings.sqlite" in `cache_directory()`
             ($NEGREFINE_CACHE or the user's cache directory, at most 4 GB), or False for none.
@@ -82,7 +84,8 @@ def load_encoder(
             effect on patch features.
 
     Raises:
-        EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
+        EncoderError: The model cannot be found, reached, read, or gives no features of images and
+            texts in one space.
         InputError: Another argument is of a wrong type, such as `background` if it is no colour.
     """
     # The keyword arguments: no other name is bound yet.

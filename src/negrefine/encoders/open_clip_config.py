@@ -147,7 +147,7 @@ def preprocessing(config: Mapping[str, Any], name: str, resample: str | None) ->
             )
         # What is "random" in training is bicubic otherwise.
         filter_name = resample or ("bicubic" if interpolation == "random" else interpolation)
-        colours = {
+        colours: dict[str, Any] = {
             part: tuple(fields[part]) if isinstance(fields[part], list) else (fields[part],) * 3
             for part in ("mean", "std")
             if part in fields

@@ -64,7 +64,7 @@ def check_open_clip(files: ModelFiles) -> CLIPArchitecture:
             f"they {what}; give another model, or download it again."
         )
     sizes = asdict(found)
-    given = {"text_config": {}, "vision_config": {}}
+    given: dict[str, Any] = {"text_config": {}, "vision_config": {}}
     check_clip_sizes(sizes, given, renamed_shapes(shapes, expected), files.name)
     return found
 
@@ -109,13 +109,18 @@ def open_clip_encoder(files: ModelFiles, model: Any) -> Callable[..., CLIPEncode
 def open_clip_texts(files: ModelFiles, config: Any, truncate: bool | None) -> TextTokenizer:
     """Do what `tokenizer_reading.clip_texts` does with the tokenizer that the model names."""
     text = files.config["model_cfg"]["text_cfg"]
-    options = text.get("tokenizer_kwargs") or {}
-    clean = {"canonicalize": _canonical, "lower": _lower}.get(options.get("clean"), clean_text)
+    options = dict(text.get("tokenizer_kwargs") or {})
+    kind = str(options.get("clean") or "whitespace")
+    cleaning = {
+        "whitespace": clean_text,
+        "canonicalize": _canonical,
+        "lower": _lower,
+    }
     unknown = sorted(set(options) - {"clean"})
-    if unknown:
+    if unknown or kind not in cleaning:
         raise EncoderError(
-            f"The tokenizer of {files.name!r} has the option {unknown[0]!r}, which is not known "
-            "here: give another model."
+            f"The tokenizer of {files.name!r} has the option {(unknown or [kind])[0]!r}, which is "
+            "not known here: give another model."
         )
     there = any((files.directory / part).exists() for part in ("tokenizer.json", "vocab.json"))
     if text.get("hf_tokenizer_name"):
@@ -129,7 +134,7 @@ def open_clip_texts(files: ModelFiles, config: Any, truncate: bool | None) -> Te
         )
     check_vocabulary(tokenizer, config, files.name)
     length = int(config.max_position_embeddings)
-    texts = TextTokenizer(tokenizer, length, truncate=cuts(length, truncate), clean=clean)
+    texts = TextTokenizer(tokenizer, length, truncate=cuts(length, truncate), clean=cleaning[kind])
     _check_end(texts, tokenizer, text, files.name)
     return texts
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from negrefine.errors import InputError
 from negrefine.similar_names import hint, plain_name, similar_names
@@ -77,7 +78,7 @@ def likely_id(name: str) -> str | None:
     return ids[near[0]] if len(near) == 1 else None
 
 
-def _content() -> dict[str, object]:
+def _content() -> dict[str, Any]:
     text = (files("negrefine.encoders") / "recommended.json").read_text(encoding="utf-8")
-    content: dict[str, object] = json.loads(text)
+    content: dict[str, Any] = json.loads(text)
     return content
