@@ -188,6 +188,32 @@ def test_methods_are_compared(
     np.testing.assert_allclose(np.sort(scores["sigmoid"][0]), np.sort(expected), rtol=1e-6)
 
 
+def test_the_usual_comparison_leaves_out_what_needs_patches(
+    model_dir: Callable[[str], Path],
+    lexicon_file: Path,
+    folders: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    classes = tmp_path / "classes.txt"
+    classes.write_text("cat\ndog\n")
+    arguments = [
+        *("evaluate", "--id", folders / "food", "--ood", f"vehicles={folders / 'vehicles'}"),
+        *("--classes", classes, "--encoder", model_dir("siglip"), "--device", "cpu"),
+        *("--lexicon", lexicon_file),
+        *("--judge", "none", "--bootstrap", "0", "--no-report", "--out", tmp_path / "results"),
+        "--no-cache",
+    ]
+    with warnings.catch_warnings():
+        # Of the temperature, and of so few labels.
+        warnings.simplefilter("ignore")
+        assert not app([str(each) for each in arguments], standalone_mode=False)
+    shown = capsys.readouterr()
+    assert "glmcm is left out: the encoder" in shown.err
+    assert "NegRefine" in shown.out
+    assert "GL-MCM" not in shown.out
+
+
 @pytest.mark.parametrize("kind", MULTILINGUAL)
 def test_class_names_in_other_languages_have_features_of_their_own(
     kind: str, encoder_of: Encoders, pictures: list[Path]
