@@ -54,6 +54,9 @@ _SECTIONS = {
         ),
     },
     "More": {
+        "encoders": Later(
+            "List models that --encoder takes, with their sizes, languages and licences."
+        ),
         "demo": Later(
             "Run NegRefine and its ablation on bundled pictures with the built-in toy encoder."
         ),

@@ -52,7 +52,7 @@ ID_IMAGES = option(
 )
 AS_JSON = option(False, "Print JSON instead of text.", name="--json")
 ENCODER_HELP = (
-    "Hub id such as 'openai/clip-vit-base-patch16', a CLIPModel directory, 'builtin-photo' (a "
+    "Hub id such as 'openai/clip-vit-base-patch16', a model's directory, 'builtin-photo' (a "
     "small one for photographs, inside the package) or 'builtin' (a toy for emoji and icons)."
 )
 CLASSES_HELP = (

@@ -27,7 +27,7 @@ from negrefine.detectors.parameters import (
     parameter,
 )
 from negrefine.detectors.saved_form import FACTS, UnitRows, checked, saved_scores
-from negrefine.encoders.base import Encoder, FloatArray, check_encoder
+from negrefine.encoders.base import Encoder, FloatArray, check_encoder, gives_patches
 from negrefine.errors import BundleError, EncoderError, InputError
 from negrefine.labels.class_names import check_class_names
 from negrefine.labels.embedding import embed
@@ -65,6 +65,7 @@ class Detector(Parametrised, Calibrated):
         seed_parameter: The parameter that repeated evaluations vary; None without randomness.
         uses_patches: The score needs patch features beside image features.
         uses_no_texts: The method needs an encoder with CLIPN's "no" text tower.
+        uses_logit_bias: The method needs an encoder with SigLIP's bias.
         compared: `negrefine evaluate` runs it unless other methods are named.
         class_names_: K class names.
         class_features_: float32 (K, d), their prompt ensembles, rows of length one.
@@ -75,6 +76,7 @@ class Detector(Parametrised, Calibrated):
     paper: ClassVar[str] = ""
     seed_parameter: ClassVar[str | None] = None
     uses_no_texts: ClassVar[bool] = False
+    uses_logit_bias: ClassVar[bool] = False
     compared: ClassVar[bool] = False
     default_prompts: ClassVar[Prompts] = MCM_PROMPTS
 
@@ -340,11 +342,17 @@ class Detector(Parametrised, Calibrated):
 
     def _check_encoder(self) -> None:
         check_encoder(self.encoder)
-        if self.uses_patches and not hasattr(self.encoder, "encode_images_and_patches"):
+        if self.uses_patches and not gives_patches(self.encoder):
             raise EncoderError(
                 f"The encoder {self.encoder.name!r} gives no patch features, which "
                 f"{self.title or self.method} needs: use load_encoder with a CLIP model that has a "
-                "vision transformer."
+                "vision transformer with a class token."
+            )
+        if self.uses_logit_bias and getattr(self.encoder, "logit_bias", None) is None:
+            raise InputError(
+                f"The encoder {self.encoder.name!r} has no logit_bias, which "
+                f"{self.title or self.method} needs: use one that was trained with sigmoids, such "
+                "as 'google/siglip2-base-patch16-224'."
             )
         if self.uses_no_texts and not hasattr(self.encoder, "encode_texts_no"):
             raise InputError(
