@@ -209,9 +209,13 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     local: dict[str, Any] = {}
     if address == "local":
+        # Workers of Ray yield to all other programs (nice 15). These are the command itself, and
+        # on a busy machine they would hardly start.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         local = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        with _no_stderr():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     # Ray raises plain exceptions, too.
     except Exception as error:
         if address == "local":
@@ -227,6 +231,24 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Hide what Ray's core writes past Python: that its log level was set. Errors are raised."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        # There is none.
+        yield
+        return
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _plain(error: Any) -> Exception:
