@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +27,8 @@ __all__ = ["ScoredShards", "Scorer", "score_shards"]
 
 # What goes through Ray are names and counts.
 _OBJECT_STORE_BYTES = 200 << 20
+# Seconds in which a cluster must answer.
+_PATIENCE = 10
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,7 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
         os.environ.setdefault("RAY_worker_niceness", "0")
         local = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     try:
+        _check_answers(address)
         with _no_stderr():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     # Ray raises plain exceptions, too.
@@ -231,6 +235,14 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise OSError if nothing answers at "host:port", which Ray would wait for without an end."""
+    host, colon, port = address.rpartition(":")
+    if colon and "/" not in address:
+        with closing(socket.create_connection((host.strip("[]"), int(port)), _PATIENCE)):
+            pass
 
 
 @contextmanager

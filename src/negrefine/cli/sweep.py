@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from negrefine.cli.bundles import option
 from negrefine.cli.given import Given
@@ -13,6 +13,7 @@ from negrefine.cli.method_options import MethodOptions, method_options
 from negrefine.cli.options import (
     BATCH_SIZE,
     ID_IMAGES,
+    IMAGE_COLUMN,
     OOD_SETS,
     ClassOptions,
     EncoderOptions,
@@ -44,6 +45,7 @@ def sweep(
     classes: ClassOptions,
     id_images: list[str] = ID_IMAGES,
     ood_images: list[str] = OOD_SETS,
+    image_column: str | None = IMAGE_COLUMN,
     new: EncoderOptions,
     out: Path | None = option(None, "Rows as .parquet, .csv or .jsonl.", "FILE"),
     grid: Annotated[MethodOptions, _GRID],
@@ -53,11 +55,13 @@ def sweep(
     batch_size: int = BATCH_SIZE,
 ) -> None:
     """Score every combination of NegRefine's constants, encoding each image and text once."""
-    from negrefine.encoders import find_images
     from negrefine.evaluation.images import encode_readable
-    from negrefine.evaluation.overlap import check_apart
+    from negrefine.evaluation.overlap import check_apart, check_contents_apart
+    from negrefine.evaluation.source_features import encode_shards
     from negrefine.evaluation.tables import percent
     from negrefine.files.writing import check_target, write_rows
+    from negrefine.sources.files import local_paths
+    from negrefine.sources.opening import check_stdin_once, open_sources
 
     values = {name: _numbers(each) for name, each in grid.given().items()}
     if out is not None:
@@ -65,17 +69,29 @@ def sweep(
     class_names = classes.read()
     given = {**judge.given(new.device), **labels.given(), **filtering.given()}
     folders = named_folders("--ood", ood_images)
-    files = {"": find_images(id_images), **{n: find_images([f]) for n, f in folders.items()}}
-    check_apart(files[""], {name: paths for name, paths in files.items() if name})
+    check_stdin_once(id_images, list(folders.values()))
+    sets = {
+        name: open_sources(each, image_column=image_column)
+        for name, each in [("", id_images), *folders.items()]
+    }
+    files = {name: paths for name, each in sets.items() if (paths := local_paths(each)) is not None}
+    if len(files) == len(sets):
+        check_apart(files[""], {name: paths for name, paths in files.items() if name})
     encoder = new.load()
     warn_builtin(encoder, [path for paths in files.values() for path in paths])
-    features = {}
-    for name, paths in files.items():
+    features, read = {}, {}
+    for name, shards in sets.items():
         shown = name or "in-distribution"
-        features[name], errors = encode_readable(
-            encoder, paths, description=f"Encoding {shown}", batch_size=batch_size, progress=True
-        )
-        warn_unreadable(errors, len(paths), shown)
+        how: dict[str, Any] = {"description": f"Encoding {shown}", "batch_size": batch_size}
+        if len(files) == len(sets):
+            features[name], errors = encode_readable(encoder, files[name], **how, progress=True)
+        else:
+            read[name] = encode_shards(encoder, shards, **how, progress=True)
+            features[name], errors = read[name].features, read[name].errors
+        warn_unreadable(errors, len(features[name]) + len(errors), shown)
+    if read:
+        contents = {name: (each.names, each.contents) for name, each in read.items() if name}
+        check_contents_apart(read[""].contents, contents)
     rows = sweep_settings(
         encoder,
         class_names,
