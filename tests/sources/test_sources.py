@@ -525,7 +525,7 @@ def test_images_that_are_fetched_wait_for_room(
 def test_standard_input_once_and_columns_of_tables_only(root: Path) -> None:
     with pytest.raises(InputError, match="named twice"):
         check_stdin_once(["a.png", "-"], ["-"])
-    with pytest.warns(UserWarning, match="no table among the images, so the column 'image'"):
+    with pytest.warns(UserWarning, match="all.tar: no table is there, so the column 'image'"):
         open_sources(root / "all.tar", image_column="image")
     empty = ScoredSources([], [])
     with pytest.raises(ImageError, match="Standard input names no image"):

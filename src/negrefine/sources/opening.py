@@ -18,6 +18,7 @@ from negrefine.encoders.image_files import (
     kinds_text,
 )
 from negrefine.errors import InputError
+from negrefine.shown_text import visible
 from negrefine.sources import remote, table, tar, zip_archive
 from negrefine.sources.base import Shard
 from negrefine.sources.files import FilesShard, files_shards
@@ -85,7 +86,7 @@ def open_sources(
         isinstance(shard, (TableShard, StdinShard)) for shard in shards
     ):
         warnings.warn(
-            f"There is no table among the images, so the column {image_column!r} has no effect.",
+            f"{_shown(given)}: no table is there, so the column {image_column!r} has no effect.",
             stacklevel=2,
         )
     if n := left_out.total():
@@ -112,6 +113,12 @@ def is_local(text: str) -> bool:
         return False
     is_other = text == "-" or text.startswith("@") or is_url(text) or expand_braces(text) != [text]
     return os.path.lexists(path) or not is_other
+
+
+def _shown(given: Sequence[Source]) -> str:
+    """Return what is named for a sentence, without secrets."""
+    names = [shown(name) if is_url(name) else name for name in map(os.fspath, given)]
+    return visible(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _merged(shards: Sequence[Shard]) -> list[Shard]:
