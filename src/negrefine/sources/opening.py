@@ -117,7 +117,8 @@ def is_local(text: str) -> bool:
 
 def _shown(given: Sequence[Source]) -> str:
     """Return what is named for a sentence, without secrets."""
-    names = [shown(name) if is_url(name) else name for name in map(os.fspath, given)]
+    texts = [os.fspath(each) for each in given]
+    names = [shown(name) if is_url(name) else name for name in texts]
     return visible(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
