@@ -33,6 +33,7 @@ from negrefine.evaluation.source_scores import (
     read_scored_sources,
     score_sources,
 )
+from negrefine.report.mistakes import find_mistakes
 from negrefine.sources.ahead import Fetcher, Fetching
 from negrefine.sources.base import NamedImage
 from negrefine.sources.files import FilesShard
@@ -421,6 +422,11 @@ def test_evaluation_on_archives_is_that_on_folders(tmp_path: Path) -> None:
     assert found.id_set.paths[0] == f"{tmp_path / 'id.tar'}/cat/1.png"
     assert found.sets[1].paths[-1] == f"{tmp_path / 'ood.parquet'}/8"
     assert "ood.parquet/8: is not an image" in str(found.sets[1].errors[-1])
+    (low, *_) = find_mistakes(found, "mcm", [found.id_set], 0.0, None, 1, highest=False)
+    assert (low.thumbnail, low.problem) == (
+        "",
+        "No picture: it is in an archive or table, and not read again for this page.",
+    )
     # Without errors nothing is encoded again.
     run("c", "id.tar", "ood")
     encoder.n_images = 0
