@@ -505,6 +505,12 @@ def test_queries_of_listed_files_are_no_part_of_their_kind(tmp_path: Path) -> No
         (named,) = shard
         assert named.name == f"http://{host}/a.png?***"
         assert named.image.read() == png(0)  # type: ignore[union-attr]
+        with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+            archive.writestr("a.png", png(0, 100))
+        (problem,) = errors_of(images_of(f"http://{host}/x.zip?token=q1w2e3r4"))
+        assert problem.startswith(
+            f"http://{host}/x.zip?***: cannot be read (the server sends only whole files, and "
+        )
     with pytest.raises(InputError) as caught:
         find_images("http://user:pa55word99@host/a.png?token=q1w2e3r4")
     assert str(caught.value).startswith("http://***@host/a.png?***: is a URL")
