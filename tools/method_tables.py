@@ -1,21 +1,23 @@
-"""Write the table of methods in docs/methods.md from the methods' own declarations.
+"""Write the tables of methods in docs/methods.md from the methods' own declarations.
 
-`python tools/method_tables.py` rewrites the part between the two markers.
+`python tools/method_tables.py` rewrites the parts between the markers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from negrefine.detectors.parameters import declared_parameters
 from negrefine.detectors.registry import DETECTORS
+from negrefine.streaming import STREAMS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
-BEGIN, END = "<!-- methods: begin -->\n", "<!-- methods: end -->\n"
+MARKERS = "<!-- {}: begin -->\n", "<!-- {}: end -->\n"
 
 
 def table() -> str:
-    """Return Markdown: one line a method, then one line a parameter."""
+    """Return Markdown about the detectors: one line a method, then one line a parameter."""
     lines = [
         "| method | name | paper | parts of the score | needs |",
         "|---|---|---|---|---|",
@@ -34,14 +36,28 @@ def table() -> str:
         lines.append(
             f"| {cls.title} | `{method}` | {cls.paper} | {parts} | {', '.join(needs) or '-'} |"
         )
-    lines += ["", "| parameter | default | meaning |", "|---|---|---|"]
+    return "\n".join([*lines, "", *_parameters(DETECTORS)]) + "\n"
+
+
+def stream_table() -> str:
+    """Return the same about the methods that learn from the stream."""
+    lines = ["| method | class | paper | parts of the score |", "|---|---|---|---|"]
+    for cls in STREAMS.values():
+        parts = ", ".join(f"`{part}`" for part in cls.parts)
+        lines.append(f"| {cls.title} | `{cls.__name__}` | {cls.paper} | {parts} |")
+    return "\n".join([*lines, "", *_parameters(STREAMS)]) + "\n"
+
+
+def _parameters(classes: Mapping[str, type]) -> list[str]:
     rows: dict[tuple[str, str], list[str]] = {}
-    for cls in DETECTORS.values():
+    for cls in classes.values():
+        title = cls.title  # type: ignore[attr-defined]
         for name, each in declared_parameters(cls).items():
-            rows.setdefault((name, each.help), []).append(f"{cls.title} {_short(each.default)}")
+            rows.setdefault((name, each.help), []).append(f"{title} {_short(each.default)}")
+    lines = ["| parameter | default | meaning |", "|---|---|---|"]
     for (name, text), defaults in rows.items():
         lines.append(f"| `{name}` | {', '.join(defaults)} | {text} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _short(default: object) -> str:
@@ -49,10 +65,13 @@ def _short(default: object) -> str:
 
 
 def rewritten(text: str) -> str:
-    """Return the page with the table between the markers."""
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}{table()}{END}{after}"
+    """Return the page with the tables between their markers."""
+    for name, content in (("methods", table()), ("streams", stream_table())):
+        begin, end = (marker.format(name) for marker in MARKERS)
+        before, rest = text.split(begin)
+        after = rest.split(end)[1]
+        text = f"{before}{begin}{content}{end}{after}"
+    return text
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from negrefine.cli.bundles import option
-from negrefine.cli.method_options import Given
+from negrefine.cli.given import Given
 from negrefine.cli.output import say
 from negrefine.encoders.names import BUILTIN_PHOTO
 from negrefine.errors import InputError
@@ -26,15 +26,27 @@ if TYPE_CHECKING:
 
 DETECTOR_DIR = typer.Argument(metavar="DETECTOR_DIR", help="Directory written by 'negrefine fit'.")
 IMAGES = typer.Argument(metavar="IMAGES", help="Files, folders or quoted patterns.")
+_SOURCES = (
+    "files, folders, quoted patterns, URLs, archives (tar, zip), tables (Parquet) or '@list.txt' "
+    "with one of these on each line"
+)
+SOURCES = typer.Argument(
+    metavar="IMAGES",
+    help=f"{_SOURCES[0].upper()}{_SOURCES[1:]}; '-' reads such lines from standard input.",
+)
+IMAGE_COLUMN = option(
+    None, "The column with the images of tables; default: the only one that can be it.", "NAME"
+)
 OOD_SETS = option(
     ...,
-    "An OOD set: a folder, file or quoted pattern; may be given several times.",
+    "An OOD set: a folder, file, quoted pattern, URL, archive, table or '@list.txt'; may be given "
+    "several times.",
     "NAME=IMAGES",
     name="--ood",
 )
 ID_IMAGES = option(
     ...,
-    "In-distribution images: files, folders or quoted patterns; may be given several times.",
+    f"In-distribution images: {_SOURCES}; may be given several times.",
     "IMAGES",
     name="--id",
 )

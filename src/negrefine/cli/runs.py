@@ -17,6 +17,7 @@ from negrefine.cli.method_options import (
 )
 from negrefine.cli.options import BATCH_SIZE, LabelOptions, split_list
 from negrefine.cli.output import print_tables, say, warn, warn_unreadable
+from negrefine.cli.stream_options import StreamChoice, seed_numbers
 from negrefine.detectors import DETECTORS, NegRefine
 from negrefine.encoders.base import gives_patches
 from negrefine.errors import InputError
@@ -73,21 +74,7 @@ class RunOptions:
         return Run(self, parameters_for(methods, given), seeds, ablation, report)
 
     def _seed_numbers(self) -> list[int]:
-        if self.seeds is None:
-            return [0]
-        seeds: list[int] = []
-        for part in split_list("--seeds", self.seeds):
-            first, dash, last = part.partition("-")
-            if not first.isdigit() or (dash and not last.isdigit()):
-                raise InputError(
-                    f"--seeds takes whole numbers such as '0,1,2' or '0-9', not {self.seeds!r}."
-                )
-            seeds += range(int(first), int(last if dash else first) + 1)
-        if not seeds:
-            raise InputError(
-                f"--seeds {self.seeds!r} contains no number: write the smaller one first."
-            )
-        return list(dict.fromkeys(seeds))
+        return [0] if self.seeds is None else seed_numbers("--seeds", self.seeds)
 
     def _with_report(self) -> bool:
         from negrefine.report.templates import check_report_packages
@@ -135,8 +122,9 @@ class Run:
         out: Path,
         evaluate: Callable[..., _T],
         defaults: Callable[[str], Mapping[str, Any]] = lambda _: {},
+        streams: StreamChoice | None = None,
     ) -> _T:
-        """Fit the detectors and evaluate them.
+        """Fit the detectors and evaluate them, also over streams if some were chosen.
 
         `evaluate` is `evaluation.experiment.evaluate` with its images, or `run_benchmark`;
         `defaults` gives for a method the parameters that hold unless others were given.
@@ -161,10 +149,12 @@ class Run:
             n_bootstrap=self.options.bootstrap,
             batch_size=self.options.batch_size,
             progress=True,
+            **({} if streams is None else {"streams": streams.plan(detectors)}),
         )
 
     def write_results(self, evaluation: Evaluation, encoder: Encoder) -> None:
         """Write the tables and the report beside an evaluation, and print the tables."""
+        from negrefine.evaluation.stream_tables import rich_stream_tables, write_stream_tables
         from negrefine.evaluation.tables import rich_tables, write_tables
         from negrefine.report.page import write_report
 
@@ -172,9 +162,13 @@ class Run:
             errors = [error for error in image_set.errors if error is not None]
             warn_unreadable(errors, len(image_set.paths), image_set.name)
         paths = write_tables(evaluation)
+        if evaluation.streams:
+            paths += write_stream_tables(evaluation)
         if self.report:
             paths.append(write_report(evaluation, evaluation.directory / REPORT, encoder=encoder))
         print_tables(rich_tables(evaluation))
+        if evaluation.streams:
+            print_tables(rich_stream_tables(evaluation))
         for note in evaluation.settings["notes"]:
             say(f"Note: {note}")
         names = ", ".join(path.name for path in paths)

@@ -33,6 +33,7 @@ from negrefine.labels.class_names import check_class_names
 from negrefine.labels.embedding import embed
 from negrefine.labels.negatives import Negatives
 from negrefine.labels.prompts import MCM_PROMPTS, Prompts
+from negrefine.progress import whole_work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,14 +102,16 @@ class Detector(Parametrised, Calibrated):
         self.check_parameters()
         self._check_encoder()
         names = check_class_names(class_names)
-        features = self._embed_class_names(names, progress=progress)
-        if self._compares_classes() and (features == features[0]).all():
-            raise InputError(
-                f"{self.title or self.method} compares class names with each other, so with one "
-                f"name, here {names[0]!r}, its score is the same for every image: give at least "
-                "two different ones, or take a method with negative labels such as NegRefine."
-            )
-        self._fit(names, features, progress=progress)
+        with whole_work("Fitting", lambda: self._count_texts(names), enabled=progress):
+            features = self._embed_class_names(names, progress=progress)
+            if self._compares_classes() and (features == features[0]).all():
+                raise InputError(
+                    f"{self.title or self.method} compares class names with each other, so with "
+                    f"one name, here {names[0]!r}, its score is the same for every image: give at "
+                    "least two different ones, or take a method with negative labels such as "
+                    "NegRefine."
+                )
+            self._fit(names, features, progress=progress)
         self.class_names_ = names
         self.class_features_ = features
         self._forget_calibration()
@@ -126,6 +129,10 @@ class Detector(Parametrised, Calibrated):
 
     def _fit(self, class_names: list[str], class_features: FloatArray, *, progress: bool) -> None:
         """Prepare what a method needs beside the classes."""
+
+    def _count_texts(self, class_names: list[str]) -> int:
+        """Return how many texts `fit` encodes, for its progress."""
+        return len(class_names) * len(self.prompts_.class_name)
 
     def _compares_classes(self) -> bool:
         """Whether the score is the same for every image if there is one class name only."""
@@ -244,7 +251,7 @@ class Detector(Parametrised, Calibrated):
 
         self._check_fitted()
         facts = self._facts()
-        arrays = self._saved_arrays()
+        arrays = {**self._saved_arrays(), **self._kept_arrays()}
         # An attribute that was set by hand could not be loaded again.
         try:
             FACTS("The detector", facts)
@@ -297,11 +304,15 @@ class Detector(Parametrised, Calibrated):
                 arrays["calibration_classes"] = self.calibration_classes_.astype(np.int64)
         return arrays
 
+    def _kept_arrays(self) -> Arrays:
+        """Return what is saved to save time, such as embeddings, and decides no score."""
+        return {}
+
     def _saved_tables(self) -> Tables:
         return {}
 
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
-        """Take up what `_saved_arrays` and `_saved_tables` gave; ValueError if it does not fit."""
+        """Take up what was saved of arrays and tables; ValueError if it does not fit."""
         del tables
         # Encoders of one's own need not say what d is.
         dim = getattr(self.encoder, "dim", None)

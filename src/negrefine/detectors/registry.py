@@ -8,6 +8,8 @@ from negrefine.detectors.base import Detector
 from negrefine.detectors.clipn import CLIPN
 from negrefine.detectors.csp import CSP
 from negrefine.detectors.energy import Energy
+from negrefine.detectors.eoe import EOE
+from negrefine.detectors.frozen import FrozenAdaNeg, FrozenOODD, FrozenTANL
 from negrefine.detectors.glmcm import GLMCM
 from negrefine.detectors.max_logit import MaxLogit
 from negrefine.detectors.mcm import MCM
@@ -19,6 +21,11 @@ from negrefine.errors import InputError
 DETECTORS: dict[str, type[Detector]] = {}
 """Method name to detector class, in the order of tables."""
 
+FROZEN: dict[str, type[Detector]] = {
+    cls.method: cls for cls in (FrozenAdaNeg, FrozenTANL, FrozenOODD)
+}
+"""Detectors that a stream leaves, which are saved and loaded but never fitted."""
+
 _T = TypeVar("_T", bound=type[Detector])
 
 
@@ -27,11 +34,18 @@ def register(cls: _T) -> _T:
 
     Raises InputError if another class has this name.
     """
+    if cls.method in FROZEN:
+        raise InputError(f"The method {cls.method!r} is {FROZEN[cls.method].__name__}: rename it.")
     known = DETECTORS.setdefault(cls.method, cls)
     if known is not cls:
         raise InputError(f"The method {cls.method!r} is {known.__name__} already: rename it.")
     return cls
 
 
-for _cls in (MaxLogit, Energy, Sigmoid, MCM, GLMCM, CLIPN, NegLabel, CSP, NegRefine):
+for _cls in (MaxLogit, Energy, Sigmoid, MCM, GLMCM, CLIPN, EOE, NegLabel, CSP, NegRefine):
     register(_cls)
+
+
+def saved_methods() -> dict[str, type[Detector]]:
+    """Return every class of which a saved detector may be, by method."""
+    return {**DETECTORS, **FROZEN}

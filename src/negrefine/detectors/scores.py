@@ -226,6 +226,56 @@ def negrefine_score(neglabel: Part, multi_match: Part, alpha: float) -> Part:
     return neglabel + alpha * multi_match
 
 
+def eoe_score(
+    class_similarities: Similarities,
+    negative_similarities: Similarities,
+    temperature: float = 1.0,
+    beta: float = 0.25,
+) -> Tensor:
+    """EOE: the most likely class against the most likely outlier, (n,) in [-beta, 1].
+
+    EOE, ICML 2024, arXiv 2406.00806. With p the softmax over classes and negatives of the raw
+    cosines (n, K) and (n, M) divided by the temperature, 1 as published:
+
+        S = max_(k <= K) p_k - beta max_(j > K) p_j
+    """
+    import torch
+
+    s, n = _as_tensor(class_similarities), _as_tensor(negative_similarities)
+    # In single precision a temperature of 0.01 would cost five decimals.
+    p = (torch.cat([s, n], dim=-1).double() / temperature).softmax(dim=-1)
+    k = s.shape[-1]
+    return p[..., :k].amax(dim=-1) - beta * p[..., k:].amax(dim=-1)
+
+
+def tanl_score(
+    class_similarities: Similarities,
+    chosen_similarities: Similarities,
+    stride: int = 1,
+    logit_scale: float = 100.0,
+) -> Tensor:
+    """TANL: mass on the classes against the first m chosen labels, averaged over m, (n,) in [0, 1].
+
+    TANL, CVPR 2026, arXiv 2603.25250, eq. 15. With a = logsumexp_k(c s_k) and b_m the logsumexp of
+    the first m of M labels, the mean of sigmoid(a - b_m) over m = stride, 2 stride, ..., and M,
+    which is added if the stride does not divide it. With stride 0, sigmoid(a - b_M) alone.
+
+    Takes cosines (n, K) with classes and (n, M) with the chosen labels, the most active first.
+    """
+    import torch
+
+    positive = (_as_tensor(class_similarities) * logit_scale).logsumexp(dim=-1, keepdim=True)
+    chosen = _as_tensor(chosen_similarities) * logit_scale
+    if stride == 0:
+        return (positive - chosen.logsumexp(dim=-1, keepdim=True)).sigmoid().squeeze(-1)
+    m = chosen.shape[-1]
+    counts = list(range(stride, m + 1, stride))
+    if not counts or counts[-1] != m:
+        counts.append(m)
+    sums = chosen.logcumsumexp(dim=-1)[..., torch.tensor(counts) - 1]
+    return (positive - sums).sigmoid().mean(dim=-1)
+
+
 def stable_topk(values: Tensor, k: int) -> Tensor:
     """Return the column indices (n, k) of the k largest values, best first, ties by column.
 

@@ -210,14 +210,7 @@ class Scored(ABC):
             )
 
     def _check_features(self, features: ArrayLike) -> FloatArray:
-        dim = self.class_features_.shape[1]
-        array = _as_floats(features, "Image features")
-        if array.ndim != 2 or array.shape[1] != dim:
-            raise InputError(
-                f"Image features must have shape (n, {dim}) for this encoder, not {array.shape}."
-            )
-        _check_directions(array, "Image features")
-        return array
+        return checked_features(features, self.class_features_.shape[1])
 
     def _check_patches(self, patches: ArrayLike | None, n_images: int) -> FloatArray | None:
         name = self.title or type(self).__name__
@@ -248,6 +241,19 @@ def _most_similar(similar: NDArray[np.float64], top: int) -> NDArray[np.intp]:
         best: NDArray[np.intp] = similar.argmax(axis=1, keepdims=True)
         return best
     return np.argsort(-similar, axis=1, kind="stable")[:, :top]
+
+
+def checked_features(features: ArrayLike, dim: int, what: str = "Image features") -> FloatArray:
+    """Return features as float32 (n, dim), normalised or not.
+
+    Raises:
+        InputError: Another shape, NaN or infinity, or a row of nothing but zeros.
+    """
+    array = _as_floats(features, what)
+    if array.ndim != 2 or array.shape[1] != dim:
+        raise InputError(f"{what} must have shape (n, {dim}) for this encoder, not {array.shape}.")
+    _check_directions(array, what)
+    return array
 
 
 def _as_floats(values: ArrayLike, what: str) -> FloatArray:

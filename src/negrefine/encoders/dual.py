@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from negrefine.encoders.clip import CLIPEncoder
 from negrefine.encoders.dual_model import (
@@ -14,8 +18,12 @@ from negrefine.encoders.dual_model import (
     image_features,
     measure,
 )
+from negrefine.encoders.prefix_memory import PrefixMemory
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokenizer_reading import PaddedTokenizer
+
+# Padded tokens of a batch: larger ones do not fit in the cache of a CPU, and a GPU needs more work.
+_CPU_TOKENS, _GPU_TOKENS = 2048, 65536
 
 
 class DualEncoder(CLIPEncoder):
@@ -44,7 +52,17 @@ class DualEncoder(CLIPEncoder):
         model.config = replace(model.config, projection_dim=measured.dim)
         self._measured = measured
         super().__init__(model, tokenizer, preprocessing, name=name, **settings)
-        self._text = partial(encode_padded, padding=tokenizer.padding)
+        self._padding = tokenizer.padding
+
+    def _iter_text_features(
+        self,
+        model: Any,
+        ids: Sequence[Sequence[int]],
+        batch_size: int,
+        memory: PrefixMemory | None,  # noqa: ARG002 - a prefix alone has no keys and values
+    ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
+        budget = _CPU_TOKENS if self.device.type == "cpu" else _GPU_TOKENS
+        return encode_padded(model, ids, batch_size, budget, padding=self._padding)
 
     def _count_patches(self, model: Any) -> int:  # noqa: ARG002
         return self._measured.n_patches

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from inspect import signature
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from negrefine.encoders.clip_family import CLIP_KIND, ModelFiles, decisive
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 # Text towers that are pooled at the last position of a text padded to its full length, which they
 # read without a mask.
 _READ_PADDING = frozenset({"siglip_text_model"})
+# Tied weights are stored once.
+_MOST_PER_NUMBER = 2
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def read_dual(files: ModelFiles, architecture: DualArchitecture, dtype: str) -> 
     """Return the model on the CPU; EncoderError if its weights cannot be loaded."""
     from negrefine.encoders.dual_model import TwoTowers
 
+    _check_numbers(files, architecture)
     towers = load_weights(
         *(architecture.model_class, CLIP_KIND, files.directory, files.name, dtype),
         config=architecture.model_config,
@@ -109,6 +113,25 @@ def read_dual(files: ModelFiles, architecture: DualArchitecture, dtype: str) -> 
     usable = text.max_position_embeddings - _unused_positions(towers, text)
     text = replace(text, max_position_embeddings=usable)
     return TwoTowers(towers, replace(architecture, text_config=text))
+
+
+def _check_numbers(files: ModelFiles, architecture: DualArchitecture) -> None:
+    """Raise EncoderError for a model of far more numbers than its weights, before it takes memory.
+
+    The fields that decide sizes have names of their own in each family.
+    """
+    import torch
+
+    failure, advice = f"config.json of {files.name!r} is unusable", "correct it"
+    with loading(failure, advice, EncoderError), torch.device("meta"):
+        model = architecture.model_class(architecture.model_config)
+    needed = sum(parameter.numel() for parameter in model.parameters())
+    stored = sum(map(prod, files.shapes.values()))
+    if needed > _MOST_PER_NUMBER * stored:
+        raise EncoderError(
+            f"The weights of {files.name!r} and its config.json do not belong together: the "
+            f"configuration asks for {needed:,} numbers, and the weights have {stored:,}."
+        )
 
 
 def dual_encoder(files: ModelFiles, model: Any) -> Callable[..., CLIPEncoder]:  # noqa: ARG001

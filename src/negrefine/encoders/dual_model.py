@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from negrefine.encoders import vision_tower
-from negrefine.encoders.text_tower import length_batches
 from negrefine.encoders.tokenizer_reading import PaddedTokenizer, Padding
 from negrefine.errors import EncoderError
 
@@ -91,6 +90,24 @@ def encode_padded(
             mask = [[1] * len(text) + [0] * (longest - len(text)) for text in texts]
             given["attention_mask"] = torch.tensor(mask, device=device)
         yield np.array(rows, dtype=np.intp), _pooled(model.towers.get_text_features(**given))
+
+
+def length_batches(
+    lengths: Sequence[int], batch_size: int, token_budget: int
+) -> Iterator[list[int]]:
+    """Yield indices by ascending length, ties in order, in batches within both limits.
+
+    A batch of one text may exceed `token_budget`; longer ones count tokens once padded.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        full = len(batch) >= batch_size or lengths[index] * (len(batch) + 1) > token_budget
+        if batch and full:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def _pooled(output: Any) -> Tensor:

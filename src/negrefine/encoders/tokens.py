@@ -6,7 +6,6 @@ import html
 import warnings
 from collections.abc import Callable, Sequence
 
-import ftfy
 from tokenizers import Tokenizer
 
 from negrefine.errors import InputError
@@ -19,6 +18,8 @@ def clean_text(text: str) -> str:
     space.
     """
     if not (text.isascii() and text.isprintable() and "&" not in text):
+        import ftfy
+
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split())
 

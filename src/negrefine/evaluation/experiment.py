@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from negrefine.detectors import Detector
 from negrefine.detectors.parameters import encode_parameter
-from negrefine.encoders.base import FloatArray
+from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.errors import InputError, NotFittedError
-from negrefine.evaluation.images import ImageSet
+from negrefine.evaluation.images import ImageSet, SourceSet
 from negrefine.evaluation.measure import measure, measure_accuracy
-from negrefine.evaluation.overlap import check_apart
+from negrefine.evaluation.overlap import check_apart, check_contents_apart
 from negrefine.evaluation.results import (
     ID,
     MANIFEST,
@@ -34,10 +34,13 @@ from negrefine.evaluation.results import (
     set_directory,
 )
 from negrefine.evaluation.store import Block, Parts, Scorer, SetStore
+from negrefine.evaluation.stream_tables import check_stream_tables
+from negrefine.evaluation.streams import StreamPlan, evaluate_streams
 from negrefine.evaluation.tables import check_tables
 from negrefine.files.lock import lock_directory
 from negrefine.files.writing import naming
-from negrefine.shown_text import is_utf8, storable
+from negrefine.shown_text import is_utf8, restored, storable
+from negrefine.sources.bounded import content_digest
 
 # Components that do not depend on a detector's seed: S_MM, which takes by far the longest.
 _UNSEEDED = frozenset({"multi_match"})
@@ -70,12 +73,13 @@ def check_evaluation(out: Path, ood_names: Sequence[str], seeds: Sequence[int]) 
     if others and MANIFEST not in names:
         raise InputError(f"{str(out)!r} holds other files: name an empty or a new folder.")
     check_tables(out)
+    check_stream_tables(out)
 
 
 def evaluate(
     detectors: Mapping[str, Detector],
-    id_images: ImageSet,
-    ood_images: Sequence[ImageSet],
+    id_images: ImageSet | SourceSet,
+    ood_images: Sequence[ImageSet | SourceSet],
     *,
     out: str | os.PathLike[str],
     ablation: Mapping[str, Detector] | None = None,
@@ -84,6 +88,7 @@ def evaluate(
     title: str = "",
     notes: Sequence[str] = (),
     batch_size: int = 64,
+    streams: StreamPlan | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Score every image with every detector and measure; each image is decoded and encoded once.
@@ -101,6 +106,8 @@ def evaluate(
         seeds: Values of each detector's `seed_parameter`.
         n_bootstrap: Resamples for the 95 % intervals; 0 for none.
         notes: What a reader of the numbers must know; shown beside them everywhere.
+        streams: Also run methods that learn over streams of the images, beside the first seed of
+            each of `detectors`; `write_stream_tables` writes what is measured.
 
     Raises NotFittedError for a detector that is not fitted, and InputError if an argument cannot be
     used, a set has no readable image, or `out` is of other classes or of another encoder.
@@ -113,7 +120,9 @@ def evaluate(
         image_set.check(len(first.class_names_))
     image_sets = [replace(id_images, name=ID), *ood_images]
     _check_same_run(out, first)
-    check_apart(id_images.paths, {each.name: each.paths for each in ood_images})
+    of_files = [each for each in image_sets if isinstance(each, ImageSet)]
+    if len(of_files) == len(image_sets):
+        check_apart(of_files[0].paths, {each.name: each.paths for each in of_files[1:]})
     with naming(out):
         out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
@@ -126,18 +135,32 @@ def evaluate(
         }
         used = [s for by_seed in scorers.values() for wanted in by_seed.values() for s in wanted]
         on_patches = {s.identity: s for s in used if s.detector.uses_patches}
-        scored = []
+        stores, blocks = [], []
         for number, image_set in enumerate(image_sets):
             store = SetStore(out, set_directory(number, image_set.name), image_set.name, progress)
-            blocks = store.encode(
-                first.encoder, image_set.paths, list(on_patches.values()), batch_size
-            )
-            scored.append(_score_set(image_set, store, blocks, scorers, first.class_features_))
+            how = first.encoder, list(on_patches.values()), batch_size
+            stores.append(store)
+            blocks.append(_encoded(store, image_set, *how))
+        features = []
+        if streams is not None:
+            features = [np.concatenate([block.features for block in each]) for each in blocks]
+        if len(of_files) < len(image_sets):
+            _check_contents_apart(image_sets, blocks)
+        scored = [
+            _score_set(image_set, store, each, scorers, first.class_features_)
+            for image_set, store, each in zip(image_sets, stores, blocks, strict=True)
+        ]
         id_set, *ood_sets = scored
         results = {}
         for row in scorers:
             ood_scores = {ood_set.name: ood_set.readable_scores(row) for ood_set in ood_sets}
             results[row] = measure(row, id_set.readable_scores(row), ood_scores, n_bootstrap)
+        stream_rows, stream_settings = [], {}
+        if streams is not None:
+            static = {row: [each.readable_scores(row)[0] for each in scored] for row in detectors}
+            names = [each.name for each in ood_sets]
+            stream_rows = evaluate_streams(streams, features, names, static, progress=progress)
+            stream_settings = {"streams": {"seeds": list(streams.seeds), "fpr": streams.fpr}}
         known = id_set.readable & (id_set.labels >= 0)
         evaluation = Evaluation(
             directory=out,
@@ -169,9 +192,11 @@ def evaluate(
                 "notes": [*notes, *_small_sets(scored)],
                 "versions": {name: version(name) for name in _PACKAGES}
                 | {"python": platform.python_version()},
+                **stream_settings,
             },
             detectors=saved,
             titles={row: d.title for row, d in detectors.items() if row == d.method and d.title},
+            streams=stream_rows,
         )
         save_evaluation(evaluation)
         return evaluation
@@ -240,7 +265,7 @@ def _check_sets(id_images: object, ood_images: object) -> None:
         ("id_images", id_images),
         *((f"ood_images[{i}]", each) for i, each in enumerate(ood_images)),
     ):
-        if not isinstance(each, ImageSet):
+        if not isinstance(each, (ImageSet, SourceSet)):
             raise InputError(
                 f"{name} must be an ImageSet, not a {type(each).__name__}: "
                 "negrefine.evaluation.images.find_image_set(name, folder) makes one."
@@ -280,8 +305,36 @@ def _scorers_by_seed(detector: Detector, seeds: Sequence[int]) -> _Scorers:
     return {seed: [Scorer(variant, seeded), *shared] for seed, variant in variants.items()}
 
 
+def _encoded(
+    store: SetStore,
+    image_set: ImageSet | SourceSet,
+    encoder: Encoder,
+    patch_scorers: Sequence[Scorer],
+    batch_size: int,
+) -> list[Block]:
+    if isinstance(image_set, SourceSet):
+        return store.encode_shards(encoder, image_set.shards, patch_scorers, batch_size)
+    return store.encode(encoder, image_set.paths, patch_scorers, batch_size)
+
+
+def _check_contents_apart(
+    image_sets: Sequence[ImageSet | SourceSet], blocks: Sequence[Sequence[Block]]
+) -> None:
+    """Do what `check_apart` does, when the images of some sets were read once."""
+    contents: list[tuple[list[str], list[bytes]]] = []
+    for image_set, encoded in zip(image_sets, blocks, strict=True):
+        if isinstance(image_set, ImageSet):
+            pairs = [(str(path), content_digest(path)) for path in image_set.paths]
+        else:
+            pairs = [(n, bytes.fromhex(c)) for block in encoded for n, c in block.images]
+        readable = [pair for pair in pairs if pair[1]]
+        contents.append(([name for name, _ in readable], [content for _, content in readable]))
+    names = [image_set.name for image_set in image_sets]
+    check_contents_apart(contents[0][1], dict(zip(names[1:], contents[1:], strict=True)))
+
+
 def _score_set(
-    image_set: ImageSet,
+    image_set: ImageSet | SourceSet,
     store: SetStore,
     blocks: Sequence[Block],
     scorers: Mapping[str, _Scorers],
@@ -312,16 +365,23 @@ def _score_set(
             scores[row][seed] = on_all(wanted[0].detector.combine(found), np.nan)
             if row not in parts:
                 parts[row] = {part: on_all(values, np.nan) for part, values in found.items()}
+    if isinstance(image_set, SourceSet):
+        names = [name for block in blocks for name, _ in block.images]
+        groups, labels = image_set.groups_and_labels([restored(name) for name in names])
+    else:
+        names = [storable(str(path)) for path in image_set.paths]
+        groups = [""] * n if image_set.groups is None else image_set.groups
+        labels = [-1] * n if image_set.labels is None else image_set.labels
     # Features need no unit length: it scales the similarities to all classes alike.
     classes = class_features.astype(np.float64).T
     nearest = [np.argmax(b.features.astype(np.float64) @ classes, axis=1) for b in blocks]
     return SetScores(
         image_set.name,
-        [storable(str(path)) for path in image_set.paths],
-        np.array([-1] * n if image_set.labels is None else image_set.labels, dtype=np.int64),
+        names,
+        np.array(labels, dtype=np.int64),
         on_all(np.concatenate(nearest), -1),
         errors,
-        [""] * n if image_set.groups is None else list(map(storable, image_set.groups)),
+        list(map(storable, groups)),
         scores,
         parts,
     )

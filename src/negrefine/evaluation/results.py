@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from negrefine.constraints import Fields, Strings, Text
 from negrefine.errors import InputError
+from negrefine.evaluation.stream_rows import StreamRow
 from negrefine.files.reading import read_json, reason
 from negrefine.files.records import from_row
 from negrefine.files.regular import read_regular
@@ -115,6 +116,8 @@ class Evaluation:
         settings: Encoder, parameters of each method, seeds, bootstrap, versions: plain JSON.
         detectors: Method to the directory of the saved detector (`load_detector` reads it).
         titles: Method to its name in tables for people, where it differs.
+        streams: What was measured over streams, empty without them; `settings["streams"]` has the
+            seeds and the false-alarm rate.
     """
 
     directory: Path
@@ -129,6 +132,7 @@ class Evaluation:
     settings: dict[str, Any]
     detectors: dict[str, Path]
     titles: Mapping[str, str] = field(default_factory=dict)
+    streams: list[StreamRow] = field(default_factory=list)
 
     @property
     def sets(self) -> list[SetScores]:
@@ -169,6 +173,8 @@ def save_evaluation(evaluation: Evaluation) -> None:
             name: str(path.relative_to(directory)) for name, path in evaluation.detectors.items()
         },
     }
+    if evaluation.streams:
+        content["streams"] = evaluation.streams
     text = json_text(content, indent=2, sort_keys=True, default=asdict)
     write_text(directory / MANIFEST, text + "\n")
 
@@ -197,6 +203,7 @@ def load_evaluation(directory: Path) -> Evaluation:
             results=[from_row(Result, row) for row in content["results"]],
             ablation=[from_row(Result, row) for row in content["ablation"]],
             accuracy=accuracy and from_row(Measured, accuracy),
+            streams=[from_row(StreamRow, row) for row in content.get("streams", [])],
         )
     except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
         what = reason(error).rstrip(".")[:300]

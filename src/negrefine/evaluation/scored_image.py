@@ -8,8 +8,9 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from negrefine.detectors import DETECTORS, Detector
+from negrefine.detectors import Detector
 from negrefine.detectors.mcm import RULES
+from negrefine.detectors.registry import saved_methods
 
 _NAME_COLUMNS = {
     "nearest_class": "string",
@@ -76,7 +77,7 @@ def score_columns(
 def columns_of_any_method() -> tuple[list[str], list[str]]:
     """Return the columns that every table of scores has, and those that some have."""
     always = ["path", "score", "verdict", "error"]
-    parts = {part for cls in DETECTORS.values() for part in cls.parts} | set(RULES)
+    parts = {part for cls in saved_methods().values() for part in cls.parts} | set(RULES)
     return always, ["p_value", "threshold", *_NAME_COLUMNS, *sorted(parts)]
 
 

@@ -13,6 +13,8 @@ from negrefine.detectors.loading import load_detector, load_labels
 from negrefine.encoders.base import Encoder
 from negrefine.errors import BundleError, EncoderError
 from negrefine.evaluation.results import MEAN, Evaluation, Scores
+from negrefine.evaluation.stream_rows import StreamRow
+from negrefine.evaluation.stream_tables import by_setting, stream_caption, summary
 from negrefine.evaluation.tables import ResultTable
 from negrefine.labels.negatives import NegativeLabel
 from negrefine.metrics import OperatingPoint, operating_point
@@ -64,6 +66,9 @@ class ReportContent:
         edges: Method to the edges of the bins of its histograms.
         classes: AUROC of each class's ID images against all OOD images, None without labels.
         folders: OOD set to AUROC of all ID images against each of its folders, for sets with some.
+        streams: Each kind of stream in words, and its rows over all sets; empty without streams.
+        stream_caption: What the numbers of streams are, "" without streams.
+        stream_fpr: The false-alarm rate that thresholds were calibrated for in streams.
         threshold: The main method's score that as close to 95 % of the ID images as possible reach.
         accepted_ood: OOD images with the highest scores.
         rejected_id: ID images with the lowest scores.
@@ -111,6 +116,14 @@ class ReportContent:
                 sides = [(-curves.scores[m], -self.id_scores[m]) for m in self.methods]
                 shown = [str(name) or "(no folder)" for name in names]
                 self.folders[ood_set.name] = _part_table("Folder", shown, parts, sides)
+        self.streams: list[tuple[str, list[StreamRow]]] = []
+        self.stream_caption, self.stream_fpr = "", 0.0
+        if evaluation.streams:
+            settings = evaluation.settings["streams"]
+            self.streams = [
+                (title, summary(rows)) for title, rows in by_setting(evaluation.streams)
+            ]
+            self.stream_caption, self.stream_fpr = stream_caption(settings), float(settings["fpr"])
         self.threshold = operating_point(self.id_scores[main], self.id_scores[main]).threshold
         detector, self.explanation_problem = _explaining_detector(
             evaluation, main, detectors, encoder

@@ -7,12 +7,13 @@ long or unprintable.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from negrefine.evaluation.results import Scores
+from negrefine.evaluation.stream_rows import Spread
 from negrefine.report.curves import roc_points, shares
 
 # Room for ticks and captions.
@@ -61,6 +62,24 @@ def histogram_plot(edges: Scores, scores: Iterable[Scores]) -> Plot:
     """Return the axes of histograms of scores, each (n,), over bins with these edges."""
     highest = max(float(shares(values, edges).max()) for values in scores)
     return Plot(320, 205, float(edges[0]), float(edges[-1]), 105 * highest)
+
+
+def row_plot(spreads: Sequence[Spread | None], *marks: float) -> Plot:
+    """Return the axes of a row for each method, the first on top, in percent.
+
+    They hold the means, the worst values and `marks`.
+    """
+    values = [100 * v for each in spreads if each is not None for v in (each.mean, each.worst)]
+    values += [100 * mark for mark in marks]
+    low, high = min(values), max(values)
+    room = max(0.06 * (high - low), 0.5)
+    return Plot(
+        340,
+        _TOP + _BOTTOM + 17 * len(spreads),
+        max(0.0, low - room),
+        min(100.0, high + room),
+        float(len(spreads)),
+    )
 
 
 def spread(scores: Scores) -> str:

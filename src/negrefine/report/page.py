@@ -11,6 +11,7 @@ from negrefine.detectors.base import Detector
 from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
 from negrefine.evaluation.results import Evaluation
+from negrefine.evaluation.stream_tables import COLUMNS, cells
 from negrefine.evaluation.tables import METRIC_PAIRS, Cell, percent
 from negrefine.files.writing import check_replaceable, write_text
 from negrefine.labels.negatives import removal_counts
@@ -72,9 +73,10 @@ def _render(content: ReportContent) -> str:
         "cell": Cell,
         "sentences": explanation_sentences,
         "spread": figures.spread,
+        "stream_cells": cells,
         "removal_counts": lambda labels: removal_counts(labels).items(),
     }
-    environment.globals["figures"] = figures
+    environment.globals |= {"figures": figures, "stream_columns": COLUMNS}
     # The main method has a style of its own; the other five take turns.
     lines = {m: f"line{i and 1 + (i - 1) % 5}" for i, m in enumerate(content.methods)}
     text: str = environment.get_template("page.html.jinja").render(
