@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import ExifTags, Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -21,6 +26,7 @@ from encoders import family_models
 from negrefine import (
     CLIPN,
     CSP,
+    EOE,
     GLMCM,
     MCM,
     Detector,
@@ -32,12 +38,14 @@ from negrefine import (
     load_encoder,
 )
 from negrefine.adapters.onnx_compare import compare_onnx
-from negrefine.adapters.onnx_description import exported_score
+from negrefine.adapters.onnx_description import exported_score, prepared_how
 from negrefine.adapters.onnx_export import check_onnx, export_onnx, open_session
-from negrefine.adapters.onnx_graph import ScoreGraph, traced
+from negrefine.adapters.onnx_graph import ScoreHead, traced
 from negrefine.benchmarks.bundled import demo_images
+from negrefine.cli.app import app
 from negrefine.detectors.mcm import RULES
 from negrefine.encoders import CLIPEncoder
+from negrefine.encoders.images import use_scored
 from negrefine.errors import ImageError, InputError
 
 NAMES = ["dog", "cat", "horse", "owl", "fish", "dog", "frog"]
@@ -81,6 +89,7 @@ def random_detectors(encoder: CLIPEncoder, lexicon: Lexicon) -> dict[str, Detect
         },
         "energy": Energy(encoder, temperature=0.3),
         "maxlogit": MaxLogit(encoder),
+        "eoe": EOE(encoder, lexicon=lexicon, lexicon_files="full", top_fraction=0.5, beta=0.7),
         "clipn": CLIPN(encoder, logit_scale=7.0),
         "clipn ctw": CLIPN(encoder, rule="ctw", logit_scale=7.0),
         "neglabel": NegLabel(encoder, **negative_labels()),
@@ -101,14 +110,15 @@ def random_detectors(encoder: CLIPEncoder, lexicon: Lexicon) -> dict[str, Detect
 
 
 class Together(nn.Module):
-    """Several graphs in one, because exporting takes seconds."""
+    """The scores of several detectors on one image tower, because exporting takes seconds."""
 
-    def __init__(self, graphs: list[ScoreGraph]) -> None:
+    def __init__(self, tower: nn.Module, heads: Iterable[ScoreHead]) -> None:
         super().__init__()
-        self.graphs = nn.ModuleList(graphs)
+        self.tower, self.heads = tower, nn.ModuleList(heads)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        return tuple(each for graph in self.graphs for each in graph(pixels))
+        features = self.tower(pixels)
+        return tuple(each for head in self.heads for each in head(features))
 
 
 def test_every_method_has_the_scores_classes_and_verdicts_of_the_detector(
@@ -121,9 +131,10 @@ def test_every_method_has_the_scores_classes_and_verdicts_of_the_detector(
     for name in ("mcm mcm", "csp ragged"):
         detectors[name].calibrate_features(many, fpr=0.3)
     assert (detectors["csp ragged"].groups_ < 0).any()  # type: ignore[attr-defined]
-    graphs = {name: ScoreGraph(each).eval() for name, each in detectors.items()}
-    names = [f"{name}: {output}" for name, graph in graphs.items() for output in graph.output_names]
-    program = traced(Together(list(graphs.values())), torch.from_numpy(noise(clipn, 2)), names)
+    heads = {name: ScoreHead(each) for name, each in detectors.items()}
+    names = [f"{name}: {output}" for name, head in heads.items() for output in head.output_names]
+    together = Together(clipn.image_tower(), heads.values()).eval()
+    program = traced(together, torch.from_numpy(noise(clipn, 2)), names)
     session = open_session(program.model_proto.SerializeToString())
     flagged = 0
     for n in (1, 7):
@@ -215,12 +226,12 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(InputError, match="GL-MCM cannot be exported"):
-        exported_score(GLMCM(clipn).fit(["dog", "cat"]))
+        exported_score(GLMCM(clipn, temperature=2.0).fit(["dog", "cat"]))
     with pytest.raises(InputError, match="object of its own"):
         exported_score(MCM(own_encoder).fit(["dog", "cat"]))
     half = load_encoder(clipn.name, device="cpu", dtype="bfloat16", cache=False)
     with pytest.raises(InputError, match="dtype='float32'"):
-        exported_score(MCM(half).fit(["dog", "cat"]))
+        exported_score(MCM(half, temperature=2.0).fit(["dog", "cat"]))
     whole = NegRefine(
         clipn, judge="none", lexicon=small_lexicon, lexicon_files="full", n_groups=2
     ).fit(["dog", "cat"])
@@ -236,3 +247,90 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(
     with pytest.raises(InputError, match=r"pip install 'negrefine\[onnx\]'"):
         export_onnx(part, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def example() -> str:
+    """Return the program of the documentation."""
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    program: str = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
+    return program
+
+
+def odd_pictures(folder: Path) -> list[Path]:
+    """Write a photograph that lies on its side, and a picture with transparent pixels."""
+    colours = np.random.default_rng(3).integers(0, 256, (50, 83, 4), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.fromarray(colours[:, :, :3]).save(folder / "turned.jpg", exif=turned)
+    Image.fromarray(colours).save(folder / "transparent.png")
+    return [folder / "turned.jpg", folder / "transparent.png"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"resize": 40, "crop": (32, 37)},
+        {"resize": 40, "crop": (60, 30), "whole": True, "fill": 90, "resample": "bilinear"},
+        {"resize": (21, 35), "crop": None, "resample": "lanczos"},
+        {"resize": None, "crop": (33, 61), "rescale_factor": 1 / 127.5},
+    ],
+)
+def test_the_metadata_say_how_images_are_prepared(
+    changes: dict[str, Any], clipn: CLIPEncoder, tmp_path: Path
+) -> None:
+    encoder = SimpleNamespace(
+        preprocessing=replace(clipn.preprocessing, **changes),
+        exif_orientation="fill" not in changes,
+        background=(255, 200, 0),
+    )
+    how = json.loads(json.dumps(prepared_how(encoder)))  # type: ignore[arg-type]
+    program: dict[str, Any] = {}
+    exec(example().partition("model, *paths")[0], program)  # noqa: S102 - the documentation's
+    for path in odd_pictures(tmp_path):
+        expected = use_scored(encoder, path, encoder.preprocessing)
+        np.testing.assert_allclose(program["prepare"](path, how), expected, atol=1e-5)
+
+
+def test_a_siglip_goes_from_the_command_line_to_a_program_without_torch(
+    small_lexicon: Lexicon, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = load_encoder(
+        family_models.save("siglip", tmp_path / "siglip"), device="cpu", cache=False
+    )
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    paths = odd_pictures(pictures)
+    for image in demo_images()[::20]:
+        paths.append(pictures / image.path.name)
+        shutil.copy(image.path, paths[-1])
+    detector = NegRefine(
+        encoder, judge="none", lexicon=small_lexicon, lexicon_files="full", n_groups=3
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*long texts are cut")
+        detector.fit(NAMES[:5]).calibrate(paths, fpr=0.25).save(tmp_path / "detector")
+        whole = detector.predict(paths)
+        arguments = ("export", tmp_path / "detector", "--onnx", tmp_path / "out.onnx")
+        folder = ("--calibrate", pictures, "--compare", pictures)
+        assert not app([str(each) for each in (*arguments, *folder)], standalone_mode=False)
+    shown = capsys.readouterr()
+    part = detector.with_params(alpha=0.0).calibrate(paths, fpr=0.25)
+    flagged, n_different = (part.predict(paths) < 0).sum(), (part.predict(paths) != whole).sum()
+    assert "\nS_MM is left out, because it needs the text tower" in shown.err
+    assert "Calibrated the exported score: threshold" in shown.err
+    assert "false-alarm rate <= 0.25" in shown.err
+    wrote, ranks, verdicts = shown.out.splitlines()
+    assert wrote.startswith(f"Wrote {tmp_path / 'out.onnx'}: NegRefine, 5 class names, with its")
+    assert f"{len(paths)} images: rank correlation" in ranks
+    assert verdicts.startswith(f"{n_different} of {len(paths)} images")
+    assert verdicts.endswith(f"flags {(whole < 0).sum()}, the model {flagged}.")
+
+    (tmp_path / "example.py").write_text(example(), encoding="utf-8")
+    program = [sys.executable, str(tmp_path / "example.py"), str(tmp_path / "out.onnx")]
+    done = subprocess.run([*program, *map(str, paths)], capture_output=True, text=True, check=True)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [Path(row[0]) for row in rows] == paths
+    np.testing.assert_allclose([float(r[1]) for r in rows], part.score_samples(paths), atol=1e-4)
+    features = encoder.encode_images(paths)
+    assert [row[2] for row in rows] == [NAMES[k] for k in part.predicted_classes(features)]
+    assert [row[3] for row in rows] == [str(bool(each > 0)) for each in part.predict(paths)]

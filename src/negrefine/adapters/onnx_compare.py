@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from negrefine.adapters.onnx_export import open_session
 from negrefine.detectors.base import Detector
 from negrefine.encoders.base import FloatArray
-from negrefine.encoders.clip import CLIPEncoder
 from negrefine.encoders.images import use_scored
+from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.errors import ImageError
 from negrefine.progress import progress_bar
 
@@ -72,7 +72,10 @@ def compare_onnx(
         len(whole),
         float(np.abs(whole - part).max()),
         _rank_correlation(whole, part),
-        (int(flagged.sum()) if decides else None, int(part_flagged.sum()) if part_decides else None),
+        (
+            int(flagged.sum()) if decides else None,
+            int(part_flagged.sum()) if part_decides else None,
+        ),
         int((flagged != part_flagged).sum()) if decides and part_decides else None,
         tuple(errors),
     )
@@ -80,15 +83,17 @@ def compare_onnx(
 
 def _readable(encoder: Any, paths: Sequence[Path], errors: list[str]) -> list[FloatArray]:
     """Return the pixels of images that can be read, and add why others cannot."""
-    assert isinstance(encoder, CLIPEncoder)  # noqa: S101 - it was exported
-    how = encoder.preprocessing
-    pixels = []
-    for path in paths:
-        try:
-            pixels.append(use_scored(encoder, path, how, how.memory_bytes))
-        except ImageError as error:
-            errors.append(str(error))
-    return pixels
+    results = [_prepared(encoder, path) for path in paths]
+    errors += [str(each) for each in results if isinstance(each, ImageError)]
+    return [each for each in results if not isinstance(each, ImageError)]
+
+
+def _prepared(encoder: Any, path: Path) -> FloatArray | ImageError:
+    how: Preprocessing = encoder.preprocessing
+    try:
+        return use_scored(encoder, path, how, how.memory_bytes)
+    except ImageError as error:
+        return error
 
 
 def _scored(

@@ -9,6 +9,7 @@ from typing import Any
 
 from negrefine.detectors.base import Detector
 from negrefine.detectors.bundle import own_version
+from negrefine.detectors.frozen import Frozen
 from negrefine.detectors.negrefine import NegRefine
 from negrefine.detectors.parameters import encode_parameter
 from negrefine.encoders.clip import CLIPEncoder
@@ -56,8 +57,8 @@ def exported_score(detector: Detector) -> ExportedScore:
     detector without a threshold.
 
     Raises:
-        InputError: The method scores patches, or its encoder has no image tower that can be
-            exported, is not on the CPU or not of dtype float32.
+        InputError: The method scores patches or is what a stream has left, or its encoder has no
+            image tower that can be exported, is not on the CPU or not of dtype float32.
     """
     encoder, title = detector.encoder, detector.title or type(detector).__name__
     if not isinstance(encoder, CLIPEncoder):
@@ -75,6 +76,11 @@ def exported_score(detector: Detector) -> ExportedScore:
             f"{title} cannot be exported, because it scores every patch of an image beside the "
             "image: export MCM, which is its score of the whole image."
         )
+    if isinstance(detector, Frozen):
+        raise InputError(
+            f"{title} cannot be exported, because it is what a stream has left: export the "
+            "detector that the stream began with."
+        )
     if isinstance(detector, NegRefine) and detector.alpha != 0:
         part = detector.with_params(alpha=0.0)
         return ExportedScore(part, _NO_MULTI_MATCH, detector.identity())
@@ -87,6 +93,9 @@ def description(exported: ExportedScore) -> str:
     encoder = detector.encoder
     assert isinstance(encoder, CLIPEncoder)  # noqa: S101 - `exported_score`
     decides = detector.offset_ is not None
+    # The folder of a model means nothing on another machine.
+    path = Path(encoder.name)
+    name = path.name if path.is_absolute() else encoder.name
     by_class = detector.class_offsets_
     parameters = {
         name: encode_parameter(value)
@@ -103,38 +112,31 @@ def description(exported: ExportedScore) -> str:
         "parameters": parameters,
         "left_out": exported.left_out,
         "detector": exported.source,
-        # The folder of a model is nobody's business but that of the machine it is on.
-        "encoder": {"name": Path(encoder.name).name, "fingerprint": encoder.fingerprint}
-        if Path(encoder.name).is_absolute()
-        else {"name": encoder.name, "fingerprint": encoder.fingerprint},
+        "encoder": {"name": name, "fingerprint": encoder.fingerprint},
         "logit_scale": detector.logit_scale_,
         "logit_bias": encoder.logit_bias,
         "class_names": detector.class_names_,
-        "n_negative_labels": None
-        if detector.negatives_ is None
-        else len(detector.negatives_.kept),
+        "n_negative_labels": None if detector.negatives_ is None else len(detector.negatives_.kept),
         "threshold": None if by_class is not None else detector.offset_,
         "thresholds_by_class": None if by_class is None else by_class.tolist(),
         "calibration": {"fpr": detector.fpr_, "delta": detector.delta_, "by": detector.by_},
-        "preprocessing": _preprocessing(encoder),
+        "preprocessing": prepared_how(encoder),
         "inputs": {"pixels": "float32 (batch, 3, height, width), red, green, blue"},
         "outputs": {
-            name: text
-            for name, text in _OUTPUTS.items()
-            if decides or name != "is_in_distribution"
+            name: text for name, text in _OUTPUTS.items() if decides or name != "is_in_distribution"
         },
     }
     return json.dumps(content, ensure_ascii=False)
 
 
-def _preprocessing(encoder: CLIPEncoder) -> dict[str, Any]:
+def prepared_how(encoder: CLIPEncoder) -> dict[str, Any]:
     """Return everything that is done to an image, in the order in which it is done."""
     how = encoder.preprocessing
     return {
         "exif_orientation": encoder.exif_orientation,
         "background": encoder.background,
         "mode": "RGB",
-        "resize": _resize(how),
+        "resize": _resized_how(how),
         "interpolation": how.resample,
         "crop": how.crop,
         "crop_offset": "round((side - crop) / 2), half to even; -((crop - side) // 2) if smaller",
@@ -146,7 +148,8 @@ def _preprocessing(encoder: CLIPEncoder) -> dict[str, Any]:
     }
 
 
-def _resize(how: Preprocessing) -> dict[str, Any] | None:
+def _resized_how(how: Preprocessing) -> dict[str, Any] | None:
+    """Return what size an image is resized to, by its height and width or by one side."""
     if how.resize is None:
         return None
     if not isinstance(how.resize, int):

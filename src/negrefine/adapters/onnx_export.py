@@ -108,7 +108,7 @@ def _traced(graph: ScoreGraph, exported: ExportedScore) -> Any:
     # With one image the batch would be taken for a constant.
     pixels = torch.from_numpy(_pixels(exported, 2))
     try:
-        program = traced(graph, pixels, graph.output_names)
+        program = traced(graph, pixels, graph.head.output_names)
     except Exception as error:
         # The exporter raises classes of its own for each of its steps, with pages of text.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")

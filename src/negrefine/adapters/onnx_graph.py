@@ -24,16 +24,36 @@ OUTPUTS = ("scores", "class_index", "class_similarity", "is_in_distribution")
 
 
 class ScoreGraph(nn.Module):
-    """Image tower, frozen label features, score and verdict: the detector's own formulas.
-
-    Features have the dtype of the tower; everything after them is float64, as in the detector,
-    because NegLabel's scores of in-distribution images differ from 1 by less than float32 can tell.
-    """
+    """Prepared pixels (n, 3, h, w) to what `ScoreHead` returns."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
-        assert isinstance(detector.encoder, CLIPEncoder)  # noqa: S101 - `check_exportable`
+        assert isinstance(detector.encoder, CLIPEncoder)  # noqa: S101 - `exported_score`
         self.tower = detector.encoder.image_tower()
+        self.head = ScoreHead(detector)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        result: tuple[Tensor, ...] = self.head(self.tower(pixels))
+        return result
+
+
+class ScoreHead(nn.Module):
+    """Image features (n, d) to score and verdict: the detector's own formulas.
+
+    Everything is float64, as in the detector, because NegLabel's scores of in-distribution images
+    differ from 1 by less than float32 can tell.
+
+    Attributes:
+        output_names: The names of what `forward` returns.
+    """
+
+    class_features: Tensor
+    negative_features: Tensor
+    distinct: Tensor
+    thresholds: Tensor
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
         self._detector = _with_drawn_groups(detector)
         self._hold("class_features", torch.from_numpy(detector.class_features_))
         if detector.negatives_ is not None:
@@ -41,35 +61,30 @@ class ScoreGraph(nn.Module):
         distinct = sorted(detector.class_indices().values())
         self._all_differ = len(distinct) == len(detector.class_names_)
         self._hold("distinct", torch.tensor(distinct))
-        by_class, threshold = detector.class_offsets_, detector.offset_
-        self._decides = threshold is not None
-        if threshold is not None:
-            offsets = [threshold] if by_class is None else by_class.tolist()
+        self.output_names = OUTPUTS[:-1]
+        if detector.offset_ is not None:
+            self.output_names = OUTPUTS
+            by_class = detector.class_offsets_
+            offsets = [detector.offset_] if by_class is None else by_class.tolist()
             self._hold("thresholds", torch.tensor(offsets, dtype=torch.float64))
 
     def _hold(self, name: str, values: Tensor) -> None:
         self.register_buffer(name, values.clone())
 
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """The names of what `forward` returns."""
-        return OUTPUTS if self._decides else OUTPUTS[:-1]
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """Return scores, nearest class, its cosine, and whether in-distribution, each (n,)."""
-        features = of_length_one(self.tower(pixels).double())
-        classes = features @ self.class_features.double().T
-        block = ImageBlock(
-            features, None, self._detector.class_features_, self._detector.negatives_
-        ).with_cosines(classes=classes)
-        if self._detector.negatives_ is not None:
-            block.with_cosines(negatives=features @ self.negative_features.double().T)
-        parts: dict[str, Any] = {
-            name: self._detector.compute_part(name, block) for name in self._detector.part_names_
-        }
-        scores: Any = self._detector.combine(parts)
+        unit = of_length_one(features.double())
+        classes = unit @ self.class_features.double().T
+        detector = self._detector
+        block = ImageBlock(unit, None, detector.class_features_, detector.negatives_)
+        block.with_cosines(classes=classes)
+        if detector.negatives_ is not None:
+            block.with_cosines(negatives=unit @ self.negative_features.double().T)
+        # Tensors where the detector has arrays, which formulas treat alike.
+        parts: Any = {name: detector.compute_part(name, block) for name in detector.part_names_}
+        scores: Any = detector.combine(parts)
         index, similarity = self._nearest(classes)
-        if not self._decides:
+        if "is_in_distribution" not in self.output_names:
             return scores, index, similarity
         # One threshold for all images, or one for each class.
         thresholds = self.thresholds if len(self.thresholds) == 1 else self.thresholds[index]

@@ -54,7 +54,9 @@ def export(
     known = find_images(calibrate) if calibrate else []
     compared = find_images(compare) if compare else []
     if fpr is not None and not calibrate:
-        raise InputError("--fpr is the false-alarm rate of --calibrate: give images, or leave it out.")
+        raise InputError(
+            "--fpr is the false-alarm rate of --calibrate: give images, or leave it out."
+        )
     saved = SavedDetector(detector_dir=detector_dir, encoder=encoder, device="cpu", dtype="float32")
     detector = saved.load()
     exported = exported_score(detector)

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
 from typing_extensions import Self
 
 from negrefine.encoders.base import FloatArray
