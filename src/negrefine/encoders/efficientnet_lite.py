@@ -2,8 +2,7 @@
 
 EfficientNet is arXiv 1905.11946. The Lite variants have ReLU6 for swish, no squeeze-and-excitation,
 and a stem and a last convolution whose width does not grow with the model. Padding is TensorFlow's
-"SAME": for an odd number of rows or columns the second side gets one more. ReLU6 is written as
-the clamp that it is, which exporters trace several times faster.
+"SAME": for an odd number of rows or columns the second side gets one more.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ class EfficientNetLite(nn.Module):
         self.last = _convolution(width, config.feature_size, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        hidden = _same(self.stem, pixels).clamp_(0, 6)
+        hidden = functional.relu6(_same(self.stem, pixels), inplace=True)
         for block in self.blocks:
             hidden = block(hidden)
-        features: Tensor = self.last(hidden).clamp_(0, 6)
+        features: Tensor = functional.relu6(self.last(hidden), inplace=True)
         return features
 
 
@@ -50,8 +49,8 @@ class _Block(nn.Module):
         self.adds_input = stride == 1 and width == stage.width
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = x if self.widen is None else self.widen(x).clamp_(0, 6)
-        hidden = _same(self.filter, hidden).clamp_(0, 6)
+        hidden = x if self.widen is None else functional.relu6(self.widen(x), inplace=True)
+        hidden = functional.relu6(_same(self.filter, hidden), inplace=True)
         narrow: Tensor = self.narrow(hidden)
         return narrow.add_(x) if self.adds_input else narrow
 
