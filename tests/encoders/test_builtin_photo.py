@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 import negrefine.encoders
@@ -90,6 +91,42 @@ def test_a_directory_gives_the_same_features(encoder: CLIPEncoder, drawings: lis
 def test_batches_do_not_matter(encoder: CLIPEncoder, drawings: list[Path]) -> None:
     one = np.concatenate([encoder.encode_images([path]) for path in drawings])
     np.testing.assert_allclose(encoder.encode_images(drawings, batch_size=3), one, atol=2e-5)
+
+
+def test_fused_convolutions_equal_the_plain_ones(encoder: CLIPEncoder) -> None:
+    network = encoder._model.vision_model
+    pixels = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    # Outside inference mode the operators that torch's compiler uses are not called.
+    with torch.no_grad():
+        plain = _plain_network(network, pixels)
+        assert torch.equal(network(pixels), plain)
+    with torch.inference_mode():
+        features = encoder._model.project(network(pixels).mean(dim=(2, 3)))
+        expected = encoder._model.project(plain.mean(dim=(2, 3)))
+    np.testing.assert_allclose(features.numpy(), expected.numpy(), atol=1e-5)
+
+
+def _plain_network(network: Any, x: torch.Tensor) -> torch.Tensor:
+    """Return the feature map of EfficientNet-Lite as it is published: padding, filter, ReLU6."""
+
+    def filtered(convolution: Any, x: torch.Tensor) -> torch.Tensor:
+        stride, kernel = convolution.stride[0], convolution.kernel_size[0]
+        before = (kernel - stride) // 2
+        after = kernel - stride - before
+        x = functional.pad(x, (before, after, before, after))
+        weights = convolution.weight, convolution.bias
+        return functional.relu6(
+            functional.conv2d(x, *weights, stride=stride, groups=convolution.groups)
+        )
+
+    x = filtered(network.stem, x)
+    for block in network.blocks:
+        hidden = x if block.widen is None else filtered(block.widen, x)
+        narrow = functional.conv2d(
+            filtered(block.filter, hidden), block.narrow.weight, block.narrow.bias
+        )
+        x = x + narrow if block.adds_input else narrow
+    return filtered(network.last, x)
 
 
 def test_shared_prefixes_equal_the_plain_tower(encoder: CLIPEncoder) -> None:
