@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,13 @@ def copied(tmp_path: Path) -> Path:
 
 
 def test_files_are_few_and_plain() -> None:
-    files = {path.name: path.stat().st_size for path in MODEL.iterdir()}
+    files = {path.name: path.read_bytes() for path in MODEL.iterdir()}
     assert set(files) == {
         *("config.json", "model.safetensors", "preprocessor_config.json"),
         *("tokenizer.json", "tokenizer_config.json"),
     }
-    assert sum(files.values()) < 20 * 2**20
+    # In a wheel; the weights are rounded so that they compress.
+    assert sum(len(zlib.compress(content, 1)) for content in files.values()) < 20e6
     assert {t.dtype for t in load_file(MODEL / "model.safetensors").values()} == {torch.float16}
 
 
@@ -186,7 +188,7 @@ def test_it_knows_clothes_on_photographs(encoder: CLIPEncoder, shared: Path) -> 
     texts = normalise(encoder.encode_texts([f"a photo of a {name}" for name in NAMES]))
     labels = np.array([label for _, label in chosen])
     accuracy = ((features @ texts.T).argmax(1) == labels).mean()
-    assert accuracy > 0.3
+    assert accuracy > 0.38
     detector = DETECTORS["mcm"](encoder).fit(NAMES)
     animals = encoder.encode_images([image.path for image in demo_images()][::12])
     assert auroc(detector.score_features(features), detector.score_features(animals)) > 0.6

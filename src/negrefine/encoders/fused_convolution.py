@@ -25,7 +25,8 @@ class Convolution(nn.Conv2d):
     def convolve(self, x: Tensor) -> Tensor:
         """Return the convolution of `x`."""
         if not _can_fuse(x):
-            return self(x)
+            plain: Tensor = self(x)
+            return plain
         return self._fused(x, "none", [])
 
     def with_relu6(self, x: Tensor) -> Tensor:
@@ -75,6 +76,6 @@ def _has_operators() -> bool:
     names = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
     return (
         platform.machine() in {"x86_64", "AMD64"}
-        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and all(hasattr(torch.ops.mkldnn, name) for name in names)
     )
