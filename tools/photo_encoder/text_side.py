@@ -7,7 +7,6 @@ steps (local SGD, arXiv 1805.09767): the products are too small for two threads 
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from pathlib import Path
 
@@ -68,8 +67,6 @@ def main(work: Path) -> None:
 
 
 def _train(rank: int, work: Path, model: TextModel, meeting: Path, first: int) -> None:
-    # A session of its own: where other programs run too, Linux divides cores among sessions.
-    os.setsid()
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=meeting.as_uri(), rank=rank, world_size=PROCESSES
