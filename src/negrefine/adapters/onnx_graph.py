@@ -19,7 +19,7 @@ from negrefine.encoders.clip import CLIPEncoder
 # The oldest into which torch translates without converting again, for runtimes of any age.
 _OPSET = 18
 
-OUTPUTS = ("scores", "class_index", "class_similarity", "is_in_distribution")
+OUTPUTS: tuple[str, ...] = ("scores", "class_index", "class_similarity", "is_in_distribution")
 """Names of the results in order; the last one is there only if there is a threshold."""
 
 
