@@ -39,7 +39,8 @@ from negrefine import (
 )
 from negrefine.adapters.onnx_compare import compare_onnx
 from negrefine.adapters.onnx_description import exported_score, prepared_how
-from negrefine.adapters.onnx_export import check_onnx, export_onnx, open_session
+from negrefine.adapters.onnx_export import export_onnx
+from negrefine.adapters.onnx_files import check_onnx, open_session
 from negrefine.adapters.onnx_graph import ScoreHead, traced
 from negrefine.benchmarks.bundled import demo_images
 from negrefine.cli.app import app

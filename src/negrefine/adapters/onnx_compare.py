@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from negrefine.adapters.onnx_export import open_session
+from negrefine.adapters.onnx_files import open_session
 from negrefine.detectors.base import Detector
 from negrefine.encoders.base import FloatArray
 from negrefine.encoders.images import use_scored

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from negrefine.adapters.onnx_files import FORMAT, FORMAT_VERSION
 from negrefine.detectors.base import Detector
 from negrefine.detectors.bundle import own_version
 from negrefine.detectors.frozen import Frozen
@@ -18,9 +19,6 @@ from negrefine.errors import InputError
 
 KEY = "negrefine"
 """The key of the JSON in `metadata_props`."""
-FORMAT, FORMAT_VERSION = "negrefine-onnx", 1
-MARK = f'"format": "{FORMAT}"'
-"""Text that is in every file that negrefine has exported."""
 
 _NO_MULTI_MATCH = (
     "S_MM is left out, because it needs the text tower for each image: the score is S_NegLabel "

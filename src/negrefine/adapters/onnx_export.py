@@ -4,39 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from negrefine.adapters.onnx_description import KEY, MARK, ExportedScore, description
+from negrefine.adapters.onnx_description import KEY, ExportedScore, description
+from negrefine.adapters.onnx_files import check_onnx, open_session
 from negrefine.adapters.onnx_graph import ScoreGraph, traced
 from negrefine.detectors.bundle import own_version
 from negrefine.encoders.clip import CLIPEncoder
-from negrefine.errors import EncoderError, InputError
-from negrefine.files.writing import check_replaceable, write_atomically
+from negrefine.errors import EncoderError
+from negrefine.files.writing import write_atomically
 
 # A file of protocol buffers holds 2 GiB; the graph beside the weights takes far less than 16 MiB.
 _MAX_WEIGHTS = 2**31 - 2**24
 _TOLERANCE = 1e-4
 _CHECKED_BATCHES = (1, 3)
-
-
-def check_onnx(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a model to be written.
-
-    Raises InputError where it cannot be written, where a file of others is, or if what exporting
-    needs is not installed.
-    """
-    target = Path(path)
-    if target.suffix.lower() != ".onnx":
-        raise InputError(f"The model {str(target)!r} must be an ONNX file: end its name in .onnx.")
-    check_replaceable(target, MARK)
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        _needed(name)
-    return target
 
 
 def export_onnx(
@@ -72,25 +56,6 @@ def export_onnx(
     _check_scores(content, exported)
     write_atomically(target, lambda temporary: temporary.write_bytes(content))
     return len(content)
-
-
-def open_session(model: bytes | str | os.PathLike[str]) -> Any:
-    """Return the session of onnxruntime, on the CPU, for a model or its file."""
-    runtime = _needed("onnxruntime")
-    options = runtime.SessionOptions()
-    # Errors are raised; what it logs beside them says nothing about the scores.
-    options.log_severity_level = 3
-    given = model if isinstance(model, bytes) else os.fspath(model)
-    return runtime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
-
-
-def _needed(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"Exporting needs {name}, which is not installed: pip install 'negrefine[onnx]'."
-        ) from error
 
 
 def _pixels(exported: ExportedScore, n: int) -> np.ndarray:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from negrefine.cli.bundles import option
-from negrefine.cli.options import BATCH_SIZE, DETECTOR_DIR, FPR, SavedDetector
+from negrefine.cli.options import BATCH_SIZE, DETECTOR_DIR, SavedDetector
 from negrefine.cli.output import counted, describe_calibration, say, warn, warn_unreadable
+from negrefine.errors import InputError
 
 if TYPE_CHECKING:
     from negrefine.adapters.onnx_compare import Comparison
@@ -29,7 +30,11 @@ def export(
         "S_NegLabel alone; may be given several times.",
         "IMAGES",
     ),
-    fpr: float | None = FPR,
+    fpr: float | None = option(
+        None,
+        "Guaranteed false-alarm rate of the threshold of --calibrate; default: the rate of the "
+        "detector's own threshold, or 0.05.",
+    ),
     compare: list[str] = option(
         [],
         "Images on which to say how many verdicts of the exported model differ from those of the "
@@ -44,19 +49,20 @@ def export(
     torch. NegRefine's S_MM needs the text tower and is left out: its threshold is exported only if
     --calibrate sets one of the rest. GL-MCM cannot be exported.
     """
-    from negrefine.adapters.onnx_compare import compare_onnx
-    from negrefine.adapters.onnx_description import exported_score
-    from negrefine.adapters.onnx_export import check_onnx, export_onnx
+    from negrefine.adapters.onnx_files import check_onnx
     from negrefine.encoders import find_images
-    from negrefine.errors import InputError
 
     check_onnx(onnx)
-    known = find_images(calibrate) if calibrate else []
-    compared = find_images(compare) if compare else []
     if fpr is not None and not calibrate:
         raise InputError(
             "--fpr is the false-alarm rate of --calibrate: give images, or leave it out."
         )
+    known = find_images(calibrate) if calibrate else []
+    compared = find_images(compare) if compare else []
+    from negrefine.adapters.onnx_compare import compare_onnx
+    from negrefine.adapters.onnx_description import exported_score
+    from negrefine.adapters.onnx_export import export_onnx
+
     saved = SavedDetector(detector_dir=detector_dir, encoder=encoder, device="cpu", dtype="float32")
     detector = saved.load()
     exported = exported_score(detector)
@@ -87,7 +93,6 @@ def _calibrate(
     batch_size: int,
 ) -> None:
     """Set the threshold of the exported part with the rate, and by classes, as the detector's."""
-    from negrefine.errors import InputError
     from negrefine.evaluation.image_scores import calibrate_files
 
     if exported.left_out is None:
