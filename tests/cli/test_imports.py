@@ -98,7 +98,7 @@ def test_wrong_arguments_are_refused_before_torch_is_imported(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.json").write_text('{"model_type": "siglip"}')
+    (tmp_path / "other" / "config.json").write_text('{"model_type": "clip"}')
     picture = work.pictures / work.good[1]
     score = ["score", work.plain, picture]
     fit = ["fit", "--classes", work.classes, "--out", tmp_path / "out", "--encoder"]
