@@ -49,7 +49,8 @@ from negrefine import Lexicon, NegRefine, load_encoder
 from negrefine.benchmarks.bundled import ID_SET, demo_class_names, demo_images
 from negrefine.encoders import CLIPEncoder
 from negrefine.encoders.images import read_image
-from negrefine.encoders.loading import BUILTIN, find_model_directory
+from negrefine.encoders.loading import find_model_directory
+from negrefine.encoders.names import BUILTIN
 from negrefine.judges.replay import ReplayJudge
 from negrefine.labels.lexicon import LexiconEntry
 from negrefine.labels.prompts import CSP_PROMPTS

@@ -11,7 +11,7 @@ import negrefine
 PACKAGE = Path(negrefine.__file__).parent
 # A room may import those to its left; the rooms of one entry do not import each other.
 ROOMS = (
-    ("shown_text",),
+    ("lazy_names", "shown_text"),
     ("errors",),
     ("connections", "constraints", "progress", "real_arrays", "similar_names", "text_tables"),
     ("files", "metrics"),

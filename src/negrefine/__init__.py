@@ -12,8 +12,9 @@ Names are imported when they are first used, because torch takes more than a sec
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from negrefine.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from negrefine import errors, metrics
@@ -79,33 +80,24 @@ __all__ = [
     "metrics",
 ]
 
-_NAMES = {
-    "detectors": "CLIPN CSP EOE GLMCM MCM Detector Energy MaxLogit NegLabel NegRefine "
-    "load_detector",
-    "encoders": "Encoder load_encoder",
-    "evaluation.experiment": "evaluate",
-    "judges.base": "Answer Judge",
-    "judges.cascade": "CascadeJudge",
-    "judges.hf": "HFJudge",
-    "judges.openai": "OpenAIJudge",
-    "judges.replay": "ReplayJudge",
-    "judges.store": "AnswerStore",
-    "judges.wordnet": "WordNetJudge",
-    "labels.lexicon": "Lexicon",
-    "labels.prompts": "Prompts",
-    "monitoring.monitor": "Monitor",
-    "streaming": "OODD TANL AdaNeg OODDictionary StreamDetector",
-}
-_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
-
-
-def __getattr__(name: str) -> Any:
-    if name in {"errors", "metrics"}:
-        return import_module(f"negrefine.{name}")
-    if name in _HOMES:
-        return getattr(import_module(f"negrefine.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'negrefine' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "": "errors metrics",
+        "detectors": "CLIPN CSP EOE GLMCM MCM Detector Energy MaxLogit NegLabel NegRefine "
+        "load_detector",
+        "encoders": "Encoder load_encoder",
+        "evaluation.experiment": "evaluate",
+        "judges.base": "Answer Judge",
+        "judges.cascade": "CascadeJudge",
+        "judges.hf": "HFJudge",
+        "judges.openai": "OpenAIJudge",
+        "judges.replay": "ReplayJudge",
+        "judges.store": "AnswerStore",
+        "judges.wordnet": "WordNetJudge",
+        "labels.lexicon": "Lexicon",
+        "labels.prompts": "Prompts",
+        "monitoring.monitor": "Monitor",
+        "streaming": "OODD TANL AdaNeg OODDictionary StreamDetector",
+    },
+)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from negrefine.shown_text import visible
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, ProgressColumn, Task
     from rich.text import Text
 
@@ -56,16 +57,13 @@ def progress_bar(
     if not enabled:
         yield Advance()
         return
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False)
     if not sys.stderr.isatty():
         started, advance = time.monotonic(), Advance()
         yield advance
         seconds = time.monotonic() - started
         if seconds >= LONG_SECONDS:
             line = f"{visible(description)}: {advance.done:,} in {seconds:,.0f} s"
-            console.print(line, markup=False, soft_wrap=True)
+            _console().print(line, markup=False, soft_wrap=True)
         return
     from rich.progress import (
         BarColumn,
@@ -83,9 +81,15 @@ def progress_bar(
     ]
     if unit is not None:
         columns.insert(3, _speed_column(unit))
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=_console()) as bar:
         bar.add_task(visible(description), total=total)
         yield Advance(bar)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
 
 
 def _speed_column(unit: str) -> ProgressColumn:

@@ -29,7 +29,7 @@ def as_real(values: Any, what: str) -> NDArray[Any]:
         values = _from_tensor(values, what)
     elif hasattr(values, "toarray"):
         values = values.toarray()
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+    if _is_masked_array(values) and np.ma.is_masked(values):
         raise InputError(f"{what} are masked in places: fill them or leave those rows out.")
     try:
         array = np.asarray(values)
@@ -50,7 +50,14 @@ def _needs_care(value: object) -> bool:
     """Whether numpy fails at an item of a list, or takes it for what it is not."""
     if isinstance(value, (list, tuple)):
         return any(map(_needs_care, value))
-    return hasattr(value, "detach") or isinstance(value, np.ma.MaskedArray)
+    return hasattr(value, "detach") or _is_masked_array(value)
+
+
+def _is_masked_array(value: object) -> bool:
+    # numpy imports its masked arrays when they are first named.
+    if type(value) is np.ndarray or not isinstance(value, np.ndarray):
+        return False
+    return isinstance(value, np.ma.MaskedArray)
 
 
 def _is_number(value: object) -> bool:

@@ -25,19 +25,6 @@ def test_help_and_version(quick: Any) -> None:
     assert run("--version").out.startswith("negrefine 0.")
 
 
-@pytest.mark.parametrize("command", [[], ["fit"], ["evaluate"], ["sweep"]])
-def test_help_is_quick_and_needs_no_torch(command: list[str]) -> None:
-    code = (
-        f"import sys; sys.argv = {['negrefine', *command, '--help']}; import negrefine.cli as c\n"
-    )
-    code += "slow = {'torch', 'transformers', 'sklearn', 'scipy'}\n"
-    code += "try: c.main()\nexcept SystemExit: print(bool(slow & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.endswith("False\n")
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

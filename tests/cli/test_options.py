@@ -28,7 +28,7 @@ def options(*names: str) -> dict[str, Any]:
     """Return option to its declaration, for a command by its names."""
     command: Any = get_command(app)
     for name in names:
-        command = command.commands[name]
+        command = command.get_command(None, name)
     return {text: each for each in command.params for text in (*each.opts, *each.secondary_opts)}
 
 
@@ -93,8 +93,10 @@ def test_the_options_of_fit_are_the_declared_parameters() -> None:
 def commands() -> list[tuple[str, ...]]:
     """Return the names of every command."""
     command: Any = get_command(app)
-    names = [(name,) for name, each in command.commands.items() if not hasattr(each, "commands")]
-    names += [(n, m) for n in ("benchmark", "judge-cache") for m in command.commands[n].commands]
+    names: list[tuple[str, ...]] = []
+    for name in command.list_commands(None):
+        below = getattr(command.get_command(None, name), "commands", None)
+        names += [(name,)] if below is None else [(name, each) for each in below]
     assert len(names) == 19
     return names
 
@@ -117,8 +119,9 @@ def test_the_help_of_every_group_has_whole_summaries() -> None:
         assert not re.search("[<>]", page)
         members: Any = root
         for name in group:
-            members = members.commands[name]
-        for name, command in members.commands.items():
+            members = members.get_command(None, name)
+        names = members.list_commands(None)
+        for name, command in [(name, members.get_command(None, name)) for name in names]:
             summary = " ".join(command.help.split("\n\n")[0].split())
             assert re.search(rf"^  {name} ", page, re.MULTILINE)
             assert summary in " ".join(page.split())

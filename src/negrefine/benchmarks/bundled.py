@@ -71,5 +71,6 @@ def _is_photograph(path: Path) -> bool:
             if opened.format in _CAMERA_FORMATS:
                 return True
         grid = np.asarray(picture.resize((64, 64), Image.Resampling.NEAREST), dtype=np.int64) >> 3
-        return len(np.unique(grid @ [1024, 32, 1])) > _DRAWING_COLOURS
+        counts = np.bincount((grid @ [1024, 32, 1]).ravel())
+        return int(np.count_nonzero(counts)) > _DRAWING_COLOURS
     return False

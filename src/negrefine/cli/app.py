@@ -7,49 +7,67 @@ import os
 import sqlite3
 import sys
 import warnings
-from collections.abc import Callable
-from importlib.metadata import version
 from io import TextIOWrapper
-from itertools import chain
 from typing import NoReturn
 
 import typer
 
-from negrefine.cli.benchmark import benchmark
 from negrefine.cli.bundles import option
-from negrefine.cli.calibrate import calibrate
-from negrefine.cli.convert_clipn import convert_clipn
-from negrefine.cli.demo import demo
-from negrefine.cli.evaluate import evaluate
-from negrefine.cli.explain import explain
-from negrefine.cli.fit import fit
-from negrefine.cli.groups import CommandGroup, UsageError, usage_sentence
-from negrefine.cli.judge_cache import judge_cache
-from negrefine.cli.labels import labels
-from negrefine.cli.monitor import monitor
+from negrefine.cli.groups import CommandGroup, Later, UsageError, usage_sentence
 from negrefine.cli.output import say, warn
-from negrefine.cli.refine import refine
-from negrefine.cli.reproduce import reproduce
-from negrefine.cli.score import score
-from negrefine.cli.serve import serve
-from negrefine.cli.sweep import sweep
 from negrefine.errors import NegrefineError, is_out_of_memory
 
-_SECTIONS: dict[str, tuple[Callable[..., None] | typer.Typer, ...]] = {
-    "Detect": (fit, calibrate, refine, score, monitor, explain, serve, labels),
-    "Compare": (evaluate, sweep, benchmark, reproduce),
-    "More": (demo, judge_cache, convert_clipn),
+_SECTIONS = {
+    "Detect": {
+        "fit": Later("Fit a detector on class names, optionally set its threshold, and save it."),
+        "calibrate": Later(
+            "Set the threshold of a saved detector from in-distribution images, with a guarantee."
+        ),
+        "refine": Later(
+            "Filter the mined labels of a NegRefine detector again, with another judge or other "
+            "lists."
+        ),
+        "score": Later("Score images; larger means more in-distribution."),
+        "monitor": Later("Tell whether scored images still look like the calibration images."),
+        "explain": Later(
+            "Show the class names, negative labels and pair of names that decide an image's score."
+        ),
+        "serve": Later("Serve detectors over HTTP: scores, explanations, a page, and metrics."),
+        "labels": Later(
+            "List the negative labels, kept and removed, each with its reason, as a tab-separated "
+            "table."
+        ),
+    },
+    "Compare": {
+        "evaluate": Later(
+            "Compare methods: AUROC, FPR95 and AUPR with intervals, from one pass over the images."
+        ),
+        "sweep": Later(
+            "Score every combination of NegRefine's constants, encoding each image and text once."
+        ),
+        "benchmark": Later(
+            "List the published benchmarks, check what is missing of their images, and run them.",
+            below=("list", "check", "run"),
+        ),
+        "reproduce": Later(
+            "Run NegRefine's main table and ablation, and print measured beside published numbers."
+        ),
+    },
+    "More": {
+        "demo": Later(
+            "Run NegRefine and its ablation on bundled pictures with the built-in toy encoder."
+        ),
+        "judge-cache": Later(
+            "Look at, export and import the stored answers of language models.",
+            below=("stats", "export", "import"),
+        ),
+        "convert-clipn": Later(
+            "Convert a CLIPN checkpoint into safetensors, so that 'fit --method clipn' can use it."
+        ),
+    },
 }
 
-
 _INTERRUPTED = 130
-
-
-def _name(member: Callable[..., None] | typer.Typer) -> str:
-    name = member.info.name if isinstance(member, typer.Typer) else member.__name__
-    return str(name).replace("_", "-")
-
-
 # What no more can be written to.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -57,17 +75,16 @@ app = CommandGroup(
     "negrefine",
     "Find the images that belong to none of your classes, from class names alone (zero-shot "
     "out-of-distribution detection).",
-    {title: tuple(map(_name, members)) for title, members in _SECTIONS.items()},
+    "negrefine.cli",
+    _SECTIONS,
+    completion=True,
 )
-for each in chain.from_iterable(_SECTIONS.values()):
-    if isinstance(each, typer.Typer):
-        app.add_typer(each)
-    else:
-        app.add(each)
 
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version
+
         say(f"negrefine {version('negrefine')}")
         raise typer.Exit
 

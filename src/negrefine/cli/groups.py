@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from negrefine.cli.bundles import takes_bundles
 from negrefine.similar_names import similar_names
@@ -16,22 +20,43 @@ from negrefine.similar_names import similar_names
 UsageError = cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A command that is imported when it is called, or asked for its own help.
+
+    Attributes:
+        summary: The first paragraph of its help.
+        below: If it is a group, the names of its commands.
+    """
+
+    summary: str
+    below: tuple[str, ...] = ()
+
+
 class CommandGroup(typer.Typer):
     """A group whose commands take bundles of options and have plain help.
 
-    `sections` are titles and the names of the commands below each, for help; by default all are
-    below "Commands".
+    `sections` are titles of help, and below each the commands by name, which are functions or
+    groups called like their module in `package`; those that are added are below "Commands".
+    `completion` adds options that install the completion of a shell.
     """
 
     def __init__(
-        self, name: str, text: str, sections: Mapping[str, tuple[str, ...]] | None = None
+        self,
+        name: str,
+        text: str,
+        package: str = "",
+        sections: Mapping[str, Mapping[str, Later]] = MappingProxyType({}),
+        *,
+        completion: bool = False,
     ) -> None:
-        kind = type("Group", (_Group,), {"sections": sections or {}})
+        kind = type("Group", (_Group,), {"package": package, "sections": sections})
         super().__init__(
             name=name,
             cls=kind,
             help=text,
             no_args_is_help=True,
+            add_completion=completion,
             pretty_exceptions_enable=False,
             rich_markup_mode=None,
             context_settings={"help_option_names": ["-h", "--help"]},
@@ -44,6 +69,9 @@ class CommandGroup(typer.Typer):
 
 class _Command(TyperCommand):
     """Lists arguments and options without the types of Python."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _with_defaults(super().get_params(ctx))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         for title in ("Arguments", "Options"):
@@ -66,30 +94,67 @@ class _Command(TyperCommand):
 class _Group(TyperGroup):
     """Lists commands with whole summaries, and knows what a misspelt one means."""
 
-    sections: ClassVar[Mapping[str, tuple[str, ...]]]
+    package: ClassVar[str]
+    sections: ClassVar[Mapping[str, Mapping[str, Later]]]
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        for title, names in (self.sections or {"Commands": tuple(self.commands)}).items():
-            found = [(name, self.get_command(ctx, name)) for name in names]
+    def get_params(self, ctx: Any) -> Any:
+        return _with_defaults(super().get_params(ctx))
+
+    @property
+    def _later(self) -> dict[str, Later]:
+        return {name: each for below in self.sections.values() for name, each in below.items()}
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Click's signature
+        return [*self._later, *(name for name in self.commands if name not in self._later)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in self._later and cmd_name not in self.commands:
+            self.commands[cmd_name] = _imported(self.package, cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        summaries = {
+            title: [(name, each.summary) for name, each in below.items()]
+            for title, below in self.sections.items()
+        } or {
+            "Commands": [
+                (name, each.get_short_help_str(limit=1000)) for name, each in self.commands.items()
+            ]
+        }
+        for title, rows in summaries.items():
             with formatter.section(title):
-                formatter.write_dl(
-                    [(name, each.get_short_help_str(limit=1000)) for name, each in found if each]
-                )
+                formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
-            raise UsageError(f"There is no command {name!r}{self._like(name)}", ctx=ctx)
+            raise UsageError(f"There is no command {name!r}{self._like(ctx, name)}", ctx=ctx)
         return super().resolve_command(ctx, args)
 
-    def _like(self, name: str) -> str:
-        below = [
-            f"{group} {each}"
-            for group, command in self.commands.items()
-            for each in getattr(command, "commands", ())
-            if each == name
-        ]
-        return f": did you mean {' or '.join(below)}?" if below else _meant(name, self.commands)
+    def _like(self, ctx: Any, name: str) -> str:
+        groups = [f"{group} {name}" for group, each in self._later.items() if name in each.below]
+        if groups:
+            return f": did you mean {' or '.join(groups)}?"
+        return _meant(name, self.list_commands(ctx))
+
+
+def _with_defaults(parameters: Any) -> Any:
+    # Typer's own switches, --help and completion, are None unless given. It imports pydantic to
+    # convert None, which takes a tenth of a second, and not to convert False.
+    for each in parameters:
+        if not each.expose_value and each.default is None and getattr(each, "is_flag", False):
+            each.default = False
+    return parameters
+
+
+def _imported(package: str, name: str) -> Any:
+    """Return the command of this name, or the group, from the module of this name."""
+    attribute = name.replace("-", "_")
+    member = getattr(import_module(f"{package}.{attribute}"), attribute)
+    if not isinstance(member, CommandGroup):
+        function, member = member, CommandGroup(name, "")
+        member.add(function)
+    return get_command(member)
 
 
 def usage_sentence(error: typer.BadParameter) -> str | None:

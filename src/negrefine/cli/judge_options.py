@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from negrefine.cli.bundles import option
-from negrefine.cli.method_options import Given
+from negrefine.cli.given import Given
 from negrefine.errors import InputError
 from negrefine.files.reading import parse_json
 from negrefine.similar_names import similar_names

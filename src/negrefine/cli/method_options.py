@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, make_dataclass
+from dataclasses import make_dataclass
 from typing import Any, ClassVar
 
 from negrefine.cli.bundles import option
+from negrefine.cli.given import Given
 from negrefine.constraints import Boolean
 from negrefine.detectors import DETECTORS, Detector
 from negrefine.detectors.negrefine import FILTER_PARAMETERS
 from negrefine.detectors.parameters import Parameter, declared_parameters
 from negrefine.errors import InputError
 from negrefine.similar_names import hint
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """The value of a parameter, and the option by which the user gave it."""
-
-    option: str
-    value: Any
 
 
 class MethodOptions:

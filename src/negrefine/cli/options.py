@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from negrefine.cli.bundles import option
-from negrefine.cli.method_options import Given
+from negrefine.cli.given import Given
 from negrefine.cli.output import say
 from negrefine.encoders.names import BUILTIN_PHOTO
 from negrefine.errors import InputError

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from negrefine.detectors import Detector, NegRefine
-from negrefine.labels.negatives import Cause
 from negrefine.shown_text import json_text, printed_cell, visible
 from negrefine.text_tables import console_table
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from negrefine.detectors import Detector, NegRefine
     from negrefine.encoders import Encoder
     from negrefine.evaluation.image_scores import CalibrationReport
 
@@ -98,6 +97,8 @@ def print_tables(tables: Iterable[Table], *, err: bool = False) -> None:
 def print_filter_summary(detector: NegRefine) -> None:
     """Print what the filter did, and what it cost, as a table on standard error."""
     from rich import box
+
+    from negrefine.labels.negatives import Cause
 
     labels = detector.negative_labels_
     causes = [label.removed_by.cause for label in labels if label.removed_by is not None]

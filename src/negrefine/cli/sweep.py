@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from negrefine.cli.bundles import option
+from negrefine.cli.given import Given
 from negrefine.cli.judge_options import JudgeOptions
-from negrefine.cli.method_options import Given, MethodOptions, method_options
+from negrefine.cli.method_options import MethodOptions, method_options
 from negrefine.cli.options import (
     BATCH_SIZE,
     ID_IMAGES,

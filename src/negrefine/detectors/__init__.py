@@ -1,21 +1,28 @@
 """The published detectors, their scores as pure functions, and saved detectors."""
 
-from negrefine.detectors.base import Detector
-from negrefine.detectors.bounded_scores import BoundedScores
-from negrefine.detectors.clipn import CLIPN
-from negrefine.detectors.csp import CSP
-from negrefine.detectors.energy import Energy
-from negrefine.detectors.eoe import EOE
-from negrefine.detectors.explanation import Explanation, Match, PairMatch, PatchMatch
-from negrefine.detectors.glmcm import GLMCM
-from negrefine.detectors.loading import load_detector
-from negrefine.detectors.max_logit import MaxLogit
-from negrefine.detectors.mcm import MCM
-from negrefine.detectors.neglabel import NegLabel
-from negrefine.detectors.negrefine import NegRefine
-from negrefine.detectors.parameters import detector, parameter
-from negrefine.detectors.registry import DETECTORS, register
-from negrefine.detectors.thresholds import ThresholdGroup
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from negrefine.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from negrefine.detectors.base import Detector
+    from negrefine.detectors.bounded_scores import BoundedScores
+    from negrefine.detectors.clipn import CLIPN
+    from negrefine.detectors.csp import CSP
+    from negrefine.detectors.energy import Energy
+    from negrefine.detectors.eoe import EOE
+    from negrefine.detectors.explanation import Explanation, Match, PairMatch, PatchMatch
+    from negrefine.detectors.glmcm import GLMCM
+    from negrefine.detectors.loading import load_detector
+    from negrefine.detectors.max_logit import MaxLogit
+    from negrefine.detectors.mcm import MCM
+    from negrefine.detectors.neglabel import NegLabel
+    from negrefine.detectors.negrefine import NegRefine
+    from negrefine.detectors.parameters import detector, parameter
+    from negrefine.detectors.registry import DETECTORS, register
+    from negrefine.detectors.thresholds import ThresholdGroup
 
 __all__ = [
     "CLIPN",
@@ -40,3 +47,25 @@ __all__ = [
     "parameter",
     "register",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "base": "Detector",
+        "bounded_scores": "BoundedScores",
+        "clipn": "CLIPN",
+        "csp": "CSP",
+        "energy": "Energy",
+        "eoe": "EOE",
+        "explanation": "Explanation Match PairMatch PatchMatch",
+        "glmcm": "GLMCM",
+        "loading": "load_detector",
+        "max_logit": "MaxLogit",
+        "mcm": "MCM",
+        "neglabel": "NegLabel",
+        "negrefine": "NegRefine",
+        "parameters": "detector parameter",
+        "registry": "DETECTORS register",
+        "thresholds": "ThresholdGroup",
+    },
+)

@@ -17,7 +17,6 @@ import re
 import secrets
 import time
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +275,8 @@ def _checksum(manifest: dict[str, Any]) -> str:
 
 def own_version() -> str:
     """Return the version of negrefine, "unknown" where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("negrefine")
     except PackageNotFoundError:

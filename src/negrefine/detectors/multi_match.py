@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,9 @@ class PairEmbeddings:
         texts = [text_of(i) for i in new.tolist()]
         # Codes of a batch repeat where class names do; codes share a text where labels overlap.
         row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        fresh = embed(self._encoder, list(row_of), self._templates)
+        # New negatives come with the same class names again and again.
+        with getattr(self._encoder, "keep_prefixes", nullcontext)():
+            fresh = embed(self._encoder, list(row_of), self._templates)
         row = np.array([row_of[text] for text in texts], dtype=np.int64)
         old = self._rows[self._slots[at[known]]].reshape(-1, fresh.shape[1])
         table = np.concatenate([old, fresh])

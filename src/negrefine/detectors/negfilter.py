@@ -96,7 +96,7 @@ class Question:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Question:
-        """Rebuild a question from `asdict`; ValueError if the row is something else."""
+        """Rebuild a question from `as_row`; ValueError if the row is something else."""
         question = from_row(cls, row)
         if question.kind not in FILTERS:
             raise ValueError(f"the kind of a question is {question.kind!r}")

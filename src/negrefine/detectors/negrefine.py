@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -33,6 +33,7 @@ from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import negrefine_score
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
+from negrefine.files.records import as_row
 from negrefine.labels.negatives import Negatives
 from negrefine.labels.prompts import CSP_PROMPTS, SUPERCLASS_TEMPLATES
 
@@ -353,7 +354,7 @@ class NegRefine(NegativeLabelDetector):
         return {**super()._saved_arrays(), "mined_features": self.mined_.features[changed]}
 
     def _saved_tables(self) -> Tables:
-        return {**super()._saved_tables(), "audit": [asdict(line) for line in self.audit_]}
+        return {**super()._saved_tables(), "audit": [as_row(line) for line in self.audit_]}
 
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
         super()._restore(class_names, arrays, tables)

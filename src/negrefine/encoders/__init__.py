@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from negrefine.encoders.base import EncodedImages, Encoder
-from negrefine.encoders.image_files import find_images
-from negrefine.encoders.images import ImageSource, read_image
-from negrefine.encoders.preprocessing import Preprocessing
+from negrefine.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from negrefine.encoders.base import EncodedImages, Encoder
     from negrefine.encoders.clip import CLIPEncoder
     from negrefine.encoders.clipn import CLIPNEncoder
+    from negrefine.encoders.image_files import find_images
+    from negrefine.encoders.images import ImageSource, read_image
     from negrefine.encoders.loading import load_encoder
+    from negrefine.encoders.preprocessing import Preprocessing
 
 __all__ = [
     "CLIPEncoder",
@@ -27,11 +27,15 @@ __all__ = [
     "read_image",
 ]
 
-# Imported when first used, because torch takes more than a second to import.
-_MODULES = {"CLIPEncoder": "clip", "CLIPNEncoder": "clipn", "load_encoder": "loading"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(f"negrefine.encoders.{_MODULES[name]}"), name)
-    raise AttributeError(f"module 'negrefine.encoders' has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "base": "EncodedImages Encoder",
+        "clip": "CLIPEncoder",
+        "clipn": "CLIPNEncoder",
+        "image_files": "find_images",
+        "images": "ImageSource read_image",
+        "loading": "load_encoder",
+        "preprocessing": "Preprocessing",
+    },
+)

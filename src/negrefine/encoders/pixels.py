@@ -65,7 +65,8 @@ def array_image(array: np.ndarray) -> Image.Image:
             f"{name}: an image has the shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4); put the"
             " colours last."
         )
-    if isinstance(array, np.ma.MaskedArray):
+    # numpy imports its masked arrays when they are first named.
+    if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
         raise ImageError(
             f"{name}: is masked, and what is under a mask is not known; fill it first."
         )

@@ -6,7 +6,6 @@ import html
 import warnings
 from collections.abc import Sequence
 
-import ftfy
 from tokenizers import Tokenizer
 
 from negrefine.errors import InputError
@@ -21,6 +20,8 @@ def clean_text(text: str) -> str:
     if not isinstance(text, str):
         raise InputError(f"A text is {text!r}, a {type(text).__name__}: give strings.")
     if not (text.isascii() and text.isprintable() and "&" not in text):
+        import ftfy
+
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split())
 

@@ -92,15 +92,9 @@ def score_files(
     are stored.
     """
     files = _as_paths(paths)
-    # Rows of one detector never continue the journal of another.
-    identity = {
-        "detector": detector.identity(),
-        "encoder": detector.encoder.fingerprint,
-        "columns": [each.name for each in fields(ScoredImage)],
-    }
     stamps = [file_stamp(path) for path in files]
     with (
-        _continued(journal, json.dumps(identity), detector) as (known, keep),
+        _continued(journal, detector) as (known, keep),
         progress_bar("Scoring images", len(files), enabled=progress) as advance,
     ):
         missing = {s: path for s, path in zip(stamps, files, strict=True) if s not in known}
@@ -237,12 +231,20 @@ def _score_batches(
 
 @contextmanager
 def _continued(
-    journal: Path | None, identity: str, detector: Detector
+    journal: Path | None, detector: Detector
 ) -> Iterator[tuple[dict[str, ScoredImage], Callable[[Mapping[str, ScoredImage]], None]]]:
     """Yield the rows of the journal by the stamps of their files, and a function that adds rows."""
     if journal is None:
         yield {}, lambda _: None
         return
+    # Rows of one detector never continue the journal of another.
+    identity = json.dumps(
+        {
+            "detector": detector.identity(),
+            "encoder": detector.encoder.fingerprint,
+            "columns": [each.name for each in fields(ScoredImage)],
+        }
+    )
     with naming(journal):
         known = _read_journal(journal, identity, detector)
         # Written anew, so that nothing is left that is no row.

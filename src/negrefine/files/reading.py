@@ -82,13 +82,9 @@ def parse_json(text: str | bytes, *, allow_nan: bool = False) -> Any:
         except UnicodeDecodeError as error:
             raise ValueError(f"it is not UTF-8 text (byte {error.start})") from error
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_unique,
-            parse_constant=float if allow_nan else _not_finite,
-            parse_int=_whole,
-            parse_float=_finite,
-        )
+        if text.startswith("\ufeff"):
+            raise json.JSONDecodeError("Unexpected UTF-8 BOM (decode using utf-8-sig)", text, 0)
+        value = _DECODERS[allow_nan].decode(text)
     except RecursionError as error:
         raise ValueError(_too_deep()) from error
     # Most texts have too few brackets for more than a few levels.
@@ -157,3 +153,15 @@ def _check_characters(value: Any) -> None:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError("it holds half of a character (a lone \\ud800 to \\udfff)") from error
+
+
+# Made once: a table of a saved detector has thousands of lines.
+_DECODERS = {
+    allow_nan: json.JSONDecoder(
+        object_pairs_hook=_unique,
+        parse_constant=float if allow_nan else _not_finite,
+        parse_int=_whole,
+        parse_float=_finite,
+    )
+    for allow_nan in (False, True)
+}

@@ -9,13 +9,28 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _T = TypeVar("_T")
 
 
+def as_row(value: DataclassInstance) -> dict[str, Any]:
+    """Return what `dataclasses.asdict` does of a dataclass that `from_row` returns.
+
+    Values are not copied, because none of them can change, which is several times as fast.
+    """
+    row = {name: getattr(value, name) for name in _fields(type(value))}
+    for name, each in row.items():
+        if is_dataclass(each) and not isinstance(each, type):
+            row[name] = as_row(each)
+    return row
+
+
 def from_row(cls: type[_T], row: object) -> _T:
-    """Return a dataclass from JSON data, the inverse of `dataclasses.asdict`.
+    """Return a dataclass from JSON data, the inverse of `as_row`.
 
     Fields may be str, bool, int, finite floats, None, enumerations, dataclasses of these, and
     unions of them.

@@ -9,17 +9,16 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from negrefine.errors import InputError
 from negrefine.files.reading import parse_json
 from negrefine.files.regular import check_regular
 from negrefine.files.scratch_folder import scratch_folder
 from negrefine.shown_text import table_cell
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # A row of a table is shorter, and another file may have no line breaks.
 _LINE_CHARACTERS = 1 << 20
@@ -40,6 +39,8 @@ def write_rows(
     Raises:
         InputError: Unknown suffix, or the file cannot be written.
     """
+    import pyarrow as pa
+
     target = Path(path)
     write = _writer(target)
     table = pa.Table.from_pylist(rows, schema=pa.schema(schema.items()))
@@ -131,7 +132,7 @@ def _writer(target: Path) -> Callable[[pa.Table, BinaryIO], object]:
     """Return the function that writes a table in the format of a suffix."""
     writers: dict[str, Callable[[pa.Table, BinaryIO], object]] = {
         ".csv": _write_csv,
-        ".parquet": pyarrow.parquet.write_table,
+        ".parquet": _write_parquet,
         ".jsonl": _write_json_lines,
     }
     if target.suffix.lower() not in writers:
@@ -147,8 +148,7 @@ def _columns(target: Path) -> list[str] | None:
         if target.stat().st_size == 0 or target.is_dir():
             return None
         if target.suffix.lower() == ".parquet":
-            with target.open("rb") as stream:
-                return list(pyarrow.parquet.read_schema(stream).names)
+            return _parquet_columns(target)
         with target.open(encoding="utf-8", newline="") as lines:
             if target.suffix.lower() == ".csv":
                 return next(csv.reader(lines), [])
@@ -156,12 +156,32 @@ def _columns(target: Path) -> list[str] | None:
             return list(row) if isinstance(row, dict) else []
     except FileNotFoundError:
         return None
-    # csv.Error, pyarrow.ArrowInvalid and text that is not UTF-8 or JSON: all other files.
-    except (ValueError, csv.Error, pa.ArrowException):
+    # csv.Error and text that is not UTF-8 or JSON: all other files.
+    except (ValueError, csv.Error):
         return []
 
 
+def _parquet_columns(target: Path) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    with target.open("rb") as stream:
+        try:
+            return list(pyarrow.parquet.read_schema(stream).names)
+        except pa.ArrowException as error:
+            raise ValueError(str(error)) from error
+
+
+def _write_parquet(table: pa.Table, stream: BinaryIO) -> None:
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(table, stream)
+
+
 def _write_csv(table: pa.Table, stream: BinaryIO) -> None:
+    import pyarrow as pa
+    import pyarrow.csv
+
     for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
             cells = [text and table_cell(text) for text in table[i].to_pylist()]

@@ -9,12 +9,9 @@ import ast
 import csv
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias
-
-import yaml
 
 from negrefine.errors import InputError
 from negrefine.files.reading import parse_json
@@ -99,7 +96,9 @@ def _python_literal(text: str, shown: str) -> Any:
 def _data(text: str, suffix: str, shown: str) -> Any:
     """Return what JSON, JSON lines or YAML hold, None for other text."""
     if suffix in {".yaml", ".yml"}:
-        data = _parsed(_load_yaml, text, "YAML", shown)
+        from negrefine.labels.yaml_text import parse_yaml
+
+        data = _parsed(parse_yaml, text, "YAML", shown)
         return [] if data is None else data
     if suffix == ".json":
         data = _parsed(parse_json, text, "JSON", shown)
@@ -127,26 +126,11 @@ def _parsed(
         return parse(text)
     except passing:
         raise
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:200]
         if isinstance(error, RecursionError):
             why = "it is nested too deeply"
         raise InputError(f"{shown} is not {kind} ({why}): correct it, or {_PLAIN}.") from error
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML in which no key is in a mapping twice: one of its values would be lost."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        for key, count in counts.items():
-            if count > 1 and key != "<<":
-                raise ValueError(f"it holds the key {key[:80]!r} twice")
-        return super().construct_mapping(node, deep)
-
-
-def _load_yaml(text: str) -> Any:
-    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
 
 
 def _of_data(data: Any, shown: str) -> Read:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from negrefine.encoders.base import FloatArray
-from negrefine.files.records import from_row
+from negrefine.files.records import as_row, from_row
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,7 +101,7 @@ class NegativeLabel:
 
     def as_row(self) -> dict[str, Any]:
         """Return the label as plain data, for JSON."""
-        return asdict(self)
+        return as_row(self)
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> NegativeLabel:
