@@ -66,7 +66,7 @@ def list_all(as_json: bool = AS_JSON) -> None:
         [
             (
                 each.name,
-                each.id_set.title,
+                " + ".join(s.title for s in each.id_sets),
                 str(len(catalogue.class_list(each.id_set.classes or ""))),
                 ", ".join(other.title + stars[other.name] for other in each.ood_sets),
             )
@@ -147,7 +147,8 @@ def run_benchmark(
                 for m in means
             ],
             title="Means over the classes of an OOD set (percent)",
-            caption="As the set's authors report it; the tables above pool all images.",
+            caption="As the set's authors report it; the tables below pool all images. FPR95 is "
+            "in-distribution positive, as in the papers.",
         )
     run.write_results(evaluation, encoder)
 
