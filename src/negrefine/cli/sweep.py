@@ -56,7 +56,7 @@ def sweep(
     from negrefine.encoders import find_images
     from negrefine.evaluation.images import encode_readable
     from negrefine.evaluation.overlap import check_apart
-    from negrefine.evaluation.tables import percent
+    from negrefine.evaluation.tables import FPR95_NOTE, percent
     from negrefine.files.writing import check_target, write_rows
 
     values = {name: _numbers(each) for name, each in grid.given().items()}
@@ -94,7 +94,7 @@ def sweep(
         for row in rows
     ]
     columns = [*varied, "labels", "OOD set", "AUROC", "FPR95"]
-    print_table(columns, shown_rows, title="AUROC/FPR95 in percent")
+    print_table(columns, shown_rows, title="AUROC/FPR95 in percent", caption=f"{FPR95_NOTE}.")
     if out is not None:
         say(f"Wrote {counted(len(rows), 'row')} to {out}.", err=True)
 

@@ -18,9 +18,18 @@ from negrefine.detectors import Detector
 from negrefine.detectors.parameters import encode_parameter
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError, NotFittedError
+from negrefine.evaluation.baseline import check_baseline
 from negrefine.evaluation.images import ImageSet
 from negrefine.evaluation.measure import measure, measure_accuracy
 from negrefine.evaluation.overlap import check_apart
+from negrefine.evaluation.paired import differences_from
+from negrefine.evaluation.provenance import (
+    Provenance,
+    SetProvenance,
+    features_digest,
+    images_digest,
+    texts_digest,
+)
 from negrefine.evaluation.results import (
     ID,
     MANIFEST,
@@ -88,6 +97,7 @@ def evaluate(
     notes: Sequence[str] = (),
     batch_size: int = 64,
     streams: StreamPlan | None = None,
+    baseline: str | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Score every image with every detector and measure; each image is decoded and encoded once.
@@ -107,6 +117,8 @@ def evaluate(
         notes: What a reader of the numbers must know; shown beside them everywhere.
         streams: Also run methods that learn over streams of the images, beside the first seed of
             each of `detectors`; `write_stream_tables` writes what is measured.
+        baseline: Row of `detectors` from which the differences of all others are measured too, with
+            paired intervals.
 
     Raises NotFittedError for a detector that is not fitted, and InputError if an argument cannot be
     used, a set has no readable image, or `out` is of other classes or of another encoder.
@@ -115,6 +127,8 @@ def evaluate(
     _check_sets(id_images, ood_images)
     check_evaluation(out, [image_set.name for image_set in ood_images], seeds)
     first = _check_detectors(detectors, ablation or {})
+    if baseline is not None:
+        check_baseline(baseline, list(detectors), n_bootstrap)
     for image_set in (id_images, *ood_images):
         image_set.check(len(first.class_names_))
     image_sets = [replace(id_images, name=ID), *ood_images]
@@ -132,13 +146,14 @@ def evaluate(
         }
         used = [s for by_seed in scorers.values() for wanted in by_seed.values() for s in wanted]
         on_patches = {s.identity: s for s in used if s.detector.uses_patches}
-        scored, features = [], []
+        scored, features, origins = [], [], []
         for number, image_set in enumerate(image_sets):
             store = SetStore(out, set_directory(number, image_set.name), image_set.name, progress)
             blocks = store.encode(
                 first.encoder, image_set.paths, list(on_patches.values()), batch_size
             )
             scored.append(_score_set(image_set, store, blocks, scorers, first.class_features_))
+            origins.append(_origin(scored[-1], blocks, store, image_set.paths, progress=progress))
             if streams is not None:
                 features.append(np.concatenate([block.features for block in blocks]))
         id_set, *ood_sets = scored
@@ -188,9 +203,41 @@ def evaluate(
             detectors=saved,
             titles={row: d.title for row, d in detectors.items() if row == d.method and d.title},
             streams=stream_rows,
+            provenance=Provenance(
+                texts_digest(first.class_names_),
+                {
+                    row: texts_digest(detector.negatives_.texts)
+                    for row, detector in detectors.items()
+                    if detector.negatives_ is not None
+                },
+                origins,
+            ),
         )
+        if baseline is not None:
+            differences = differences_from(evaluation, baseline, n_bootstrap)
+            evaluation = replace(evaluation, differences=differences)
         save_evaluation(evaluation)
         return evaluation
+
+
+def _origin(
+    scores: SetScores,
+    blocks: Sequence[Block],
+    store: SetStore,
+    paths: Sequence[Path],
+    *,
+    progress: bool,
+) -> SetProvenance:
+    """Return what the scores of a set are of, hashing files that an earlier run has not hashed."""
+    known = store.root / "features" / store.folder / "images.json"
+    caption = f"Hashing {store.caption}"
+    return SetProvenance(
+        scores.name,
+        len(paths),
+        int(scores.readable.sum()),
+        images_digest(paths, known, caption=caption, progress=progress),
+        features_digest([block.digest for block in blocks]),
+    )
 
 
 @contextmanager

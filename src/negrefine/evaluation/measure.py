@@ -12,6 +12,9 @@ from negrefine.metrics import operating_position
 
 Counts = NDArray[np.intp]
 
+N_METRICS = 5
+"""The metrics of a `Result`, in its order."""
+
 
 def measure(
     method: str,
@@ -28,14 +31,16 @@ def measure(
         [metrics_of_scores(inside, by_seed[i]) for by_seed in ood_scores.values()]
         for i, inside in enumerate(id_scores)
     ]
-    values = _with_mean(np.array(measured))
+    values = with_mean(np.array(measured))
     ends = np.full((2, *values.shape[1:]), None)
     if n_bootstrap:
         first = [by_seed[0] for by_seed in ood_scores.values()]
-        resampled = _with_mean(resampled_metrics(id_scores[0], first, n_bootstrap))
+        resampled = with_mean(resampled_metrics(id_scores[0], first, n_bootstrap))
         ends = np.quantile(resampled, (0.025, 0.975), axis=0).astype(object)
     return [
-        Result(method, name, *(_measured(values[:, i, j], *ends[:, i, j]) for j in range(4)))
+        Result(
+            method, name, *(_measured(values[:, i, j], *ends[:, i, j]) for j in range(N_METRICS))
+        )
         for i, name in enumerate([*ood_scores, MEAN])
     ]
 
@@ -56,13 +61,14 @@ def measure_accuracy(is_correct: NDArray[np.bool_], n_bootstrap: int = 0) -> Mea
 def resampled_metrics(
     id_scores: Scores, ood_scores: Sequence[Scores], n_resamples: int, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Return the metrics of a `Result` on images drawn with replacement, float64 (B, sets, 4).
+    """Return the metrics of a `Result` on images drawn with replacement, float64 (B, sets, 5).
 
     ID scores (n,) and the scores (m,) of each OOD set are drawn independently of each other, ID
-    images once per resample, the same ones for every OOD set.
+    images once per resample, the same ones for every OOD set. Which images are drawn depends on
+    their numbers and `seed` alone: other scores of the same images are measured on the same ones.
     """
     ranked = [_ranks(id_scores, scores) for scores in ood_scores]
-    result = np.empty((n_resamples, len(ranked), 4))
+    result = np.empty((n_resamples, len(ranked), N_METRICS))
     for b in range(n_resamples):
         # A generator for each draw: a set's interval does not depend on the sizes of the others.
         id_drawn = np.random.default_rng([seed, b, 0]).integers(0, len(id_scores), len(id_scores))
@@ -74,7 +80,7 @@ def resampled_metrics(
 
 
 def metrics_of_scores(id_scores: Scores, ood_scores: Scores) -> NDArray[np.float64]:
-    """Return the metrics of a `Result` of scores (n,) and (m,), float64 (4,), in its order."""
+    """Return the metrics of a `Result` of scores (n,) and (m,), float64 (5,), in its order."""
     return _metrics_of_ranks(*_ranks(id_scores, ood_scores))
 
 
@@ -95,10 +101,13 @@ def _metrics_of_ranks(id_ranks: Counts, ood_ranks: Counts) -> NDArray[np.float64
     fpr95 = ood_from[operating_position(id_from)] / m
     aupr_in = float(id_counts @ (id_from / np.maximum(id_from + ood_from, 1))) / n
     aupr_out = float(ood_counts @ (ood_up_to / np.maximum(ood_up_to + id_up_to, 1))) / m
-    return np.array([auroc, fpr95, aupr_in, aupr_out])
+    # The lowest score at or below which 95 % of the OOD images are.
+    caught = int(np.argmax(ood_up_to / m >= 0.95))
+    fpr95_ood_positive = id_up_to[caught] / n
+    return np.array([auroc, fpr95, aupr_in, aupr_out, fpr95_ood_positive])
 
 
-def _with_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def with_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Append the mean over the sets, the second-to-last axis."""
     return np.concatenate([values, values.mean(axis=-2, keepdims=True)], axis=-2)
 

@@ -1,0 +1,120 @@
+"""What the numbers of an evaluation are of: hashes of its images, features and labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from negrefine.files.identity import file_digest, file_stamp
+from negrefine.files.reading import read_json
+from negrefine.files.records import from_row
+from negrefine.files.writing import write_text
+from negrefine.progress import progress_bar
+from negrefine.shown_text import json_text
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class SetProvenance:
+    """One image set of an evaluation.
+
+    Attributes:
+        name: "ID" for the in-distribution set, otherwise the OOD set's own name.
+        n_images: Number of image files, and `n_readable` of those that could be read.
+        images: SHA-256 (hex) over the contents of the files, whatever their names and order.
+        features: SHA-256 (hex) over the features, in the order of the images.
+    """
+
+    name: str
+    n_images: int
+    n_readable: int
+    images: str
+    features: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What an evaluation was measured on.
+
+    Attributes:
+        class_names: SHA-256 (hex) over the class names in their order.
+        negative_labels: Method to SHA-256 (hex) over its negative labels, for those that have some.
+        sets: The image sets, the in-distribution one first.
+    """
+
+    class_names: str
+    negative_labels: Mapping[str, str]
+    sets: Sequence[SetProvenance]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content as plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, content: Any) -> Provenance:
+        """Return what `as_dict` wrote; ValueError for anything else."""
+        if not isinstance(content, Mapping) or set(content) != {
+            "class_names",
+            "negative_labels",
+            "sets",
+        }:
+            raise ValueError("provenance lacks a field, or has an unknown one")
+        labels, sets = content["negative_labels"], content["sets"]
+        if not isinstance(labels, Mapping) or not isinstance(sets, list) or not sets:
+            raise ValueError("provenance has no image sets, or no negative labels by method")
+        found = [from_row(SetProvenance, row) for row in sets]
+        hashes = [content["class_names"], *labels.values()]
+        hashes += [value for each in found for value in (each.images, each.features)]
+        if not all(isinstance(value, str) and _SHA256.fullmatch(value) for value in hashes):
+            raise ValueError("provenance has a hash that is no SHA-256 of 64 hexadecimal digits")
+        if any(not 0 < each.n_readable <= each.n_images for each in found):
+            raise ValueError("provenance has an image set with an impossible number of images")
+        if len({each.name for each in found}) < len(found):
+            raise ValueError("provenance has two image sets of one name")
+        return cls(content["class_names"], dict(labels), found)
+
+
+def texts_digest(texts: Sequence[str]) -> str:
+    """Return the SHA-256 (hex) of texts in their order."""
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+
+
+def features_digest(block_digests: Sequence[str]) -> str:
+    """Return the SHA-256 (hex) of features from those of their blocks."""
+    return texts_digest(block_digests)
+
+
+def images_digest(
+    paths: Sequence[Path], known: Path, *, caption: str = "Hashing images", progress: bool = False
+) -> str:
+    """Return the SHA-256 (hex) over the contents of image files, whatever their names and order.
+
+    The file `known` keeps it, so that files which have not changed are not read again. A file that
+    cannot be read counts as an empty one.
+    """
+    state = texts_digest([file_stamp(path) for path in paths])
+    try:
+        content = read_json(known)
+    except (OSError, ValueError):
+        content = None
+    if isinstance(content, dict) and content.get("files") == state:
+        images = content.get("images")
+        if isinstance(images, str) and _SHA256.fullmatch(images):
+            return images
+    digests = []
+    with progress_bar(caption, len(paths), enabled=progress) as advance:
+        for path in paths:
+            try:
+                digests.append(file_digest(path))
+            except OSError:
+                digests.append(hashlib.sha256().digest())
+            advance(1)
+    images = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+    write_text(known, json_text({"files": state, "images": images}) + "\n")
+    return images
