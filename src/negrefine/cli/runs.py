@@ -167,7 +167,7 @@ class Run:
         print_tables(rich_tables(evaluation))
         if evaluation.streams:
             print_tables(rich_stream_tables(evaluation))
-        say(*paired.sentences(evaluation, mean_only=True))
+        say(*paired.sentences(evaluation))
         for note in evaluation.settings["notes"]:
             say(f"Note: {note}")
         names = ", ".join(path.name for path in paths)

@@ -9,7 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from negrefine.cli.bundles import option
-from negrefine.cli.method_options import Given
+from negrefine.cli.given import Given
 from negrefine.cli.options import split_list
 from negrefine.cli.output import warn
 from negrefine.errors import InputError

@@ -103,19 +103,16 @@ def differences_from(
     ]
 
 
-def sentences(evaluation: Evaluation, *, mean_only: bool = False) -> Iterator[str]:
-    """Yield for each difference a sentence about AUROC and one about FPR95.
+def sentences(evaluation: Evaluation) -> Iterator[str]:
+    """Yield for each method compared a sentence about AUROC and one about FPR95.
 
-    With `mean_only` only those that stand for all sets: of the "mean", or of the only set.
+    They are about the mean over the OOD sets, or the only one.
     """
-    only_set = len(evaluation.ood_sets) == 1
+    only = len(evaluation.ood_sets) == 1
     for row in evaluation.differences:
-        # The mean over one set is the set itself.
-        if (row.ood_set == MEAN) == only_set or (
-            mean_only and not only_set and row.ood_set != MEAN
-        ):
+        if (row.ood_set == MEAN) == only:
             continue
-        where = "on average" if row.ood_set == MEAN else f"against {row.ood_set}"
+        where = f"against {row.ood_set}" if only else "on average"
         names = evaluation.title_of(row.method), evaluation.title_of(row.baseline)
         for metric in _CAPTIONS:
             yield f"{_sentence(row, metric, *names)} {where}."

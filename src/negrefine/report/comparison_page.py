@@ -6,6 +6,7 @@ from pathlib import Path
 
 from negrefine.evaluation.comparison import SHOWN, Comparison, caption
 from negrefine.evaluation.results import MEAN
+from negrefine.evaluation.tables import percent
 from negrefine.files.writing import check_replaceable, write_text
 from negrefine.report import figures
 from negrefine.report.templates import Inline, check_report_packages, template_environment
@@ -21,6 +22,8 @@ def write_comparison_page(comparison: Comparison, target: Path) -> Path:
     """
     check_comparison_page(target)
     environment = template_environment()
+    # The drawings of all pages are in one template, which uses these.
+    environment.filters |= {"name": str, "percent": percent, "spread": figures.spread}
     environment.globals |= {"figures": figures}
     plots = []
     for i, metric in enumerate(SHOWN):
