@@ -11,20 +11,25 @@ from negrefine.errors import InputError
 from negrefine.shown_text import visible
 
 
-def check_apart(id_images: Sequence[Path], ood_images: Mapping[str, Sequence[Path]]) -> None:
-    """Check that no image of an OOD set, by name, is an in-distribution image too, by content.
+def check_apart(
+    images: Sequence[Path],
+    ood_images: Mapping[str, Sequence[Path]],
+    kind: str = "in-distribution",
+) -> None:
+    """Check that no image of an OOD set, by name, is one of some others too, by content.
 
-    A few such images give a warning. Raises InputError if more than half of a set are.
+    `kind` is how sentences call the others. A few such images give a warning. Raises InputError if
+    more than half of a set are.
     """
-    given = dict.fromkeys(id_images)
+    given = dict.fromkeys(images)
     for name, paths in ood_images.items():
         first = first_copies([*given, *paths])[len(given) :]
         both = [path for path, i in zip(paths, first, strict=True) if i < len(given)]
         if not both:
             continue
         found = (
-            f"{len(both)} of {len(paths)} images of the OOD set {name!r} are in-distribution "
-            f"images too, the first: {visible(str(both[0]))}"
+            f"{len(both)} of {len(paths)} images of the OOD set {name!r} are {kind} images too, "
+            f"the first: {visible(str(both[0]))}"
         )
         if 2 * len(both) > len(paths):
             raise InputError(f"{found}: name another folder.")

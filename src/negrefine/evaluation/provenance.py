@@ -91,22 +91,20 @@ def features_digest(block_digests: Sequence[str]) -> str:
 
 
 def images_digest(
-    paths: Sequence[Path], known: Path, *, caption: str = "Hashing images", progress: bool = False
+    paths: Sequence[Path],
+    known: Path | None = None,
+    *,
+    caption: str = "Hashing images",
+    progress: bool = False,
 ) -> str:
     """Return the SHA-256 (hex) over the contents of image files, whatever their names and order.
 
-    The file `known` keeps it, so that files which have not changed are not read again. A file that
-    cannot be read counts as an empty one.
+    The file `known`, if one is given, keeps it, so that files which have not changed are not read
+    again. A file that cannot be read counts as an empty one.
     """
     state = texts_digest([file_stamp(path) for path in paths])
-    try:
-        content = read_json(known)
-    except (OSError, ValueError):
-        content = None
-    if isinstance(content, dict) and content.get("files") == state:
-        images = content.get("images")
-        if isinstance(images, str) and _SHA256.fullmatch(images):
-            return images
+    if known is not None and (kept := _kept(known, state)) is not None:
+        return kept
     digests = []
     with progress_bar(caption, len(paths), enabled=progress) as advance:
         for path in paths:
@@ -116,5 +114,18 @@ def images_digest(
                 digests.append(hashlib.sha256().digest())
             advance(1)
     images = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
-    write_text(known, json_text({"files": state, "images": images}) + "\n")
+    if known is not None:
+        write_text(known, json_text({"files": state, "images": images}) + "\n")
     return images
+
+
+def _kept(known: Path, state: str) -> str | None:
+    """Return the hash that a file keeps for files in this state, None without one."""
+    try:
+        content = read_json(known)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.get("files") != state:
+        return None
+    images = content.get("images")
+    return images if isinstance(images, str) and _SHA256.fullmatch(images) else None
