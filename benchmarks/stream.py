@@ -1,6 +1,6 @@
 """Methods that learn from the stream, on features of our own making: tables, attacks, throughput.
 
-    python benchmarks/stream.py table        # order, ratio and batch size, ten seeds
+    python benchmarks/stream.py table        # order, ratio and batch size
     python benchmarks/stream.py false-alarms # no OOD image in the stream
     python benchmarks/stream.py frozen       # the guarantee after freeze()
     python benchmarks/stream.py poison       # verdicts that an attacker's share of the stream flips
@@ -95,7 +95,7 @@ class World:
 def table(seeds: Sequence[int]) -> None:
     """Print AUROC, FPR95 and false alarms over orders, ratios and batch sizes."""
     world = World(0)
-    features = [world.id_images(2000), world.ood_images(1000), world.ood_images(1000)]
+    features = [world.id_images(800), world.ood_images(400), world.ood_images(400)]
     static = {"NegLabel (static)": [world.base.score_features(each) for each in features]}
     settings = (
         StreamSetting(),

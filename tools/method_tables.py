@@ -28,6 +28,7 @@ def table() -> str:
             for text, needed in (
                 ("patch features", cls.uses_patches),
                 ('a "no" text tower', cls.uses_no_texts),
+                ("a learned bias", cls.uses_logit_bias),
             )
             if needed
         ]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         MaxLogit,
         NegLabel,
         NegRefine,
+        Sigmoid,
         load_detector,
     )
     from negrefine.encoders import Encoder, load_encoder
@@ -71,6 +72,7 @@ __all__ = [
     "OpenAIJudge",
     "Prompts",
     "ReplayJudge",
+    "Sigmoid",
     "StreamDetector",
     "WordNetJudge",
     "errors",
@@ -85,7 +87,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "": "errors metrics",
         "detectors": "CLIPN CSP EOE GLMCM MCM Detector Energy MaxLogit NegLabel NegRefine "
-        "load_detector",
+        "Sigmoid load_detector",
         "encoders": "Encoder load_encoder",
         "evaluation.experiment": "evaluate",
         "judges.base": "Answer Judge",

@@ -61,7 +61,9 @@ def test_one_row_for_each_image(
         assert rest == []
     else:
         assert done.out == ""
-        (line,) = rest
+        line, pairs = rest
+        # 8 readable images, each with 5 x 5 pairs.
+        assert pairs.startswith("Pairs of names: 200 asked, ")
         assert line.startswith(f"Wrote 13 rows to {out}, ")
         assert line.endswith(" flagged OOD.")
         assert [file.name for file in out.parent.iterdir()] == [out.name]
@@ -145,6 +147,16 @@ def test_score_says_what_is_wrong(quick: Any, work: Workspace, tmp_path: Path) -
         ([work.plain, image, "--out", "scores.xlsx"], "end the name in .parquet, .csv or .jsonl"),
         ([work.plain, image, "--out", "file/scores.csv"], "The results cannot be written to"),
         ([work.plain, image, "--out", "folder.csv"], "Is a directory"),
+        ([work.plain, image, "--ray", "local"], "give a folder for them with --out"),
+        (
+            [work.plain, image, "--ray", "local", "--out", "s.csv"],
+            "give --out the name of a folder",
+        ),
+        ([work.plain, "-", "--ray", "local", "--out", "s"], "Standard input cannot be read by sev"),
+        (
+            [work.plain, image, "--ray", "local", "--out", "s", "--report", "page.html"],
+            "--report and --sort-into do not work with --ray",
+        ),
     ):
         assert said in quick("score", *arguments, cwd=tmp_path).failed()
     if hasattr(os, "geteuid") and os.geteuid() != 0:

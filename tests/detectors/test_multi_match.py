@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from negrefine.detectors.multi_match import MultiMatch, NamePairs, PairEmbeddings, pair_codes
+from negrefine.detectors.multi_match import MultiMatch, NamePairs, pair_codes
+from negrefine.detectors.pair_embeddings import PairEmbeddings, PairLookups
 from negrefine.encoders import CLIPEncoder
 from negrefine.encoders.base import FloatArray
 from negrefine.labels.embedding import ensemble
@@ -153,3 +155,66 @@ def test_new_negatives_of_a_class_go_on_from_its_kept_prefixes(
     with_memory, without = computed[2], computed[3]
     # The second time no template and class name but only negatives and what follows them.
     assert with_memory <= without - 10
+
+
+def test_lookups_are_counted_by_where_the_embedding_came_from() -> None:
+    encoder = Encoder()
+    memory = PairEmbeddings(encoder, TEMPLATES, 10)  # type: ignore[arg-type]
+    names, labels = ["a", "b"], ["x", "y", "z"]
+    x = np.ones((4, DIM)) / np.sqrt(DIM)
+    s, n = np.tile([0.2, 0.1], (4, 1)), np.tile([0.3, 0.2, 0.1], (4, 1))
+    assert np.isnan(memory.lookups.hit_rate)
+    match(memory, x, s, n, names, labels, 2)
+    # Four images ask for the same 2 x 2 pairs, each of which is encoded once.
+    assert memory.lookups == PairLookups(asked=16, encoded=4, from_disk=0)
+    assert memory.lookups.from_memory == 12
+    assert memory.lookups.hit_rate == 0.75
+    match(memory, x[:1], s[:1], n[:1, ::-1].copy(), names, labels, 2)
+    assert memory.lookups == PairLookups(asked=20, encoded=6, from_disk=0)
+    assert len(set(encoder.asked)) == 2 * 6
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    names=NAMES, labels=LABELS, k=st.integers(1, 4), n=st.integers(0, 9), seed=st.integers(0, 2**31)
+)
+def test_the_commonest_pairs_are_those_of_most_images(
+    names: list[str], labels: list[str], k: int, n: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    memory = PairEmbeddings(Encoder(), TEMPLATES, 1000)  # type: ignore[arg-type]
+    pairs = NamePairs(memory, names, labels)
+    asked: Counter[tuple[int, int]] = Counter()
+    for size in (3, 1, 2):
+        x = random.standard_normal((size, DIM))
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        s = random.standard_normal((size, len(names))).round(1)
+        m = random.uniform(-1, 1, (size, len(labels))).round(1)
+        result = pairs.match(*map(torch.from_numpy, (x, s, m)), k=k, logit_scale=10)
+        for row in range(size):
+            for i in result.class_index[row].tolist():
+                for j in result.negative_index[row].tolist():
+                    asked[names.index(names[i]), labels.index(labels[j])] += 1
+    expected = sorted(asked, key=lambda pair: (-asked[pair], pair))[:n]
+    kept = pairs.commonest(n)
+    assert list(zip(kept.class_index.tolist(), kept.negative_index.tolist(), strict=True)) == (
+        expected
+    )
+    assert kept.asked.tolist() == [asked[pair] for pair in expected]
+    for (i, j), row in zip(expected, kept.features, strict=True):
+        np.testing.assert_allclose(row, pair_feature(f"{names[i]} and {labels[j]}"), atol=1e-6)
+
+
+def test_a_small_memory_takes_up_the_first_of_too_many_pairs() -> None:
+    encoder = Encoder()
+    memory = PairEmbeddings(encoder, TEMPLATES, 2)  # type: ignore[arg-type]
+    codes = np.array([9, 4, 7])
+    rows = np.eye(DIM, dtype=np.float32)[:3]
+    memory.remember(codes, rows, np.array([5, 3, 2]))
+    known, asked, features = memory.known()
+    assert known.tolist() == [4, 9]
+    assert asked.tolist() == [3, 5]
+    np.testing.assert_array_equal(features, rows[[1, 0]])
+    # One that is there already is not put there twice.
+    memory.remember(codes[1:2], rows[2:], np.array([8]))
+    assert memory.known()[0].tolist() == [4, 9]

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from negrefine import Detector, NegRefine
-from negrefine.detectors.multi_match import NamePairs, PairEmbeddings
+from negrefine.detectors.multi_match import NamePairs
+from negrefine.detectors.pair_embeddings import PairEmbeddings
 from negrefine.errors import NotFittedError
 
 

@@ -13,7 +13,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from negrefine.encoders.clip_tokenizer import read_plain_tokenizer
-from negrefine.encoders.loading import load_tokenizer
+from negrefine.encoders.tokenizer_reading import load_tokenizer
 from negrefine.encoders.tokens import TextTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"

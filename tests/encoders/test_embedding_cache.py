@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import os
 import runpy
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -19,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import CLASS_NAMES
-from negrefine import CSP, Lexicon, load_encoder
+from negrefine import CSP, Lexicon, NegLabel, Prompts, load_encoder
 from negrefine.encoders import CLIPEncoder
 from negrefine.encoders.base import FloatArray
 from negrefine.encoders.embedding_cache import EmbeddingCache
@@ -411,3 +413,50 @@ def test_fit_fills_the_cache_where_the_variable_says(
         check=True,
     )
     assert (tmp_path / "place" / "embeddings.sqlite").exists() == exists
+
+
+KILLED_FIT = """
+import sys
+from negrefine import Lexicon, NegLabel, Prompts, load_encoder
+one = ("{}",)
+encoder = load_encoder("builtin", device="cpu", cache=sys.argv[2])
+NegLabel(
+    encoder,
+    lexicon=Lexicon.from_tsv(sys.argv[1]),
+    lexicon_files="full",
+    prompts=Prompts(class_name=one, noun=one),
+).fit(["dog", "cat"])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals of POSIX")
+def test_a_killed_fit_continues_where_it_stopped(
+    load: Callable[..., CLIPEncoder], tmp_path: Path
+) -> None:
+    words = [f"{first}{second}" for first in range(100, 200) for second in range(100, 145)]
+    lines = ["word\tlexname\tpos", *(f"n{word}\tnoun.shape\tnoun" for word in words)]
+    lexicon, path = tmp_path / "words.tsv", tmp_path / "cache" / "e.sqlite"
+    lexicon.write_text("\n".join(lines))
+    fit = subprocess.Popen([sys.executable, "-c", KILLED_FIT, str(lexicon), str(path)])
+    cache = EmbeddingCache(path)
+    while fit.poll() is None and not (path.exists() and n_stored(cache) > 2):
+        time.sleep(0.02)
+    fit.kill()
+    assert fit.wait() == -signal.SIGKILL
+    known = n_stored(cache)
+    assert 1000 < known < len(words)
+    encoder = load()
+    asked = counted(encoder)
+    one = ("{}",)
+    NegLabel(
+        encoder,
+        lexicon=Lexicon.from_tsv(lexicon),
+        lexicon_files="full",
+        prompts=Prompts(class_name=one, noun=one),
+    ).fit(["dog", "cat"])
+    assert len(asked) == len(set(asked)) == len(words) + 2 - known
+
+
+def n_stored(cache: EmbeddingCache) -> int:
+    """The rows of a cache that another process may be writing."""
+    return sum(space.n for space in cache.spaces())

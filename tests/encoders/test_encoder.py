@@ -384,7 +384,7 @@ PREPROCESSOR = "preprocessor_config.json"
         (remove("config.json"), "holds no config.json"),
         (write("config.json", '{"model_type": "cl'), "config.json .* cannot be read as JSON"),
         (write("config.json", "[]"), "must hold a JSON object"),
-        (edit_json("config.json", model_type="siglip"), "'siglip' model, and only .*CLIPModel"),
+        (edit_json("config.json", model_type="bert"), "'bert' model, which has no features"),
         (write("config.json", "{}"), "'nameless' model"),
         (cut_weights, "weights .* cannot be loaded .* damaged"),
         (lose_tensors, "lack 1 tensors, 'visual_projection.weight' among them"),

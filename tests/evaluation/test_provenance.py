@@ -33,8 +33,8 @@ def test_unchanged_files_are_not_read_again(
     path.write_bytes(b"one")
     first = images_digest([path], known)
     read: list[Path] = []
-    digest = provenance.file_digest
-    monkeypatch.setattr(provenance, "file_digest", lambda p: (read.append(p), digest(p))[1])
+    digest = provenance.content_digest
+    monkeypatch.setattr(provenance, "content_digest", lambda p: (read.append(p), digest(p))[1])
     assert images_digest([path], known) == first
     assert not read
     path.write_bytes(b"other")

@@ -17,8 +17,8 @@ from negrefine import OpenAIJudge
 from negrefine.errors import InputError, JudgeError
 from negrefine.judges.base import Answer, Query
 from negrefine.judges.chat_reply import read_reply
-from negrefine.judges.key_mask import KeyMask
 from negrefine.judges.store import AnswerStore, as_json_lines
+from negrefine.key_mask import KeyMask
 
 pytest.importorskip("openai", reason="the extra 'openai' is not installed")
 

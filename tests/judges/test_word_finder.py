@@ -28,3 +28,15 @@ def test_class_names_that_only_narrow_a_known_word_mean_nothing():
     finder = WordFinder(WordNet.load())
     assert finder.class_rows("toy store") == []
     assert finder.class_rows("Treeing Walker Coonhound") == []
+
+
+def test_spellings_are_found_as_letter_by_letter():
+    wordnet = WordNet.load()
+    plain: dict[str, str] = {}
+    for word in wordnet.words():
+        if not word.isalpha():
+            plain.setdefault("".join(filter(str.isalpha, word.lower())), word)
+    finder = WordFinder(wordnet)
+    unclear = {spelling: word for spelling, word in plain.items() if spelling != word}
+    assert len(unclear) > 50_000
+    assert finder._respelled == plain

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import random
 
 import pytest
 
+from negrefine.benchmarks import class_list
 from negrefine.judges.base import Answer
 from negrefine.judges.replay import ReplayJudge
 from negrefine.judges.wordnet import WordNetJudge
+from negrefine.labels.wordnet import WordNet
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +137,34 @@ def test_agreement_with_the_published_run_on_held_out_words(judge, shared):
     precision, recall = rates(replay.is_subcategory(pairs), judge.is_subcategory(pairs))
     assert precision > 0.60
     assert recall > 0.55
+
+
+def plain_answers(judge: WordNetJudge, pairs: list[tuple[str, str]]) -> list[Answer]:
+    """Try every rule for every pair."""
+    return [judge._subcategories.answer(word, name) for word, name in pairs]
+
+
+def test_quick_answers_are_those_of_trying_every_rule(judge):
+    wordnet = WordNet.load()
+    rng = random.Random(0)  # noqa: S311
+    words = rng.sample(sorted(wordnet.words()), 1500)
+    words += ["gooey pattern", "xyzzy", "xyzzy dog", " Dog ", "African daisy", "chain fern"]
+    names = [*class_list("imagenet-1k"), "xyzzy", "agaric", "bolete"]
+    pairs = [(word, name) for word in words for name in rng.sample(names, 4)]
+    for word in words:
+        for row in wordnet.rows(word, pos="noun")[:2]:
+            above = rng.choice(list(wordnet.chains(row)))
+            pairs.append((word, rng.choice(wordnet.lemmas(above))))
+    likes = [word for word in wordnet.words() if "daisy" in word or "mushroom" in word]
+    pairs += [(word, name) for word in likes for name in ("daisy", "mushroom", "Daisy", "agaric")]
+    answers = judge.is_subcategory(pairs)
+    assert answers == plain_answers(judge, pairs)
+    assert min(sum(answer.yes is yes for answer in answers) for yes in (True, False, None)) > 50
+
+
+def test_quick_answers_on_the_recorded_labels(judge, shared):
+    folder = shared / "reference" / "negrefine_imagenet_seed0"
+    replay = ReplayJudge(folder / "llm_process_noun.txt.gz", folder / "llm_process_adj.txt.gz")
+    words = random.Random(0).sample(list(replay.recorded), 1500)  # noqa: S311
+    pairs = [(word, name) for word in words for name in replay.candidates[word]]
+    assert judge.is_subcategory(pairs) == plain_answers(judge, pairs)

@@ -170,3 +170,16 @@ def test_similarity_is_the_quantile_over_classes(
     expected = ordered[:, low] + (place - low) * (ordered[:, high] - ordered[:, low])
     expected[cosines.max(axis=1) > 0.8] = 1
     np.testing.assert_allclose(class_similarity(candidates, classes, rule), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("cap", [None, 0.3])
+def test_the_largest_cosine_is_the_quantile_at_one(cap: float | None) -> None:
+    rng = np.random.default_rng(0)
+    candidates = rng.standard_normal((300, 16)).astype(np.float32) / 4
+    classes = rng.standard_normal((7, 16)).astype(np.float32) / 4
+    cosines = candidates.astype(np.float64) @ classes.astype(np.float64).T
+    expected = np.quantile(cosines, 1.0, axis=1)
+    if cap is not None:
+        expected[cosines.max(axis=1) > cap] = 1.0
+    rule = MiningRule(quantile=1.0, similarity_cap=cap)
+    assert class_similarity(candidates, classes, rule).tolist() == expected.tolist()

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -100,3 +101,13 @@ def test_missing_data_file_is_explained(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "_DATA", tmp_path / "wordnet-3.1.parquet")
     with pytest.raises(InputError, match="reinstall negrefine"):
         module.read_columns(["pos"])
+
+
+def test_what_is_above_a_row_are_its_chains(wordnet):
+    rows = np.random.default_rng(0).choice(len(wordnet), 2000, replace=False).tolist()
+    for row in rows:
+        assert wordnet.above(row) == wordnet.chains(row).keys()
+        lemmas = [word for each in wordnet.chains(row) for word in wordnet.synset(each).lemmas]
+        assert wordnet.is_taxon(row) == ("taxonomic group" in lemmas)
+        assert wordnet.definition(row) == wordnet.synset(row).definition
+    assert 10 < sum(map(wordnet.is_taxon, rows)) < 1000

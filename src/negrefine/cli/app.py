@@ -57,8 +57,15 @@ _SECTIONS = {
         ),
     },
     "More": {
+        "encoders": Later(
+            "List models that --encoder takes, with their sizes, languages and licences."
+        ),
         "demo": Later(
             "Run NegRefine and its ablation on bundled pictures with the built-in toy encoder."
+        ),
+        "cache": Later(
+            "Look at, export and import the stored embeddings of prompts.",
+            below=("info", "export", "import"),
         ),
         "judge-cache": Later(
             "Look at, export and import the stored answers of language models.",

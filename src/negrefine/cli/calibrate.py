@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from negrefine.cli.bundles import option
-from negrefine.cli.options import AS_JSON, BATCH_SIZE, BY, DELTA, FPR, ID_IMAGES, SavedDetector
+from negrefine.cli.options import (
+    AS_JSON,
+    BATCH_SIZE,
+    BY,
+    DELTA,
+    FPR,
+    ID_IMAGES,
+    IMAGE_COLUMN,
+    SavedDetector,
+)
 from negrefine.cli.output import (
     calibration_as_dict,
     describe_calibration,
@@ -16,6 +28,9 @@ from negrefine.cli.output import (
     warn_builtin,
     warn_unreadable,
 )
+
+if TYPE_CHECKING:
+    from negrefine.evaluation.image_scores import DetectionReport
 
 
 def calibrate(
@@ -29,6 +44,7 @@ def calibrate(
         "Out-of-distribution images to measure the detection rate on; may be given several times.",
         "IMAGES",
     ),
+    image_column: str | None = IMAGE_COLUMN,
     as_json: bool = AS_JSON,
     batch_size: int = BATCH_SIZE,
 ) -> None:
@@ -41,33 +57,53 @@ def calibrate(
     """
     from negrefine.detectors.bundle import version_of
     from negrefine.detectors.thresholds import check_by
-    from negrefine.encoders import find_images
     from negrefine.evaluation.image_scores import calibrate_files, check_enough, detect_files
-    from negrefine.evaluation.overlap import check_apart
+    from negrefine.evaluation.overlap import check_apart, check_contents_apart
+    from negrefine.evaluation.source_scores import (
+        calibrate_scored,
+        detect_scored,
+        read_scored_sources,
+    )
+    from negrefine.sources.files import local_paths
+    from negrefine.sources.opening import open_sources
 
     check_by(by)
-    fpr = 0.05 if fpr is None else fpr
-    paths = find_images(id_images)
-    check_enough(len(paths), fpr, delta)
-    others = {name: find_images([name]) for name in ood}
-    check_apart(paths, others)
+    rate = 0.05 if fpr is None else fpr
+    shards = [open_sources(each, image_column=image_column) for each in (id_images, *ood)]
+    sets = [local_paths(each) for each in shards]
+    files = [paths for paths in sets if paths is not None]
+    if len(files) == len(sets):
+        check_enough(len(files[0]), rate, delta)
+        check_apart(files[0], dict(zip(ood, files[1:], strict=True)))
     version = version_of(saved.detector_dir)
     detector = saved.load()
-    warn_builtin(detector.encoder, [*paths, *itertools.chain(*others.values())])
-    report = calibrate_files(
-        detector, paths, fpr, delta=delta, by=by, batch_size=batch_size, progress=True
-    )
-    warn_unreadable(report.errors, len(paths))
+    warn_builtin(detector.encoder, list(itertools.chain(*files)))
+    how: dict[str, Any] = {"batch_size": batch_size, "progress": True}
+    detect: Callable[[Any], DetectionReport]
+    if len(files) == len(sets):
+        report = calibrate_files(detector, files[0], rate, delta=delta, by=by, **how)
+        ood_sets: list[Any] = files[1:]
+        detect = partial(detect_files, detector, **how)
+    else:
+        # What is read once only is scored before anything is decided.
+        scored, *ood_sets = [read_scored_sources(detector, each, **how) for each in shards]
+        check_contents_apart(
+            scored.contents,
+            {n: (each.names, each.contents) for n, each in zip(ood, ood_sets, strict=True)},
+        )
+        report = calibrate_scored(detector, scored, rate, delta=delta, by=by)
+        detect = partial(detect_scored, detector)
+    warn_unreadable(report.errors, report.n + len(report.errors))
     # Another process may have saved a detector there while the images were scored.
     detector.save(saved.detector_dir, replacing=version)
     detections = {}
-    for name, files in others.items():
-        detections[name] = detect_files(detector, files, batch_size=batch_size, progress=True)
-        warn_unreadable(detections[name].errors, len(files))
+    for name, images in zip(ood, ood_sets, strict=True):
+        found = detections[name] = detect(images)
+        warn_unreadable(found.errors, found.n + len(found.errors))
     if as_json:
-        found = {name: asdict(detection) for name, detection in detections.items()}
+        rates = {name: asdict(detection) for name, detection in detections.items()}
         calibration = calibration_as_dict(report, detector.class_names_)
-        print_json({"calibration": calibration, "ood": found}, indent=None)
+        print_json({"calibration": calibration, "ood": rates}, indent=None)
         return
     say(f"Saved {saved.detector_dir}: {describe_calibration(report)}.")
     say(*describe_groups(report, detector.class_names_))

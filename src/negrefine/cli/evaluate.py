@@ -9,6 +9,7 @@ from negrefine.cli.bundles import option
 from negrefine.cli.options import (
     ABLATION,
     ID_IMAGES,
+    IMAGE_COLUMN,
     OOD_SETS,
     ClassOptions,
     EncoderOptions,
@@ -27,6 +28,7 @@ def evaluate(
     out: Path = option(..., "New folder, or one to continue.", "DIR"),
     new: EncoderOptions,
     options: RunOptions,
+    image_column: str | None = IMAGE_COLUMN,
     ablation: bool = ABLATION,
     streaming: StreamOptions,
     title: str = option("", "A line above the tables."),
@@ -38,16 +40,19 @@ def evaluate(
     --stream adds methods that learn from the images they score.
     """
     from negrefine.evaluation import experiment
-    from negrefine.evaluation.images import find_image_set
+    from negrefine.evaluation.images import ImageSet, find_source_set
 
     folders = named_folders("--ood", ood_images)
     run = options.prepare(new.device, ablation=ablation)
     streams = streaming.check()
     experiment.check_evaluation(out, list(folders), run.seeds)
     class_names = classes.read()
-    id_set = find_image_set("ID", id_images, class_names)
-    ood_sets = [find_image_set(name, folder) for name, folder in folders.items()]
+    id_set = find_source_set("ID", id_images, class_names, image_column=image_column)
+    ood_sets = [
+        find_source_set(name, folder, image_column=image_column) for name, folder in folders.items()
+    ]
     measure = partial(experiment.evaluate, id_images=id_set, ood_images=ood_sets, title=title)
     encoder = new.load()
-    warn_builtin(encoder, [path for each in (id_set, *ood_sets) for path in each.paths])
+    of_files = [each for each in (id_set, *ood_sets) if isinstance(each, ImageSet)]
+    warn_builtin(encoder, [path for each in of_files for path in each.paths])
     run.write_results(run.evaluate(encoder, class_names, out, measure, streams=streams), encoder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from negrefine.cli.bundles import option
 from negrefine.cli.options import AS_JSON, IMAGES, SavedDetector
-from negrefine.cli.output import print_json, say, warn_builtin, warn_unreadable
+from negrefine.cli.output import describe_left_out, print_json, say, warn_builtin, warn_unreadable
 from negrefine.errors import ImageError, InputError
 from negrefine.shown_text import storable
 
@@ -44,6 +44,7 @@ def explain(
     if card is not None:
         _check_card(card, len(paths))
     detector = saved.load()
+    say(*describe_left_out(detector), err=True)
     warn_builtin(detector.encoder, paths)
     errors: list[ImageError] = []
     for path in paths:

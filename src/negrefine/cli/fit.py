@@ -27,6 +27,7 @@ from negrefine.cli.output import (
     describe_calibration,
     describe_detector,
     describe_groups,
+    describe_left_out,
     print_filter_summary,
     say,
     warn_builtin,
@@ -126,4 +127,4 @@ def fit(
     detector.save(out)
     if isinstance(detector, NegRefine) and hasattr(detector.judge, "usage"):
         print_filter_summary(detector)
-    say(f"Saved {method} to {out}: {summary}.", *groups)
+    say(f"Saved {method} to {out}: {summary}.", *describe_left_out(detector), *groups)

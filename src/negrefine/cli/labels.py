@@ -22,7 +22,7 @@ def labels(
 
     The table is on standard output, a summary on standard error.
     """
-    from negrefine.detectors.loading import load_labels
+    from negrefine.detectors.loading import load_labels, load_left_out
     from negrefine.labels.negatives import removal_counts
 
     found = load_labels(detector_dir)
@@ -51,3 +51,6 @@ def labels(
     reasons = ", ".join(f"{count} {kind}" for kind, count in list(counts.items())[:5])
     tail = f" ({reasons})" if reasons else ""
     say(f"{len(found) - n_removed} kept, {n_removed} removed{tail}.", err=True)
+    left_out = load_left_out(detector_dir)
+    if left_out is not None:
+        say(str(left_out), err=True)

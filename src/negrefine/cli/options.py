@@ -26,21 +26,33 @@ if TYPE_CHECKING:
 
 DETECTOR_DIR = typer.Argument(metavar="DETECTOR_DIR", help="Directory written by 'negrefine fit'.")
 IMAGES = typer.Argument(metavar="IMAGES", help="Files, folders or quoted patterns.")
+_SOURCES = (
+    "files, folders, quoted patterns, URLs, archives (tar, zip), tables (Parquet) or '@list.txt' "
+    "with one of these on each line"
+)
+SOURCES = typer.Argument(
+    metavar="IMAGES",
+    help=f"{_SOURCES[0].upper()}{_SOURCES[1:]}; '-' reads such lines from standard input.",
+)
+IMAGE_COLUMN = option(
+    None, "The column with the images of tables; default: the only one that can be it.", "NAME"
+)
 OOD_SETS = option(
     ...,
-    "An OOD set: a folder, file or quoted pattern; may be given several times.",
+    "An OOD set: a folder, file, quoted pattern, URL, archive, table or '@list.txt'; may be given "
+    "several times.",
     "NAME=IMAGES",
     name="--ood",
 )
 ID_IMAGES = option(
     ...,
-    "In-distribution images: files, folders or quoted patterns; may be given several times.",
+    f"In-distribution images: {_SOURCES}; may be given several times.",
     "IMAGES",
     name="--id",
 )
 AS_JSON = option(False, "Print JSON instead of text.", name="--json")
 ENCODER_HELP = (
-    "Hub id such as 'openai/clip-vit-base-patch16', a CLIPModel directory, 'builtin-photo' (a "
+    "Hub id such as 'openai/clip-vit-base-patch16', a model's directory, 'builtin-photo' (a "
     "small one for photographs, inside the package) or 'builtin' (a toy for emoji and icons)."
 )
 CLASSES_HELP = (

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from negrefine.detectors import Detector, NegRefine
+    from negrefine.detectors.pair_embeddings import PairLookups
     from negrefine.encoders import Encoder
     from negrefine.evaluation.image_scores import CalibrationReport
 
@@ -43,13 +44,22 @@ def warn(*sentences: str) -> None:
 
 
 def warn_unreadable(
-    errors: Sequence[object], n: int, image_set: str = "", *, left_out: bool = True
+    errors: Sequence[object],
+    n: int,
+    image_set: str = "",
+    *,
+    n_unreadable: int | None = None,
+    left_out: bool = True,
 ) -> None:
-    """Warn if images, out of n in a set, could not be read; `errors` says for each why."""
+    """Warn if images, out of n in a set, could not be read.
+
+    `errors` says for each why, or for some of `n_unreadable`.
+    """
     if errors:
+        count = len(errors) if n_unreadable is None else n_unreadable
         images = f"images of {image_set}" if image_set else "images"
         effect = " and were left out" if left_out else ""
-        warn(f"{len(errors)} of {n} {images} could not be read{effect}; the first: {errors[0]}")
+        warn(f"{count} of {n} {images} could not be read{effect}; the first: {errors[0]}")
 
 
 def warn_builtin(encoder: Encoder, paths: Sequence[Path]) -> None:
@@ -66,6 +76,18 @@ def warn_builtin(encoder: Encoder, paths: Sequence[Path]) -> None:
 def print_json(content: Any, indent: int | None = 2) -> None:
     """Print JSON to standard output."""
     typer.echo(json_text(content, indent=indent))
+
+
+def print_json_line(content: Any) -> None:
+    """Print JSON on one line that a reader has at once.
+
+    Ends the process with code 1, and without a word, if there is no reader any more.
+    """
+    try:
+        typer.echo(json_text(content))
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise SystemExit(1) from error
 
 
 def print_rows(
@@ -137,6 +159,21 @@ def describe_detector(detector: Detector) -> str:
         return words
     kept, removed = detector.negatives_.kept, detector.negatives_.removed[0]
     return f"{words}, {counted(len(kept), 'negative label')} ({len(removed)} removed)"
+
+
+def describe_left_out(detector: Detector) -> list[str]:
+    """Return a sentence about what was left out of the lexicon, nothing if nothing was."""
+    left_out = getattr(detector, "left_out_", None)
+    return [] if left_out is None else [str(left_out)]
+
+
+def describe_lookups(lookups: PairLookups) -> str:
+    """Return where the pair embeddings of scores came from as a sentence."""
+    return (
+        f"Pairs of names: {lookups.asked:,} asked, {lookups.from_memory:,} from memory, "
+        f"{lookups.from_disk:,} from disk, {lookups.encoded:,} encoded "
+        f"({lookups.hit_rate:.1%} were there)."
+    )
 
 
 def describe_calibration(report: CalibrationReport) -> str:

@@ -19,6 +19,7 @@ from negrefine.cli.options import BATCH_SIZE, LabelOptions, split_list
 from negrefine.cli.output import print_tables, say, warn, warn_unreadable
 from negrefine.cli.stream_options import StreamChoice, seed_numbers
 from negrefine.detectors import DETECTORS, NegRefine
+from negrefine.encoders.base import gives_patches
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from negrefine.evaluation.results import Evaluation
 
 REPORT = "report.html"
+_COMPARED = ",".join(method for method, cls in DETECTORS.items() if cls.compared)
 _T = TypeVar("_T")
 
 
@@ -34,7 +36,7 @@ class RunOptions:
     """What is evaluated and how the results are written."""
 
     methods: str = option(
-        ",".join(method for method, cls in DETECTORS.items() if cls.compared),
+        _COMPARED,
         f"Methods, separated by commas, out of {', '.join(DETECTORS)}.",
         "LIST",
     )
@@ -111,6 +113,18 @@ class Run:
     ablation: bool
     report: bool
 
+    def _possible(self, encoder: Encoder) -> Mapping[str, Mapping[str, Any]]:
+        """Return the parameters without methods that nobody asked for and the encoder lacks."""
+        if self.options.methods != _COMPARED or gives_patches(encoder):
+            return self.parameters
+        left_out = [method for method in self.parameters if DETECTORS[method].uses_patches]
+        if left_out:
+            warn(
+                f"{', '.join(left_out)} is left out: the encoder {encoder.name!r} gives no patch "
+                "features, which it needs."
+            )
+        return {m: given for m, given in self.parameters.items() if m not in left_out}
+
     def evaluate(
         self,
         encoder: Encoder,
@@ -134,7 +148,7 @@ class Run:
             method: DETECTORS[method](encoder, **{**defaults(method), **given}).fit(
                 class_names, progress=True
             )
-            for method, given in self.parameters.items()
+            for method, given in self._possible(encoder).items()
         }
         refined = [each for each in detectors.values() if isinstance(each, NegRefine)]
         return evaluate(

@@ -62,10 +62,21 @@ class ScoreViews:
 
             check_scores_page(self.report)
 
-    def check_found(self, paths: Sequence[Path]) -> None:
-        """Raise InputError if one of the image files would be replaced."""
+    def check_found(self, paths: Sequence[Path] | None) -> None:
+        """Raise InputError if one of the image files would be replaced.
+
+        None stands for images that are no files of this machine, which cannot be looked at again.
+        """
         from negrefine.evaluation.sorted_images import check_sources
 
+        if paths is None:
+            for name, given in (("--report", self.report), ("--sort-into", self.sort_into)):
+                if given is not None:
+                    raise InputError(
+                        f"{name} needs images that are files of this machine, and others are named:"
+                        " leave it out, or copy the images here first."
+                    )
+            return
         if self.sort_into is not None:
             check_sources(self.sort_into, paths)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from negrefine.detectors.negrefine import NegRefine
     from negrefine.detectors.parameters import detector, parameter
     from negrefine.detectors.registry import DETECTORS, register
+    from negrefine.detectors.sigmoid import Sigmoid
     from negrefine.detectors.thresholds import ThresholdGroup
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "NegRefine",
     "PairMatch",
     "PatchMatch",
+    "Sigmoid",
     "ThresholdGroup",
     "detector",
     "load_detector",
@@ -66,6 +68,7 @@ __getattr__, __dir__ = lazy_names(
         "negrefine": "NegRefine",
         "parameters": "detector parameter",
         "registry": "DETECTORS register",
+        "sigmoid": "Sigmoid",
         "thresholds": "ThresholdGroup",
     },
 )

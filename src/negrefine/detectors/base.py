@@ -27,12 +27,13 @@ from negrefine.detectors.parameters import (
     parameter,
 )
 from negrefine.detectors.saved_form import FACTS, UnitRows, checked, saved_scores
-from negrefine.encoders.base import Encoder, FloatArray, check_encoder
+from negrefine.encoders.base import Encoder, FloatArray, check_encoder, gives_patches
 from negrefine.errors import BundleError, EncoderError, InputError
 from negrefine.labels.class_names import check_class_names
 from negrefine.labels.embedding import embed
 from negrefine.labels.negatives import Negatives
 from negrefine.labels.prompts import MCM_PROMPTS, Prompts
+from negrefine.progress import whole_work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +65,7 @@ class Detector(Parametrised, Calibrated):
         seed_parameter: The parameter that repeated evaluations vary; None without randomness.
         uses_patches: The score needs patch features beside image features.
         uses_no_texts: The method needs an encoder with CLIPN's "no" text tower.
+        uses_logit_bias: The method needs an encoder with SigLIP's bias.
         compared: `negrefine evaluate` runs it unless other methods are named.
         class_names_: K class names.
         class_features_: float32 (K, d), their prompt ensembles, rows of length one.
@@ -74,6 +76,7 @@ class Detector(Parametrised, Calibrated):
     paper: ClassVar[str] = ""
     seed_parameter: ClassVar[str | None] = None
     uses_no_texts: ClassVar[bool] = False
+    uses_logit_bias: ClassVar[bool] = False
     compared: ClassVar[bool] = False
     default_prompts: ClassVar[Prompts] = MCM_PROMPTS
 
@@ -99,14 +102,16 @@ class Detector(Parametrised, Calibrated):
         self.check_parameters()
         self._check_encoder()
         names = check_class_names(class_names)
-        features = self._embed_class_names(names, progress=progress)
-        if self._compares_classes() and (features == features[0]).all():
-            raise InputError(
-                f"{self.title or self.method} compares class names with each other, so with one "
-                f"name, here {names[0]!r}, its score is the same for every image: give at least "
-                "two different ones, or take a method with negative labels such as NegRefine."
-            )
-        self._fit(names, features, progress=progress)
+        with whole_work("Fitting", lambda: self._count_texts(names), enabled=progress):
+            features = self._embed_class_names(names, progress=progress)
+            if self._compares_classes() and (features == features[0]).all():
+                raise InputError(
+                    f"{self.title or self.method} compares class names with each other, so with "
+                    f"one name, here {names[0]!r}, its score is the same for every image: give at "
+                    "least two different ones, or take a method with negative labels such as "
+                    "NegRefine."
+                )
+            self._fit(names, features, progress=progress)
         self.class_names_ = names
         self.class_features_ = features
         self._forget_calibration()
@@ -124,6 +129,10 @@ class Detector(Parametrised, Calibrated):
 
     def _fit(self, class_names: list[str], class_features: FloatArray, *, progress: bool) -> None:
         """Prepare what a method needs beside the classes."""
+
+    def _count_texts(self, class_names: list[str]) -> int:
+        """Return how many texts `fit` encodes, for its progress."""
+        return len(class_names) * len(self.prompts_.class_name)
 
     def _compares_classes(self) -> bool:
         """Whether the score is the same for every image if there is one class name only."""
@@ -242,7 +251,7 @@ class Detector(Parametrised, Calibrated):
 
         self._check_fitted()
         facts = self._facts()
-        arrays = self._saved_arrays()
+        arrays = {**self._saved_arrays(), **self._kept_arrays()}
         # An attribute that was set by hand could not be loaded again.
         try:
             FACTS("The detector", facts)
@@ -295,11 +304,15 @@ class Detector(Parametrised, Calibrated):
                 arrays["calibration_classes"] = self.calibration_classes_.astype(np.int64)
         return arrays
 
+    def _kept_arrays(self) -> Arrays:
+        """Return what is saved to save time, such as embeddings, and decides no score."""
+        return {}
+
     def _saved_tables(self) -> Tables:
         return {}
 
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
-        """Take up what `_saved_arrays` and `_saved_tables` gave; ValueError if it does not fit."""
+        """Take up what was saved of arrays and tables; ValueError if it does not fit."""
         del tables
         # Encoders of one's own need not say what d is.
         dim = getattr(self.encoder, "dim", None)
@@ -329,11 +342,17 @@ class Detector(Parametrised, Calibrated):
 
     def _check_encoder(self) -> None:
         check_encoder(self.encoder)
-        if self.uses_patches and not hasattr(self.encoder, "encode_images_and_patches"):
+        if self.uses_patches and not gives_patches(self.encoder):
             raise EncoderError(
                 f"The encoder {self.encoder.name!r} gives no patch features, which "
                 f"{self.title or self.method} needs: use load_encoder with a CLIP model that has a "
-                "vision transformer."
+                "vision transformer with a class token."
+            )
+        if self.uses_logit_bias and getattr(self.encoder, "logit_bias", None) is None:
+            raise InputError(
+                f"The encoder {self.encoder.name!r} has no logit_bias, which "
+                f"{self.title or self.method} needs: use one that was trained with sigmoids, such "
+                "as 'google/siglip2-base-patch16-224'."
             )
         if self.uses_no_texts and not hasattr(self.encoder, "encode_texts_no"):
             raise InputError(

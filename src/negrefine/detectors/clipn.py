@@ -86,6 +86,10 @@ class CLIPN(Detector):
             progress=progress,
         )
 
+    def _count_texts(self, class_names: list[str]) -> int:
+        no = self.prompts_.no or self.prompts_.class_name
+        return super()._count_texts(class_names) + len(class_names) * len(no)
+
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:
         """Return the score of one rule; see `negrefine.detectors.scores`."""
         scale, yes = self.logit_scale_, images.classes

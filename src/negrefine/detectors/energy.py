@@ -9,6 +9,8 @@ from negrefine.detectors.base import Detector
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.parameters import detector, parameter
 from negrefine.detectors.scores import energy_score
+from negrefine.detectors.temperature import warn_of_other_scale
+from negrefine.encoders.base import FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +26,10 @@ class Energy(Detector):
     parts = ("energy",)
 
     temperature: float = parameter(1.0, POSITIVE, "Divides the cosines.")
+
+    def _fit(self, class_names: list[str], class_features: FloatArray, *, progress: bool) -> None:
+        del class_names, class_features, progress
+        warn_of_other_scale(self.encoder, self.temperature)
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:  # noqa: ARG002
         """Return the negative free energy."""

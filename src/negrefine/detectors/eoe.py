@@ -12,6 +12,8 @@ from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.negative_labels import MinedLabelDetector
 from negrefine.detectors.parameters import detector, parameter
 from negrefine.detectors.scores import eoe_score
+from negrefine.detectors.temperature import warn_of_other_scale
+from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
 from negrefine.labels.prompts import MCM_PROMPTS, Prompts
 
@@ -65,6 +67,10 @@ class EOE(MinedLabelDetector):
         made.class_features_ = detector.class_features_
         made._hold(detector.negatives_, made.class_names_)
         return made
+
+    def _fit(self, class_names: list[str], class_features: FloatArray, *, progress: bool) -> None:
+        warn_of_other_scale(self.encoder, self.temperature)
+        super()._fit(class_names, class_features, progress=progress)
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:  # noqa: ARG002
         """Return EOE's score."""

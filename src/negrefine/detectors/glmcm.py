@@ -16,7 +16,8 @@ from negrefine.detectors.explanation import PatchMatch
 from negrefine.detectors.image_block import ImageBlock, as_double, unit_rows
 from negrefine.detectors.parameters import detector, parameter
 from negrefine.detectors.scores import local_mcm_score, mcm_score
-from negrefine.encoders.base import PatchEncoder
+from negrefine.detectors.temperature import warn_of_other_scale
+from negrefine.encoders.base import FloatArray, PatchEncoder
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class GLMCM(Detector):
 
     def _compares_classes(self) -> bool:
         return True
+
+    def _fit(self, class_names: list[str], class_features: FloatArray, *, progress: bool) -> None:
+        del class_names, class_features, progress
+        warn_of_other_scale(self.encoder, self.temperature)
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:
         """Return MCM of the images ("global") or of their best patches ("local")."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from negrefine.detectors.base import Detector
-from negrefine.detectors.bundle import MANIFEST, damaged, read_bundle
+from negrefine.detectors.bundle import MANIFEST, damaged, manifest_of, read_bundle
 from negrefine.detectors.kept_calibration import KeptCalibration, restored_calibration
 from negrefine.detectors.parameters import check_decoded, decode_parameters
 from negrefine.detectors.registry import saved_methods
 from negrefine.detectors.saved_form import FACTS
 from negrefine.encoders.base import Encoder, check_encoder
-from negrefine.errors import BundleError, EncoderError, NotFittedError
+from negrefine.errors import BundleError, EncoderError, InputError, NotFittedError
 from negrefine.labels.negatives import NegativeLabel
 from negrefine.labels.prompts import Prompts
 from negrefine.pretrained.loading import check_dtype, pick_device
+
+if TYPE_CHECKING:
+    from negrefine.labels.rarer_words import LeftOut
 
 
 def load_detector(
@@ -68,6 +71,8 @@ def load_detector(
             raise ValueError("the prompts are not those of its parameters")
         detector._restore(manifest["class_names"], arrays, tables)
         detector._restore_calibration(manifest, arrays)
+        if hasattr(detector, "left_out_"):
+            detector.left_out_ = _read_left_out(manifest)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise damaged(directory, f"its parts do not fit together: {_short(error)}") from error
     return detector
@@ -86,6 +91,26 @@ def load_labels(path: str | os.PathLike[str]) -> list[NegativeLabel] | None:
         return [NegativeLabel.from_row(row) for row in tables["negative_labels"]]
     except ValueError as error:
         raise damaged(directory, f"its labels cannot be read: {_short(error)}") from error
+
+
+def load_left_out(path: str | os.PathLike[str]) -> LeftOut | None:
+    """Read what a saved detector left out of its lexicon, without its encoder.
+
+    Raises BundleError as `load_detector`.
+    """
+    directory = Path(path)
+    try:
+        return _read_left_out(manifest_of(directory))
+    except InputError as error:
+        raise damaged(directory, f"its parts do not fit together: {_short(error)}") from error
+
+
+def _read_left_out(manifest: dict[str, Any]) -> LeftOut | None:
+    if "left_out" not in manifest:
+        return None
+    from negrefine.labels.rarer_words import read_left_out
+
+    return read_left_out(manifest)
 
 
 def load_calibration(path: str | os.PathLike[str]) -> KeptCalibration:

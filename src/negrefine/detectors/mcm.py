@@ -17,6 +17,8 @@ from negrefine.detectors.scores import (
     negative_entropy_score,
     variance_score,
 )
+from negrefine.detectors.temperature import warn_of_other_scale
+from negrefine.encoders.base import FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,6 +64,11 @@ class MCM(Detector):
 
     def _part_names(self) -> list[str]:
         return [self.rule]
+
+    def _fit(self, class_names: list[str], class_features: FloatArray, *, progress: bool) -> None:
+        del class_names, class_features, progress
+        if self.rule != "max_logit":
+            warn_of_other_scale(self.encoder, self.temperature)
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:
         """Return the score of the rule; see `negrefine.detectors.scores`."""

@@ -15,7 +15,7 @@ from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import group_negatives, neglabel_score
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
-from negrefine.labels.mining import CONSTRAINTS, MiningRule, mine
+from negrefine.labels.mining import CONSTRAINTS, MiningRule, count_candidates, mine
 from negrefine.labels.negatives import NegativeLabel, Negatives
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from negrefine.detectors.bundle import Arrays, Tables
     from negrefine.labels.lexicon import Lexicon
+    from negrefine.labels.rarer_words import LeftOut
 
 
 def _check_lexicon(name: str, value: Any) -> None:
@@ -93,6 +94,7 @@ class MinedLabelDetector(LabelDetector):
 
     Attributes:
         negatives_: The mined labels, nouns then adjectives, least similar first.
+        left_out_: What was not mined for being rare; None if nothing was.
     """
 
     official_files: ClassVar[str]
@@ -111,6 +113,12 @@ class MinedLabelDetector(LabelDetector):
         "Lexicon.select ('full', 'official-neglabel', 'official-csp'), or lexicographer files, "
         "as a list or separated by commas.",
     )
+    max_words: int | None = parameter(
+        None,
+        Whole(1, optional=True),
+        "Mine only this many of WordNet's words, the most frequent ones (None: all): faster, and "
+        "other labels and scores, as the output says.",
+    )
     top_fraction: float = parameter(
         0.15, CONSTRAINTS["top_fraction"], "Fraction of nouns, and of adjectives, to mine."
     )
@@ -127,6 +135,7 @@ class MinedLabelDetector(LabelDetector):
         CONSTRAINTS["similarity_cap"],
         "Rank a word with a cosine above this last; None for no cap.",
     )
+    left_out_: LeftOut | None = fitted(None)
 
     def check_parameters(self, names: Any = None) -> None:
         """Check the parameters, and whether the lexicon has the files."""
@@ -142,7 +151,26 @@ class MinedLabelDetector(LabelDetector):
         self, class_names: list[str], class_features: FloatArray, *, progress: bool
     ) -> Negatives:
         """Mine the negative labels of a class list."""
-        rule = MiningRule(
+        words, self.left_out_ = self._bounded()
+        return mine(
+            self.encoder,
+            words,
+            class_names,
+            class_features,
+            self.prompts_,
+            self._rule(),
+            seed=int(getattr(self, "seed", 0)),
+            progress=progress,
+        )
+
+    def _count_texts(self, class_names: list[str]) -> int:
+        counts = count_candidates(self.selected_lexicon(), class_names, self._rule())
+        of_nouns = counts["noun"] * len(self.prompts_.noun)
+        of_adjectives = counts["adj"] * len(self.prompts_.adjective)
+        return super()._count_texts(class_names) + of_nouns + of_adjectives
+
+    def _rule(self) -> MiningRule:
+        return MiningRule(
             superclasses=tuple(getattr(self, "superclasses", ())),
             clean_underscores=self.clean_underscores,
             exclude_class_names=self.exclude_class_names,
@@ -150,25 +178,23 @@ class MinedLabelDetector(LabelDetector):
             similarity_cap=self.similarity_cap,
             top_fraction=self.top_fraction,
         )
-        return mine(
-            self.encoder,
-            self.selected_lexicon(),
-            class_names,
-            class_features,
-            self.prompts_,
-            rule,
-            seed=int(getattr(self, "seed", 0)),
-            progress=progress,
-        )
 
     def selected_lexicon(self) -> Lexicon:
-        """Return the words to mine: those of `lexicon_files` in `lexicon`."""
+        """Return the words to mine: those of `lexicon_files` in `lexicon`, at most `max_words`."""
+        return self._bounded()[0]
+
+    def _bounded(self) -> tuple[Lexicon, LeftOut | None]:
         from negrefine.labels.lexicon import Lexicon
+        from negrefine.labels.rarer_words import bounded
 
         lexicon = self.lexicon if isinstance(self.lexicon, Lexicon) else Lexicon.wordnet()
         files = self.lexicon_files
         official = isinstance(files, str) and files == "official"
-        return lexicon.select(self.official_files if official else files)
+        return bounded(lexicon, self.official_files if official else files, self.max_words)
+
+    def _facts(self) -> dict[str, Any]:
+        left_out = {} if self.left_out_ is None else {"left_out": self.left_out_.as_dict()}
+        return {**super()._facts(), **left_out}
 
 
 @detector

@@ -16,6 +16,7 @@ import numpy as np
 
 from negrefine.constraints import Boolean, Constraint, Strings, Whole, check_all
 from negrefine.detectors.parameters import Unsaved
+from negrefine.detectors.scores import stable_topk
 from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
 from negrefine.files.records import from_row
@@ -356,12 +357,14 @@ def nearest_class_names(
     Both sides are encoded as bare strings, without a template, as published. Ties keep the order
     of the class names.
     """
+    import torch
+
     label_features = embed(
         encoder, texts, ("{}",), description="Finding nearest classes", progress=progress
     )
     class_features = embed(encoder, class_names, ("{}",)).astype(np.float64)
-    cosines = label_features.astype(np.float64) @ class_features.T
-    order = np.argsort(-cosines, axis=1, kind="stable")[:, :n_candidates]
+    cosines = torch.from_numpy(label_features.astype(np.float64) @ class_features.T)
+    order = stable_topk(cosines, n_candidates).tolist()
     return [[class_names[k] for k in row] for row in order]
 
 

@@ -16,7 +16,8 @@ from negrefine.detectors.bounded_scores import BoundedScores, bounded_scores
 from negrefine.detectors.csp import CSP
 from negrefine.detectors.explanation import PairMatch, Unfiltered, decided_by, verdict_of
 from negrefine.detectors.image_block import ImageBlock
-from negrefine.detectors.multi_match import MultiMatch, NamePairs, PairEmbeddings, pair_text
+from negrefine.detectors.kept_pairs import MOST_KEPT, KeptPairs
+from negrefine.detectors.multi_match import MultiMatch, NamePairs, pair_text
 from negrefine.detectors.negative_labels import NegativeLabelDetector, label_matches
 from negrefine.detectors.negfilter import (
     CONSTRAINTS,
@@ -28,6 +29,7 @@ from negrefine.detectors.negfilter import (
     refine,
     resolve_judge,
 )
+from negrefine.detectors.pair_embeddings import PairEmbeddings, PairLookups
 from negrefine.detectors.parameters import Unsaved, detector, fitted, parameter, redeclared
 from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import negrefine_score
@@ -56,6 +58,8 @@ class NegRefine(NegativeLabelDetector):
         mined_: The negative labels before NegFilter.
         negatives_: The same labels after it: `removed_by` says what it removed, and why.
         audit_: Every question the judge was asked, with its answer.
+        kept_pairs_: The pairs that images asked for most until `calibrate`, at most 4096; they are
+            saved with the detector. None before.
     """
 
     method = "negrefine"
@@ -118,6 +122,7 @@ class NegRefine(NegativeLabelDetector):
     mined_: Negatives = fitted()
     audit_: list[Question] = fitted()
     pairs_: NamePairs = fitted()
+    kept_pairs_: KeptPairs | None = fitted(None)
 
     def _part_names(self) -> list[str]:
         return ["neglabel"] if self.alpha == 0 else list(self.parts)
@@ -156,6 +161,20 @@ class NegRefine(NegativeLabelDetector):
         if embeddings is None:
             embeddings = PairEmbeddings(self.encoder, self.prompts_.noun, self.max_pairs)
         self.pairs_ = NamePairs(embeddings, class_names, negatives.texts)
+        self.kept_pairs_ = None
+
+    @property
+    def pair_lookups(self) -> PairLookups:
+        """How many pair embeddings scores have needed since `fit` or loading, and from where.
+
+        Copies by `with_params` and `with_filter` share the embeddings, and so these counts.
+        """
+        self._check_fitted()
+        return self.pairs_.embeddings.lookups
+
+    def _set_calibration(self, *calibration: Any) -> None:
+        super()._set_calibration(*calibration)
+        self.kept_pairs_ = self.pairs_.commonest(MOST_KEPT)
 
     def with_filter(
         self,
@@ -353,6 +372,9 @@ class NegRefine(NegativeLabelDetector):
         changed = changed_texts(self.negatives_.labels)
         return {**super()._saved_arrays(), "mined_features": self.mined_.features[changed]}
 
+    def _kept_arrays(self) -> Arrays:
+        return {} if self.kept_pairs_ is None else self.kept_pairs_.as_arrays()
+
     def _saved_tables(self) -> Tables:
         return {**super()._saved_tables(), "audit": [as_row(line) for line in self.audit_]}
 
@@ -368,3 +390,4 @@ class NegRefine(NegativeLabelDetector):
             for label in self.negatives_.labels
         )
         self.mined_ = Negatives(labels, features)
+        self.kept_pairs_ = self.pairs_.remember_saved(arrays, self.class_features_.shape[1])

@@ -38,6 +38,16 @@ def max_logit_score(class_similarities: Similarities, logit_scale: float = 1.0) 
     return _as_tensor(class_similarities).amax(dim=-1) * logit_scale
 
 
+def sigmoid_score(
+    class_similarities: Similarities, logit_scale: float, logit_bias: float
+) -> Tensor:
+    """Largest probability of a pair of (n, K) cosines: max_k sigmoid(c s_k + b), (n,) in [0, 1].
+
+    SigLIP, ICCV 2023, arXiv 2303.15343, whose c and b are learnt, b about -10 or less.
+    """
+    return (_as_tensor(class_similarities).amax(dim=-1) * logit_scale + logit_bias).sigmoid()
+
+
 def energy_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
     """Negative free energy of (n, K) cosines or logits: T logsumexp_k(s_k / T), (n,), unbounded.
 

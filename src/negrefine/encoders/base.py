@@ -80,6 +80,12 @@ class PatchEncoder(Encoder, Protocol):
         ...
 
 
+def gives_patches(encoder: object) -> bool:
+    """Say whether an encoder is a `PatchEncoder`; `n_patches` is 0 where its model is unfit."""
+    known = getattr(encoder, "n_patches", None)
+    return hasattr(encoder, "encode_images_and_patches") and known != 0
+
+
 class YesNoEncoder(Encoder, Protocol):
     """An encoder with CLIPN's second text tower, which says what an image does not show."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
@@ -26,7 +27,7 @@ from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.text_tower import encode_tokens
 from negrefine.encoders.tokens import TextTokenizer
 from negrefine.encoders.vision_tower import image_and_patch_features, image_features
-from negrefine.errors import ImageError, InputError
+from negrefine.errors import EncoderError, ImageError, InputError
 from negrefine.progress import progress_bar
 from negrefine.shown_text import visible
 
@@ -72,8 +73,10 @@ class CLIPEncoder:
     Attributes:
         options: Arguments of `load_encoder` that change features or their checks.
         logit_scale: The learned factor on cosines, exp(logit_scale): 100.0 for OpenAI's CLIP.
+        logit_bias: The learned summand after it, which SigLIP models have, or None.
         dim: Dimension d of the joint space.
-        n_patches: Number p of patches of an image, a square grid.
+        n_patches: Number p of patches of an image, a square grid; 0 for a model that gives no
+            features of patches.
         context_length: Longest text in tokens, start and end tokens included.
         device: Of the weights, like `dtype`; features are always returned as float32.
         text_cache: Prompt ensembles that are kept between runs, or None.
@@ -111,15 +114,20 @@ class CLIPEncoder:
         self.options = {key: settings[key] for key in _OPTIONS if settings[key] is not None}
         if self.background is not None:
             self.options["background"] = list(self.background)
-        vision: Any = model.config.vision_config
         self.logit_scale = float(model.logit_scale.detach().cpu().double().exp())
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias = None if bias is None else float(bias.detach().cpu().double())
         self.dim = int(model.config.projection_dim)
-        self.n_patches = int(vision.image_size // vision.patch_size) ** 2
+        self.n_patches = self._count_patches(model)
         self.context_length = tokenizer.context_length
         self.device: torch.device = model.logit_scale.device
-        self.dtype: torch.dtype = model.visual_projection.weight.dtype
+        self.dtype: torch.dtype = model.logit_scale.dtype
         self.text_cache = open_cache(settings["cache"])
         self._prefixes = PrefixMemory(_PREFIX_BYTES)
+
+    def _count_patches(self, model: Any) -> int:
+        vision = model.config.vision_config
+        return int(vision.image_size // vision.patch_size) ** 2
 
     @property
     def text_space(self) -> str:
@@ -187,7 +195,6 @@ class CLIPEncoder:
         if isinstance(texts, str):
             raise InputError("encode_texts takes a list of strings, not one string: wrap it in [].")
         Whole(1)("batch_size", batch_size)
-        max_nodes = _CPU_NODES if self.device.type == "cpu" else _GPU_NODES
         row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         unique = list(row_of)
         features = np.empty((len(unique), self.dim), dtype=np.float32)
@@ -195,12 +202,19 @@ class CLIPEncoder:
         with bar as advance, torch.inference_mode():
             for start in range(0, len(unique), _TEXT_WINDOW):
                 ids = self._tokenizer(unique[start : start + _TEXT_WINDOW])
-                for rows, encoded in encode_tokens(model, ids, batch_size, max_nodes, memory):
+                for rows, encoded in self._iter_text_features(model, ids, batch_size, memory):
                     features[start + rows] = _to_numpy(encoded)
                     advance(len(rows))
         if len(unique) == len(texts):
             return features
         return features[[row_of[text] for text in texts]]
+
+    def _iter_text_features(
+        self, model: Any, ids: Sequence[Sequence[int]], batch_size: int, memory: PrefixMemory | None
+    ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
+        """Yield positions in `ids`, and the features of these texts."""
+        max_nodes = _CPU_NODES if self.device.type == "cpu" else _GPU_NODES
+        return encode_tokens(model, ids, batch_size, max_nodes, memory)
 
     def encode_images(
         self, images: Images, batch_size: int = 64, *, show_progress_bar: bool = False
@@ -221,7 +235,7 @@ class CLIPEncoder:
         patches row by row from the top left, are not normalised either. They are those of the last
         block with attention replaced by its own values (arXiv 2304.04521), and take p times the
         memory of image features: for ViT-B/16 400 kB an image. Arguments and errors are those of
-        `encode_images`.
+        `encode_images`; a model without features of patches (`n_patches` 0) raises EncoderError.
         """
         features, local = self._encode_all(images, batch_size, show_progress_bar, patches=True)
         assert local is not None  # noqa: S101 - patches were asked for
@@ -250,6 +264,7 @@ class CLIPEncoder:
         does not grow with the number of images. At least one batch is yielded; without images it
         has no rows.
         """
+        self._check_patches(patches)
         check_is_list(images)
         check_items(images)
         # A GPU works on a batch while the one before it is fetched and used.
@@ -268,8 +283,16 @@ class CLIPEncoder:
         `pixels` are n >= 1 arrays that `preprocessing` made of images, which all go through the
         model at once. For servers, which prepare images as they come.
         """
+        self._check_patches(patches)
         batch = self._start(list(pixels), patches)()
         return batch.features, batch.patches
+
+    def _check_patches(self, wanted: bool) -> None:
+        if wanted and not self.n_patches:
+            raise EncoderError(
+                f"The encoder {self.name!r} gives no patch features: its image tower is not a "
+                "vision transformer with CLIP's class token, from which they are read."
+            )
 
     def _read_pixels(self, source: ImageSource) -> _Pixels:
         try:

@@ -93,6 +93,11 @@ def clip_encoder(files: ModelFiles, model: Any) -> Callable[..., CLIPEncoder]:
     return CLIPEncoder if no_model is None else partial(CLIPNEncoder, no_model=no_model)
 
 
+def decisive(config: Any) -> Any:
+    """Return a configuration without what says how a model is run."""
+    return without(config, _OUTPUT_CONFIG)
+
+
 def without(config: Any, names: Collection[str]) -> Any:
     """Return a configuration without some fields at every level."""
     if isinstance(config, dict):
@@ -106,7 +111,7 @@ def _any_architecture(config: Mapping[str, Any], name: str) -> Any:
 
     failure = f"config.json of {name!r} is unusable"
     with loading(failure, "correct it, or download it again", EncoderError):
-        return CLIPConfig.from_dict(without(config, _OUTPUT_CONFIG))
+        return CLIPConfig.from_dict(decisive(config))
 
 
 def _load_any_model(files: ModelFiles, dtype: str) -> Any:

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import pickle
-import re
 import shutil
 import tempfile
 import warnings
@@ -21,51 +20,21 @@ from torch import Tensor
 
 from negrefine.encoders.clip_config import NO_TOWER
 from negrefine.encoders.clipn import PROMPT_NO
+from negrefine.encoders.families import load_preprocessing
 from negrefine.encoders.loading import (
     check_is_model,
     find_model_directory,
     load_encoder,
-    load_preprocessing,
-    load_tokenizer,
 )
+from negrefine.encoders.open_clip_tensors import blocks_of, n_layers, renamed, tower_names
 from negrefine.encoders.tokenizer_files import TOKENIZER_FILES
+from negrefine.encoders.tokenizer_reading import load_tokenizer
 from negrefine.errors import EncoderError
 from negrefine.pretrained.files import check_files
 
 Tensors: TypeAlias = dict[str, Tensor]
 
 _PROCESSOR_FILES = ("special_tokens_map.json", "preprocessor_config.json", "processor_config.json")
-# Tensors of open_clip and their names in a `transformers.CLIPModel`. A target that ends in "."
-# goes on with "weight" and "bias", like its source. "@" is "" in the "yes" text tower and "_no" in
-# the "no" tower.
-_IMAGE_TENSORS = {
-    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-    "visual.class_embedding": "vision_model.embeddings.class_embedding",
-    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    "visual.ln_pre.": "vision_model.pre_layrnorm.",
-    "visual.ln_post.": "vision_model.post_layernorm.",
-    "visual.proj": "visual_projection.weight",
-}
-_TEXT_TENSORS = {
-    "token_embedding@.weight": "text_model.embeddings.token_embedding.weight",
-    "positional_embedding@": "text_model.embeddings.position_embedding.weight",
-    "ln_final@.": "text_model.final_layer_norm.",
-    "text_projection@": "text_projection.weight",
-}
-# "*" is q, k and v, which open_clip stacks.
-_BLOCK_TENSORS = {
-    "ln_1.": "layer_norm1.",
-    "attn.in_proj_": "self_attn.*_proj.",
-    "attn.out_proj.": "self_attn.out_proj.",
-    "ln_2.": "layer_norm2.",
-    "mlp.c_fc.": "mlp.fc1.",
-    "mlp.c_proj.": "mlp.fc2.",
-}
-# Of each tower of a CLIPModel the tensors outside its blocks, and the blocks' name in open_clip.
-_TOWERS = {
-    "vision_model": (_IMAGE_TENSORS, "visual.transformer.resblocks"),
-    "text_model": (_TEXT_TENSORS, "transformer@.resblocks"),
-}
 # Not stored in checkpoints; the ViT-B and ViT-L of open_clip, which CLIPN was trained on, have it.
 _HEAD_WIDTH = 64
 
@@ -164,11 +133,11 @@ def _translate(
 ) -> tuple[Tensors, Tensors, dict[str, Any]]:
     """Return the tensors of a CLIPModel, those of the "no" tower, and its config.json."""
     model = {
-        **_tower(state, "vision_model"),
-        **_tower(state, "text_model"),
+        **tower_names(state, "vision_model"),
+        **tower_names(state, "text_model"),
         "logit_scale": "logit_scale",
     }
-    no_tower = _tower(state, "text_model", "_no")
+    no_tower = tower_names(state, "text_model", "_no")
     if PROMPT_NO in state:
         no_tower[PROMPT_NO] = PROMPT_NO
     missing = [source for source in (*model, *no_tower) if source not in state]
@@ -180,43 +149,12 @@ def _translate(
         )
     try:
         config = _config(state, quick_gelu)
-        return _renamed(state, model), _renamed(state, no_tower), config
+        return renamed(state, model), renamed(state, no_tower), config
     except (IndexError, ValueError) as error:
         raise EncoderError(
             f"The tensors of the checkpoint {name!r} have impossible shapes: "
             "it is not a CLIPN checkpoint in open_clip's layout."
         ) from error
-
-
-def _tower(state: Mapping[str, Tensor], tower: str, suffix: str = "") -> dict[str, str]:
-    """Return the names of a tower's tensors in the checkpoint and in a CLIPModel."""
-    tensors, blocks = _TOWERS[tower]
-    names = dict(tensors)
-    for layer in range(max(1, _n_layers(state, blocks.replace("@", suffix)))):
-        for source, name in _BLOCK_TENSORS.items():
-            names[f"{blocks}.{layer}.{source}"] = f"{tower}.encoder.layers.{layer}.{name}"
-    return {
-        source.replace("@", suffix) + kind: name + kind
-        for source, name in names.items()
-        for kind in (("weight", "bias") if name.endswith(".") else ("",))
-    }
-
-
-def _renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> Tensors:
-    tensors = {}
-    for source, target in names.items():
-        # open_clip multiplies by its projections from the right.
-        tensor = state[source].T if target.endswith("projection.weight") else state[source]
-        parts = zip("qkv", tensor.chunk(3), strict=True) if "*" in target else [("", tensor)]
-        for letter, part in parts:
-            name = target.replace("*", letter)
-            tensors[name] = part.clone(memory_format=torch.contiguous_format)
-    return tensors
-
-
-def _n_layers(state: Mapping[str, Tensor], prefix: str) -> int:
-    numbers = re.compile(re.escape(prefix) + r"\.(\d+)\.")
-    return 1 + max((int(m[1]) for name in state if (m := numbers.match(name))), default=-1)
 
 
 def _config(state: Mapping[str, Tensor], quick_gelu: bool) -> dict[str, Any]:
@@ -226,12 +164,11 @@ def _config(state: Mapping[str, Tensor], quick_gelu: bool) -> dict[str, Any]:
     grid = math.isqrt(state["visual.positional_embedding"].shape[0] - 1)
 
     def tower(name: str, width: int) -> dict[str, Any]:
-        blocks = _TOWERS[name][1].replace("@", "")
         return {
             "hidden_size": width,
-            "intermediate_size": state[f"{blocks}.0.mlp.c_fc.weight"].shape[0],
+            "intermediate_size": state[f"{blocks_of(name)}.0.mlp.c_fc.weight"].shape[0],
             "projection_dim": dim,
-            "num_hidden_layers": _n_layers(state, blocks),
+            "num_hidden_layers": n_layers(state, name),
             "num_attention_heads": max(1, width // _HEAD_WIDTH),
             "hidden_act": "quick_gelu" if quick_gelu else "gelu",
             "layer_norm_eps": 1e-5,

@@ -8,9 +8,11 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
@@ -19,6 +21,8 @@ from negrefine.files.sqlite import OtherFileError, SQLiteFile, checksum
 
 # Below the number of parameters that any SQLite allows in one statement.
 _TEXTS_PER_QUERY = 500
+# How the numbers of a vector are stored.
+_STORED = np.dtype("<f4")
 # Eviction goes below the limit, so that it does not run at every write.
 _KEPT_SHARE = 0.8
 _COLUMNS = {
@@ -56,6 +60,23 @@ _FAILURES = (sqlite3.Error, OSError, OtherFileError, UnicodeEncodeError)
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, slots=True)
+class StoredSpace:
+    """What is stored of one space.
+
+    Attributes:
+        name: The space; its first word is the fingerprint of the encoder.
+        dim: d of its embeddings.
+        n: Their number.
+        used: When one of them was last used, in days since 1970.
+    """
+
+    name: str
+    dim: int
+    n: int
+    used: int
+
+
 class EmbeddingCache:
     """Embeddings by (space, text) in one SQLite file that several processes may share.
 
@@ -88,11 +109,45 @@ class EmbeddingCache:
     def get(self, space: str, texts: Sequence[str]) -> list[FloatArray | None]:
         """Return for each text its embedding, float32 (d,), or None."""
         found = self._try(lambda db: self._get(db, space, texts)) or {}
-        return [found.get(text) for text in texts]
+        vectors = map(found.get, texts)
+        return [
+            None if v is None else np.frombuffer(v, _STORED).astype(np.float32) for v in vectors
+        ]
 
-    def put(self, space: str, texts: Sequence[str], embeddings: FloatArray) -> None:
-        """Store the embeddings, float32 (m, d), of m texts in one transaction."""
-        self._try(lambda db: self._put(db, space, texts, embeddings))
+    def rows(
+        self, space: str, texts: Sequence[str], dim: int
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Return float32 (m, dim), and for each of m texts whether its row is an embedding."""
+        found = self._try(lambda db: self._get(db, space, texts)) or {}
+        size = dim * _STORED.itemsize
+        known = [i for i, text in enumerate(texts) if len(found.get(text, b"")) == size]
+        content = b"".join([found[texts[i]] for i in known])
+        rows = np.zeros((len(texts), dim), dtype=np.float32)
+        rows[known] = np.frombuffer(content, _STORED).reshape(-1, dim)
+        mask = np.zeros(len(texts), dtype=np.bool_)
+        mask[known] = True
+        return rows, mask
+
+    def put(self, space: str, texts: Sequence[str], embeddings: FloatArray) -> bool:
+        """Store the embeddings, float32 (m, d), of m texts in one transaction.
+
+        Returns False if they are too many for the bound, or the file cannot be used.
+        """
+        return bool(self._try(lambda db: self._put(db, space, texts, embeddings)))
+
+    def spaces(self) -> list[StoredSpace]:
+        """Return what is stored of each space and dimension, in the order of their names."""
+        return self._try(_spaces) or []
+
+    def stored(self, space: StoredSpace) -> tuple[list[str], FloatArray]:
+        """Return the n texts of a space in their order, and their embeddings, float32 (n, d).
+
+        Rows whose checksums are wrong are left out.
+        """
+        rows = self._try(lambda db: _stored(db, space)) or []
+        vectors = b"".join([vector for _, vector in rows])
+        array = np.frombuffer(vectors, _STORED).reshape(-1, space.dim).astype(np.float32)
+        return [text for text, _ in rows], array
 
     def _try(self, action: Callable[[sqlite3.Connection], _T]) -> _T | None:
         with self._lock:
@@ -148,10 +203,9 @@ class EmbeddingCache:
         )
         return True
 
-    def _get(
-        self, db: sqlite3.Connection, space: str, texts: Sequence[str]
-    ) -> dict[str, FloatArray]:
-        found: dict[str, FloatArray] = {}
+    def _get(self, db: sqlite3.Connection, space: str, texts: Sequence[str]) -> dict[str, bytes]:
+        """Return the vectors whose checksums are right, as they are stored."""
+        found: dict[str, bytes] = {}
         today = _today()
         stale: list[tuple[int, int]] = []
         distinct = list(dict.fromkeys(texts))
@@ -164,8 +218,8 @@ class EmbeddingCache:
             )
             for key, text, vector, check, used in db.execute(query, (space, *batch)):
                 # SQLite does not notice a changed byte inside a row or its index.
-                if isinstance(vector, bytes) and check == _checksum(space, text, vector):
-                    found[text] = np.frombuffer(vector, dtype="<f4").astype(np.float32)
+                if isinstance(vector, bytes) and check == embedding_checksum(space, text, vector):
+                    found[text] = vector
                     if used != today:
                         stale.append((today, key))
         if stale:
@@ -177,10 +231,10 @@ class EmbeddingCache:
 
     def _put(
         self, db: sqlite3.Connection, space: str, texts: Sequence[str], embeddings: FloatArray
-    ) -> None:
-        vectors = [row.astype("<f4").tobytes() for row in embeddings]
+    ) -> bool:
+        vectors = [row.tobytes() for row in embeddings.astype(_STORED)]
         if sum(map(len, vectors)) > self.max_bytes:
-            return
+            return False
         with db:
             db.execute("BEGIN IMMEDIATE")
             db.execute("INSERT OR IGNORE INTO spaces (name) VALUES (?)", (space,))
@@ -188,12 +242,13 @@ class EmbeddingCache:
                 "INSERT OR REPLACE INTO embeddings (space, text, vector, checksum, used) "
                 "VALUES ((SELECT id FROM spaces WHERE name = ?), ?, ?, ?, ?)",
                 [
-                    (space, text, vector, _checksum(space, text, vector), _today())
+                    (space, text, vector, embedding_checksum(space, text, vector), _today())
                     for text, vector in zip(texts, vectors, strict=True)
                 ],
             )
         if _size(db) > self.max_bytes:
             self._evict(db)
+        return True
 
     def _evict(self, db: sqlite3.Connection) -> None:
         while (size := _size(db)) > _KEPT_SHARE * self.max_bytes:
@@ -223,7 +278,30 @@ def open_cache(setting: EmbeddingCache | str | os.PathLike[str] | bool) -> Embed
         return None
 
 
-def _checksum(space: str, text: str, vector: bytes) -> int:
+def _spaces(db: sqlite3.Connection) -> list[StoredSpace]:
+    rows = db.execute(
+        "SELECT name, length(vector) / ?, count(*), max(used) FROM embeddings "
+        "JOIN spaces ON spaces.id = embeddings.space GROUP BY 1, 2 ORDER BY 1, 2",
+        (_STORED.itemsize,),
+    )
+    return [StoredSpace(*row) for row in rows]
+
+
+def _stored(db: sqlite3.Connection, space: StoredSpace) -> list[tuple[str, bytes]]:
+    rows = db.execute(
+        "SELECT text, vector, checksum FROM embeddings "
+        "WHERE space = (SELECT id FROM spaces WHERE name = ?) AND length(vector) = ?",
+        (space.name, space.dim * _STORED.itemsize),
+    )
+    return sorted(
+        (text, vector)
+        for text, vector, check in rows
+        if isinstance(vector, bytes) and check == embedding_checksum(space.name, text, vector)
+    )
+
+
+def embedding_checksum(space: str, text: str, vector: bytes) -> int:
+    """Return the checksum of a row, whose vector is float32 in little-endian order."""
     return checksum(f"{space}\0{text}\0", vector)
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -74,6 +74,17 @@ def find_grouped_images(
     """
     found = _find(paths)
     return [file for file, _ in found], [_group(file, argument) for file, argument in found]
+
+
+def find_images_of_each(
+    paths: Sequence[str | os.PathLike[str]],
+) -> list[list[Path]]:
+    """Return what `find_images` does for several arguments, those of each by itself."""
+    found: dict[str, list[Path]] = {}
+    for file, argument in _find(paths):
+        found.setdefault(argument, []).append(file)
+    # What is named twice has its images where it is named first.
+    return [found.pop(expanded(os.fspath(path)), []) for path in paths]
 
 
 def images_below(
@@ -153,6 +164,18 @@ def kind_by_content(start: bytes) -> str | None:
     return next((kind for magic, kind in _STARTS.items() if start.startswith(magic)), None)
 
 
+def is_noise(name: str) -> bool:
+    """Return whether this is the name of a file that is not looked at, nor counted."""
+    return name.startswith(".") or name.lower() in _NO_NOISE
+
+
+def has_image_extension(name: str) -> bool:
+    """Return whether a name ends as those of a format that Pillow opens."""
+    register_formats()
+    kind = Image.registered_extensions().get(os.path.splitext(name)[1].lower())  # noqa: PTH122
+    return kind in Image.OPEN and kind not in NO_IMAGES
+
+
 def is_raw(name: str) -> bool:
     """Return whether this is a name of cameras' raw files."""
     return _extension(name) in _RAW
@@ -199,7 +222,7 @@ def _find(
     others = {name: kind for name, kind in left_out.items() if name not in found}
     if others:
         n, were = len(others), "file was" if len(others) == 1 else "files were"
-        warnings.warn(f"{n} other {were} left out ({_kinds(others)}).", stacklevel=3)
+        warnings.warn(f"{n} other {were} left out ({kinds_text(others.values())}).", stacklevel=3)
     return list(found.values())
 
 
@@ -241,11 +264,9 @@ def _files_of(path: str, left_out: dict[str, str]) -> list[Path]:
 def _is_image(path: str, left_out: dict[str, str]) -> bool:
     """Return whether a file in a folder is an image; it is opened if its extension says nothing."""
     name = os.path.basename(path)  # noqa: PTH119 - called for every file
-    if name.startswith(".") or name.lower() in _NO_NOISE:
+    if is_noise(name):
         return False
-    register_formats()
-    kind = Image.registered_extensions().get(os.path.splitext(name)[1].lower())  # noqa: PTH122
-    if kind in Image.OPEN and kind not in NO_IMAGES:
+    if has_image_extension(name):
         return True
     extension = _extension(name)
     try:
@@ -272,10 +293,12 @@ def _extension(name: str) -> str:
     return Path(name).suffix.lower().removeprefix(".")
 
 
-def _kinds(left_out: dict[str, str]) -> str:
-    counts = sorted(Counter(left_out.values()).items(), key=lambda item: (-item[1], item[0]))
+def kinds_text(kinds: Iterable[str]) -> str:
+    """Return how many there are of each kind of files that are no images, the most first."""
+    by_kind = Counter(kinds)
+    counts = sorted(by_kind.items(), key=lambda item: (-item[1], item[0]))
     text = ", ".join(f"{n} {visible(_counted(kind, n))}" for kind, n in counts)
-    return f"{text}; {INSTALL_HEIF}" if "HEIC" in left_out.values() else text
+    return f"{text}; {INSTALL_HEIF}" if "HEIC" in by_kind else text
 
 
 def _counted(kind: str, n: int) -> str:
@@ -290,7 +313,7 @@ def _only(left_out: dict[str, str]) -> str:
     if not left_out:
         return ""
     n = len(left_out)
-    return f", only {n} other file{'' if n == 1 else 's'} ({_kinds(left_out)})"
+    return f", only {n} other file{'' if n == 1 else 's'} ({kinds_text(left_out.values())})"
 
 
 def _group(file: Path, argument: str) -> str:

@@ -170,6 +170,8 @@ def _as_stream(source: Any) -> tuple[IO[bytes], str]:
             if source.seekable():
                 source.seek(0)
             source = source.read()
+        except ImageError:
+            raise
         except (OSError, ValueError, AttributeError) as error:
             raise ImageError(
                 f"{name}: cannot be read ({_reason(error)}); open it again."

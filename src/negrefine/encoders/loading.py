@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING, Any
 from negrefine.constraints import Boolean
 from negrefine.encoders.clip_config import NO_TOWER
 from negrefine.encoders.clip_family import CLIP_KIND, ModelFiles, without
-from negrefine.encoders.clip_tokenizer import read_plain_tokenizer
 from negrefine.encoders.embedding_cache import EmbeddingCache
-from negrefine.encoders.families import family_of
-from negrefine.encoders.names import EMBEDDED, advice
+from negrefine.encoders.families import find_family
+from negrefine.encoders.names import EMBEDDED, advice, resolved
+from negrefine.encoders.open_clip_config import is_open_clip
 from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
+from negrefine.encoders.recommended import likely_id
 from negrefine.encoders.tokenizer_files import tokenizer_files
-from negrefine.encoders.tokens import TextTokenizer
 from negrefine.errors import EncoderError, InputError
 from negrefine.files.identity import file_digest, file_stamp
 from negrefine.pretrained import hub
-from negrefine.pretrained.files import read_object, weight_files
-from negrefine.pretrained.loading import check_dtype, loading, pick_device
+from negrefine.pretrained.loading import check_dtype, pick_device
 from negrefine.pretrained.sizes import check_sizes, tensor_shapes
 from negrefine.shown_text import is_utf8
 
@@ -34,7 +33,6 @@ from negrefine.shown_text import is_utf8
 if TYPE_CHECKING:
     from negrefine.encoders.clip import CLIPEncoder
 
-_OPENAI_CONTEXT = 77
 # Fields of config.json that change without a change of features.
 _VOLATILE_CONFIG = {
     "_name_or_path",
@@ -62,8 +60,10 @@ def load_encoder(
 
     Args:
         name_or_path: "builtin-photo" or "builtin" (the small models inside this package, for
-            photographs and for drawings), a directory that holds a Hugging Face `CLIPModel` with
-            safetensors weights, or a hub id such as "openai/clip-vit-base-patch16". A directory
+            photographs and for drawings), a directory that holds an image-text model of
+            `transformers` or of open_clip with safetensors weights, a hub id such as
+            "openai/clip-vit-base-patch16", or a name of open_clip's such as
+            "open_clip:ViT-B-16/laion2b_s34b_b88k"; docs/encoders.md has the families. A directory
             that `negrefine convert-clipn` wrote gives a `CLIPNEncoder`.
         device: "auto" (a GPU if there is one, otherwise the CPU) or a torch device.
         dtype: "auto" (float32), "float32", "float16" or "bfloat16".
@@ -74,7 +74,7 @@ def load_encoder(
         background: Composite transparent pixels over this RGB colour. None drops alpha, which shows
             the colours hidden below, as the published runs did.
         truncate: Cut texts longer than the model's context. None raises for models with OpenAI's
-            context of 77 tokens, as published, and cuts with a warning for shorter contexts.
+            context of 77 tokens or more, as published, and cuts with a warning for shorter ones.
         cache: Where prompt embeddings are kept between runs, so that a second `fit` encodes no text
             again: a file, an `EmbeddingCache`, True for "embeddings.sqlite" in `cache_directory()`
             ($NEGREFINE_CACHE or the user's cache directory, at most 4 GB), or False for none.
@@ -84,7 +84,8 @@ def load_encoder(
             effect on patch features.
 
     Raises:
-        EncoderError: The model cannot be found, reached, read, or is not a CLIP model.
+        EncoderError: The model cannot be found, reached, read, or gives no features of images and
+            texts in one space.
         InputError: Another argument is of a wrong type, such as `background` if it is no colour.
     """
     # The keyword arguments: no other name is bound yet.
@@ -96,24 +97,29 @@ def load_encoder(
     if name not in EMBEDDED and Path(name).is_dir():
         name = str(directory)
     check_is_model(directory, name)
-    config = read_object(directory / "config.json", name, EncoderError)
-    family = family_of(config, name)
+    config, family = find_family(directory, name)
     if method := _quantisation(config):
         raise EncoderError(
             f"The model {name!r} is quantised ({method}), and only weights in plain numbers can be "
             "loaded: give the original model."
         )
-    preprocessing = load_preprocessing(directory, name, resample)
+    preprocessing = family.preprocessing(directory, config, name, resample)
     identity = {
         "config": without(config, _VOLATILE_CONFIG),
         "preprocessing": preprocessing.as_dict(),
         "exif_orientation": exif_orientation,
         "background": None if background is None else list(background),
     }
-    weights = weight_files(directory, config, name, EncoderError)
+    weights = family.weights(directory, config, name)
     shapes = tensor_shapes(weights, name, EncoderError)
     check_sizes(config, shapes, name, EncoderError)
-    fingerprint = _fingerprint(directory, weights, identity, name)
+    fingerprint = _fingerprint(
+        directory,
+        weights,
+        tokenizer_files(directory, name, clip=family.clip_tokenizer),
+        identity,
+        name,
+    )
     model_files = ModelFiles(directory, name, config, weights, shapes)
     architecture = family.check(model_files)
     placement = pick_device(device, EncoderError)
@@ -124,25 +130,12 @@ def load_encoder(
         raise EncoderError(
             f"The weights of {name!r} hold NaN or infinity: the file is damaged, download it again."
         )
-    context_length = int(model.config.text_config.max_position_embeddings)
-    cut = context_length < _OPENAI_CONTEXT if truncate is None else truncate
-    side = int(model.config.vision_config.image_size)
-    if preprocessing.output_size != (side, side):
-        raise EncoderError(
-            f"The image preprocessing of {name!r} is unusable: its images come out as "
-            f"{preprocessing.output_size} and the model takes {(side, side)}; correct crop_size."
-        )
-    vocabulary = load_tokenizer(directory, name)
-    n_ids = vocabulary.get_vocab_size()
-    if n_ids > int(model.config.text_config.vocab_size):
-        raise EncoderError(
-            f"The tokenizer of {name!r} has {n_ids} tokens and the model embeds "
-            f"{model.config.text_config.vocab_size}: the files do not belong together."
-        )
+    _check_image_size(preprocessing, model.config.vision_config.image_size, name)
+    tokenizer = family.texts(model_files, model.config.text_config, truncate)
     encoder = family.encoder(model_files, model)
     return encoder(
         model,
-        TextTokenizer(vocabulary, context_length, truncate=cut),
+        tokenizer,
         preprocessing,
         name=name,
         settings=settings,
@@ -188,40 +181,33 @@ def find_model_directory(name: str, revision: str | None, *, weights: bool = Tru
     """Do what `hub.find_directory` does for the `name_or_path` of `load_encoder`."""
     if name in EMBEDDED:
         return Path(str(files("negrefine.encoders") / EMBEDDED[name] / "model"))
-    better = advice(name)
-    if better is not None and not os.path.exists(name):  # noqa: PTH110
+    there = os.path.exists(name)  # noqa: PTH110
+    hub_id = name if there else resolved(name)
+    better = advice(hub_id)
+    if better is not None and not there:
         raise EncoderError(f"There is no encoder {name!r}: {better}")
-    return hub.find_directory(CLIP_KIND, name, revision, weights=weights)
-
-
-def load_tokenizer(directory: Path, name: str) -> Any:
-    """Return the `tokenizers.Tokenizer` of a model directory; EncoderError if it has none."""
-    plain = read_plain_tokenizer(directory)
-    if plain is not None:
-        return plain
-    from transformers import AutoTokenizer
-
-    advice = "tokenizer.json, or vocab.json with merges.txt, is needed"
-    with loading(f"The tokenizer of {name!r} cannot be loaded", advice, EncoderError):
-        # Without these files transformers would make up a tokenizer that knows no words.
-        if not (directory / "tokenizer.json").is_file():
-            for file in ("vocab.json", "merges.txt"):
-                (directory / file).stat()
-        return AutoTokenizer.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False
-        ).backend_tokenizer
-
-
-def load_preprocessing(directory: Path, name: str, resample: str | None) -> Preprocessing:
-    """Return the image preprocessing of a model directory; EncoderError if it has none."""
-    path = directory / "preprocessor_config.json"
-    newer = directory / "processor_config.json"
-    file = newer if newer.exists() and not path.exists() else path
-    config = read_object(file, name, EncoderError)
     try:
-        return Preprocessing.from_config(config, resample=resample)
-    except ValueError as error:
-        raise EncoderError(f"The image preprocessing of {name!r} is unusable: {error}") from error
+        return hub.find_directory(CLIP_KIND, hub_id, revision, weights=weights)
+    except EncoderError as error:
+        meant = None if there else likely_id(hub_id)
+        if meant in (None, hub_id):
+            raise
+        raise EncoderError(f"{error} Did you mean {meant!r}?") from error
+
+
+def _check_image_size(preprocessing: Preprocessing, side: int | None, name: str) -> None:
+    """Raise EncoderError if images do not come out as `side` requires, None: all of one size."""
+    size = preprocessing.output_size
+    if side is None and size is None:
+        raise EncoderError(
+            f"The image preprocessing of {name!r} is unusable: its images come out in different "
+            "sizes, and a batch needs one; correct size or crop_size."
+        )
+    if side is not None and size != (int(side), int(side)):
+        raise EncoderError(
+            f"The image preprocessing of {name!r} is unusable: its images come out as {size} and "
+            f"the model takes {(int(side), int(side))}; correct crop_size."
+        )
 
 
 def _quantisation(config: Mapping[str, Any]) -> str:
@@ -236,7 +222,7 @@ def _quantisation(config: Mapping[str, Any]) -> str:
 
 def check_is_model(directory: Path, name: str) -> None:
     """Raise EncoderError if `hub.check_model` refuses a directory, or safetensors would."""
-    hub.check_model(CLIP_KIND, directory, name)
+    hub.check_model(CLIP_KIND, directory, name, configured=is_open_clip(directory))
     if not is_utf8(str(directory)):
         raise EncoderError(
             f"{name!r} is in a folder whose name is not UTF-8, where safetensors reads no weights: "
@@ -245,10 +231,14 @@ def check_is_model(directory: Path, name: str) -> None:
 
 
 def _fingerprint(
-    directory: Path, weights: list[Path], identity: dict[str, Any], name: str
+    directory: Path,
+    weights: list[Path],
+    tokenizer: list[Path],
+    identity: dict[str, Any],
+    name: str,
 ) -> Callable[[], str]:
     """Return a function that hashes `identity` and the loaded files, which must not change."""
-    files = tokenizer_files(directory, name)
+    files = tokenizer
     no_tower = directory / NO_TOWER
     files += sorted([*weights, no_tower] if no_tower.exists() else weights)
     stamps = [file_stamp(file) for file in files]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from negrefine.encoders.recommended import likely_id
 from negrefine.similar_names import plain_name
 
 BUILTIN = "builtin"
@@ -20,8 +21,64 @@ _LAION_MODELS = {
     "vitg14": "laion/CLIP-ViT-g-14-laion2B-s12B-b42K",
     "vitbigg14": "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
 }
-_HUB_PREFIX = re.compile(r"(?:hf-hub:|hf://|(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)+")
+_HUB_PREFIX = re.compile(r"(?:hf://|(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)+")
 _RESNET = re.compile(r"(?:openai|clip)?rn(?:50|101)(?:x\d+)?(?:openai|quickgelu|yfcc15m|cc12m)*")
+
+
+_OPEN_CLIP_HUB = "hf-hub:"
+# The names of weights in open_clip, and the hub ids of its models with them. {model} is a name such
+# as ViT-B-16.
+_OPEN_CLIP_WEIGHTS = (
+    (r"laion2b_s(\d+)b_b(\d+)k", "laion/CLIP-{model}-laion2B-s{0}B-b{1}K"),
+    (r"datacomp_xl_s(\d+)b_b(\d+)k", "laion/CLIP-{model}-DataComp.XL-s{0}B-b{1}K"),
+    (r"dfn([25])b", "apple/DFN{0}B-CLIP-{model}"),
+    (r"openai", "{openai}"),
+    (r"webli", "{siglip}"),
+)
+# Those whose hub id follows no rule.
+_OPEN_CLIP_OTHERS = {
+    ("vitbigg14", "laion2b_s39b_b160k"): "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+}
+_SIGLIP = re.compile(r"ViT-(B|L|SO400M)-(14|16|32)-SigLIP(2?)(-i18n)?(?:-(\d+))?", re.IGNORECASE)
+_SIGLIP_SIZES = {"b": "base", "l": "large", "so400m": "so400m"}
+
+
+def resolved(name: str) -> str:
+    """Return the hub id that a name of open_clip's stands for, other names as they are.
+
+    "hf-hub:laion/..." and "open_clip:ViT-B-16/laion2b_s34b_b88k" are such names.
+    """
+    if name.startswith(_OPEN_CLIP_HUB):
+        return name.removeprefix(_OPEN_CLIP_HUB)
+    library, colon, rest = name.partition(":")
+    model, slash, weights = rest.partition("/")
+    if not (colon and slash and library == "open_clip"):
+        return name
+    known = _OPEN_CLIP_OTHERS.get((plain_name(model), weights))
+    if known is not None:
+        return known
+    for pattern, hub_id in _OPEN_CLIP_WEIGHTS:
+        if match := re.fullmatch(pattern, weights):
+            facts = {
+                "model": model.removesuffix("-quickgelu"),
+                "openai": _meant(model) or "",
+                "siglip": _siglip(model) or "",
+            }
+            return hub_id.format(*match.groups(), **facts) or name
+    return name
+
+
+def _siglip(model: str) -> str | None:
+    """Return the hub id of Google's conversion of a SigLIP, which open_clip has under a name."""
+    match = _SIGLIP.fullmatch(model)
+    if match is None:
+        return None
+    size, patch, version, languages, side = match.groups()
+    if languages and version:
+        return None
+    side = side or ("256" if patch == "32" else "224")
+    family = f"siglip{version}-{_SIGLIP_SIZES[size.lower()]}-patch{patch}"
+    return f"google/{family}-{side}" if not languages else f"google/{family}-{side}-multilingual"
 
 
 def advice(name: str) -> str | None:
@@ -36,8 +93,9 @@ def advice(name: str) -> str | None:
         if meant is not None and weights in ([], ["openai"]):
             return f"did you mean {meant!r}?"
         return (
-            f"models of {library} are loaded by the hub id of their conversion to CLIPModel, "
-            f"{_EXAMPLES}."
+            f"models of {library} are loaded by their hub id, {_EXAMPLES}; those with weights of "
+            "LAION, DataComp, DFN, OpenAI and SigLIP by names such as "
+            "'open_clip:ViT-B-16/laion2b_s34b_b88k', too."
         )
     if _RESNET.fullmatch(plain_name(name)):
         return (
@@ -45,6 +103,8 @@ def advice(name: str) -> str | None:
             f"{_EXAMPLES}."
         )
     meant = _meant(name)
+    if meant is None and "/" not in name:
+        meant = likely_id(name)
     return None if meant in (None, name) else f"did you mean {meant!r}?"
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from negrefine.constraints import FINITE, POSITIVE, Boolean, OneOf
+from negrefine.constraints import FINITE, POSITIVE, Boolean, OneOf, Whole
 from negrefine.errors import ImageError, InputError
 
 # Pillow's numbers, which preprocessor_config.json uses.
@@ -39,11 +39,29 @@ _SIGLIP_CHANGES: Mapping[str, Any] = {
     "image_mean": (0.5, 0.5, 0.5),
     "image_std": (0.5, 0.5, 0.5),
 }
+_FAMILIES: Mapping[str, Mapping[str, Any]] = {
+    "CLIP": {},
+    "ChineseCLIP": {},
+    "Bit": {},
+    "Siglip": _SIGLIP_CHANGES,
+    "ViT": {**_SIGLIP_CHANGES, "resample": 2},
+    "DeiT": {**_SIGLIP_CHANGES, "size": {"height": 256, "width": 256}, "do_center_crop": True},
+    "Blip": {"size": {"height": 384, "width": 384}, "do_center_crop": False},
+    "EfficientNet": {
+        **_SIGLIP_CHANGES,
+        "size": {"height": 346, "width": 346},
+        "crop_size": 289,
+        "rescale_offset": False,
+        "include_top": True,
+    },
+}
 _DEFAULTS = {
     family + ending: {**_CLIP_DEFAULTS, **changes}
-    for family, changes in (("CLIP", {}), ("ChineseCLIP", {}), ("Siglip", _SIGLIP_CHANGES))
+    for family, changes in _FAMILIES.items()
     for ending in ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
 }
+
+_Triple: TypeAlias = tuple[float, float, float]
 
 # Resized, a very elongated image would not fit in memory: 1 x 30,000 pixels with a shorter side of
 # 224 become 1.5 billion.
@@ -70,6 +88,10 @@ class Preprocessing:
     """Red, green and blue, subtracted after rescaling."""
     std: tuple[float, float, float] = _CLIP_STD
     """Red, green and blue, divided by after the mean is subtracted."""
+    whole: bool = False
+    """`resize` is the longer side, so that the crop shows the whole image with a margin."""
+    fill: int = 0
+    """Red, green and blue of the margin around an image that is smaller than the crop."""
 
     def __post_init__(self) -> None:
         sides = (self.resize,) if isinstance(self.resize, int) else self.resize or ()
@@ -79,6 +101,8 @@ class Preprocessing:
                 f" {self.crop!r}."
             )
         OneOf(_FILTERS)("resample", self.resample)
+        Boolean()("whole", self.whole)
+        Whole(0, maximum=255)("fill", self.fill)
         POSITIVE("rescale_factor", self.rescale_factor)
         for value in self.mean:
             FINITE("mean", value)
@@ -103,13 +127,13 @@ class Preprocessing:
         if defaults is None:
             raise InputError(
                 f"The image processor {kind!r} of the preprocessor configuration is not supported;"
-                " use a model of the family CLIP, ChineseCLIP or Siglip."
+                f" use a model with one of {', '.join(_FAMILIES)}."
             )
         fields = {**defaults, **{key: v for key, v in given.items() if v is not None}}
         for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
             Boolean()(name, fields[name])
         square = "height" in defaults["size"]
-        normalises = fields["do_normalize"]
+        mean, std = _normalisation(fields)
         return cls(
             resize=_size("size", fields["size"], square) if fields["do_resize"] else None,
             crop=_crop(fields["crop_size"]) if fields["do_center_crop"] else None,
@@ -117,15 +141,20 @@ class Preprocessing:
             rescale_factor=_number("rescale_factor", fields["rescale_factor"])
             if fields["do_rescale"]
             else 1.0,
-            mean=_triple("image_mean", fields["image_mean"]) if normalises else (0.0, 0.0, 0.0),
-            std=_triple("image_std", fields["image_std"]) if normalises else (1.0, 1.0, 1.0),
+            mean=mean,
+            std=std,
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields as JSON values: equal settings give equal dictionaries."""
+        """All fields as JSON values: equal settings give equal dictionaries.
+
+        `whole` and `fill` are there only where they differ from the default: saved detectors hold a
+        checksum of a dictionary without them.
+        """
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
+            if name not in ("whole", "fill") or value
         }
 
     @property
@@ -153,7 +182,7 @@ class Preprocessing:
 
     def memory_bytes(self, size: tuple[int, int]) -> int:
         """Return about how many bytes it takes to prepare an image of `size` = (width, height)."""
-        width, height = size if self.resize is None else resized_size(size, self.resize)
+        width, height = size if self.resize is None else self._resized_size(size)
         shown = self.crop or (height, width)
         resizing = 0 if self.resize is None else 4 * width * (height + size[1])
         # 8-bit copies in and out of Pillow, and 32-bit numbers, all with 3 colours.
@@ -171,7 +200,7 @@ class Preprocessing:
     def _resized(self, image: Image.Image) -> Image.Image:
         if self.resize is None:
             return image
-        size = resized_size(image.size, self.resize)
+        size = self._resized_size(image.size)
         if size[0] * size[1] > MAX_RESIZED_PIXELS:
             raise ImageError(
                 f"An image of {image.width:,} x {image.height:,} pixels is too elongated (it would"
@@ -186,8 +215,18 @@ class Preprocessing:
             return image
         height, width = self.crop
         left, top = crop_offset(image.width, width), crop_offset(image.height, height)
+        if self.fill and (left < 0 or top < 0):
+            canvas = Image.new("RGB", (width, height), (self.fill,) * 3)
+            canvas.paste(image, (-left, -top))
+            return canvas
         # Pillow fills with zeros outside the image.
         return image.crop((left, top, left + width, top + height))
+
+    def _resized_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        assert self.resize is not None  # noqa: S101 - asked only then
+        if self.whole and isinstance(self.resize, int):
+            return fitted_size(size, self.resize)
+        return resized_size(size, self.resize)
 
 
 def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int, int]:
@@ -202,6 +241,15 @@ def resized_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[
     if width <= height:
         return resize, int(resize * height / width)
     return int(resize * width / height), resize
+
+
+def fitted_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return (width, height) of an image whose longer side becomes `side` pixels.
+
+    The shorter side is rounded, half pixels to even, as in open_clip's ResizeKeepRatio.
+    """
+    ratio = max(size) / side
+    return max(1, round(size[0] / ratio)), max(1, round(size[1] / ratio))
 
 
 def crop_offset(length: int, crop: int) -> int:
@@ -244,6 +292,24 @@ def _filter_name(value: Any) -> str:
     if isinstance(value, str) and value.lower() in _FILTERS:
         return value.lower()
     raise _unusable("resample", value, f"0 to 5 or one of {', '.join(_FILTERS)}")
+
+
+def _normalisation(fields: Mapping[str, Any]) -> tuple[_Triple, _Triple]:
+    """Return what is subtracted from rescaled values, and by what they are divided then."""
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if fields["do_normalize"]:
+        mean = _triple("image_mean", fields["image_mean"])
+        std = _triple("image_std", fields["image_std"])
+    # EfficientNet's processor may subtract one from rescaled values, and divides once more for its
+    # classifier.
+    for name in ("rescale_offset", "include_top"):
+        Boolean()(name, fields.get(name, False))
+    if fields.get("rescale_offset") and fields["do_rescale"]:
+        mean = (mean[0] + 1, mean[1] + 1, mean[2] + 1)
+    if fields.get("include_top"):
+        given = _triple("image_std", fields["image_std"])
+        std = (std[0] * given[0], std[1] * given[1], std[2] * given[2])
+    return mean, std
 
 
 def _number(name: str, value: Any) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tokenizers import Tokenizer
 
@@ -17,8 +17,6 @@ def clean_text(text: str) -> str:
     Mojibake is repaired (ftfy), HTML entities are unescaped twice, runs of white space become one
     space.
     """
-    if not isinstance(text, str):
-        raise InputError(f"A text is {text!r}, a {type(text).__name__}: give strings.")
     if not (text.isascii() and text.isprintable() and "&" not in text):
         import ftfy
 
@@ -29,22 +27,35 @@ def clean_text(text: str) -> str:
 class TextTokenizer:
     """Token ids with start and end tokens, never longer than the model's context.
 
-    The post-processor of `tokenizer`, a `tokenizers.Tokenizer`, adds the start and end tokens. A
-    text of more than `context_length` tokens raises `InputError`; `truncate` cuts it before its end
-    token instead, with one warning per tokenizer.
+    The post-processor of `tokenizer`, a `tokenizers.Tokenizer`, adds the start and end tokens, and
+    `clean` prepares a text for it. A text of more than `context_length` tokens raises `InputError`;
+    `truncate` cuts it before its end tokens instead, with one warning per tokenizer.
     """
 
-    def __init__(self, tokenizer: Tokenizer, context_length: int, *, truncate: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        context_length: int,
+        *,
+        truncate: bool,
+        clean: Callable[[str], str] = clean_text,
+    ) -> None:
         self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._clean = clean
         self.context_length = context_length
         self.truncate = truncate
         self._warned = False
+        marks = self._tokenizer.encode("a").special_tokens_mask
+        self._n_end = marks[::-1].index(0) if 0 in marks else 0
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, start and end tokens included."""
-        encodings = self._tokenizer.encode_batch_fast([clean_text(text) for text in texts])
+        for text in texts:
+            if not isinstance(text, str):
+                raise InputError(f"A text is {text!r}, a {type(text).__name__}: give strings.")
+        encodings = self._tokenizer.encode_batch_fast([self._clean(text) for text in texts])
         return [
             self._fit(encoding.ids, text) for encoding, text in zip(encodings, texts, strict=True)
         ]
@@ -64,4 +75,5 @@ class TextTokenizer:
         if not self._warned:
             self._warned = True
             warnings.warn(f"{fact}: it and other long texts are cut.", stacklevel=4)
-        return [*ids[: self.context_length - 1], ids[-1]]
+        end = len(ids) - self._n_end
+        return [*ids[: self.context_length - self._n_end], *ids[end:]]

@@ -16,20 +16,14 @@ from numpy.typing import NDArray
 
 from negrefine.detectors import Detector
 from negrefine.detectors.parameters import encode_parameter
-from negrefine.encoders.base import FloatArray
+from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.errors import InputError, NotFittedError
 from negrefine.evaluation.baseline import check_baseline
-from negrefine.evaluation.images import ImageSet
-from negrefine.evaluation.measure import measure, measure_accuracy
-from negrefine.evaluation.overlap import check_apart
+from negrefine.evaluation.images import ImageSet, SourceSet
+from negrefine.evaluation.measure import measure, measure_accuracy, small_sets
+from negrefine.evaluation.origins import origin_of, provenance_of
+from negrefine.evaluation.overlap import check_apart, check_contents_apart
 from negrefine.evaluation.paired import differences_from
-from negrefine.evaluation.provenance import (
-    Provenance,
-    SetProvenance,
-    features_digest,
-    images_digest,
-    texts_digest,
-)
 from negrefine.evaluation.results import (
     ID,
     MANIFEST,
@@ -48,7 +42,8 @@ from negrefine.evaluation.streams import StreamPlan, evaluate_streams
 from negrefine.evaluation.tables import check_tables
 from negrefine.files.lock import lock_directory
 from negrefine.files.writing import naming
-from negrefine.shown_text import is_utf8, storable
+from negrefine.shown_text import is_utf8, restored, storable
+from negrefine.sources.bounded import content_digest
 
 # Components that do not depend on a detector's seed: S_MM, which takes by far the longest.
 _UNSEEDED = frozenset({"multi_match"})
@@ -57,9 +52,6 @@ _UNSEEDED = frozenset({"multi_match"})
 _UNFINISHED = frozenset({"features", "parts", "scores", "detectors"})
 
 _PACKAGES = ("negrefine", "torch", "transformers", "numpy")
-
-# With fewer images, 95 % of a set is all of it or less than the nominal rate.
-_FEW_IMAGES = 20
 
 _Scorers = Mapping[int, Sequence[Scorer]]
 
@@ -86,8 +78,8 @@ def check_evaluation(out: Path, ood_names: Sequence[str], seeds: Sequence[int]) 
 
 def evaluate(
     detectors: Mapping[str, Detector],
-    id_images: ImageSet,
-    ood_images: Sequence[ImageSet],
+    id_images: ImageSet | SourceSet,
+    ood_images: Sequence[ImageSet | SourceSet],
     *,
     out: str | os.PathLike[str],
     ablation: Mapping[str, Detector] | None = None,
@@ -133,7 +125,9 @@ def evaluate(
         image_set.check(len(first.class_names_))
     image_sets = [replace(id_images, name=ID), *ood_images]
     _check_same_run(out, first)
-    check_apart(id_images.paths, {each.name: each.paths for each in ood_images})
+    of_files = [each for each in image_sets if isinstance(each, ImageSet)]
+    if len(of_files) == len(image_sets):
+        check_apart(of_files[0].paths, {each.name: each.paths for each in of_files[1:]})
     with naming(out):
         out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
@@ -146,16 +140,21 @@ def evaluate(
         }
         used = [s for by_seed in scorers.values() for wanted in by_seed.values() for s in wanted]
         on_patches = {s.identity: s for s in used if s.detector.uses_patches}
-        scored, features, origins = [], [], []
+        stores, blocks = [], []
         for number, image_set in enumerate(image_sets):
             store = SetStore(out, set_directory(number, image_set.name), image_set.name, progress)
-            blocks = store.encode(
-                first.encoder, image_set.paths, list(on_patches.values()), batch_size
-            )
-            scored.append(_score_set(image_set, store, blocks, scorers, first.class_features_))
-            origins.append(_origin(scored[-1], blocks, store, image_set.paths, progress=progress))
-            if streams is not None:
-                features.append(np.concatenate([block.features for block in blocks]))
+            how = first.encoder, list(on_patches.values()), batch_size
+            stores.append(store)
+            blocks.append(_encoded(store, image_set, *how))
+        features = []
+        if streams is not None:
+            features = [np.concatenate([block.features for block in each]) for each in blocks]
+        if len(of_files) < len(image_sets):
+            _check_contents_apart(image_sets, blocks)
+        scored = [
+            _score_set(image_set, store, each, scorers, first.class_features_)
+            for image_set, store, each in zip(image_sets, stores, blocks, strict=True)
+        ]
         id_set, *ood_sets = scored
         results = {}
         for row in scorers:
@@ -195,7 +194,7 @@ def evaluate(
                 },
                 "seeds": list(seeds),
                 "n_bootstrap": n_bootstrap,
-                "notes": [*notes, *_small_sets(scored)],
+                "notes": [*notes, *small_sets(scored)],
                 "versions": {name: version(name) for name in _PACKAGES}
                 | {"python": platform.python_version()},
                 **stream_settings,
@@ -203,14 +202,12 @@ def evaluate(
             detectors=saved,
             titles={row: d.title for row, d in detectors.items() if row == d.method and d.title},
             streams=stream_rows,
-            provenance=Provenance(
-                texts_digest(first.class_names_),
-                {
-                    row: texts_digest(detector.negatives_.texts)
-                    for row, detector in detectors.items()
-                    if detector.negatives_ is not None
-                },
-                origins,
+            provenance=provenance_of(
+                detectors,
+                [
+                    origin_of(*each, progress=progress)
+                    for each in zip(image_sets, stores, blocks, strict=True)
+                ],
             ),
         )
         if baseline is not None:
@@ -218,26 +215,6 @@ def evaluate(
             evaluation = replace(evaluation, differences=differences)
         save_evaluation(evaluation)
         return evaluation
-
-
-def _origin(
-    scores: SetScores,
-    blocks: Sequence[Block],
-    store: SetStore,
-    paths: Sequence[Path],
-    *,
-    progress: bool,
-) -> SetProvenance:
-    """Return what the scores of a set are of, hashing files that an earlier run has not hashed."""
-    known = store.root / "features" / store.folder / "images.json"
-    caption = f"Hashing {store.caption}"
-    return SetProvenance(
-        scores.name,
-        len(paths),
-        int(scores.readable.sum()),
-        images_digest(paths, known, caption=caption, progress=progress),
-        features_digest([block.digest for block in blocks]),
-    )
 
 
 @contextmanager
@@ -252,16 +229,6 @@ def _alone(out: Path) -> Iterator[None]:
                 "folder."
             ) from error
         yield
-
-
-def _small_sets(image_sets: Sequence[SetScores]) -> list[str]:
-    """Return a note for each set that is too small for its numbers to mean much."""
-    counts = {each.name: int(each.readable.sum()) for each in image_sets}
-    return [
-        f"{name} has {n} images: each moves FPR95 or the rate it is measured at by {1 / n:.0%}."
-        for name, n in counts.items()
-        if n < _FEW_IMAGES
-    ]
 
 
 def _check_detectors(
@@ -303,7 +270,7 @@ def _check_sets(id_images: object, ood_images: object) -> None:
         ("id_images", id_images),
         *((f"ood_images[{i}]", each) for i, each in enumerate(ood_images)),
     ):
-        if not isinstance(each, ImageSet):
+        if not isinstance(each, (ImageSet, SourceSet)):
             raise InputError(
                 f"{name} must be an ImageSet, not a {type(each).__name__}: "
                 "negrefine.evaluation.images.find_image_set(name, folder) makes one."
@@ -343,8 +310,36 @@ def _scorers_by_seed(detector: Detector, seeds: Sequence[int]) -> _Scorers:
     return {seed: [Scorer(variant, seeded), *shared] for seed, variant in variants.items()}
 
 
+def _encoded(
+    store: SetStore,
+    image_set: ImageSet | SourceSet,
+    encoder: Encoder,
+    patch_scorers: Sequence[Scorer],
+    batch_size: int,
+) -> list[Block]:
+    if isinstance(image_set, SourceSet):
+        return store.encode_shards(encoder, image_set.shards, patch_scorers, batch_size)
+    return store.encode(encoder, image_set.paths, patch_scorers, batch_size)
+
+
+def _check_contents_apart(
+    image_sets: Sequence[ImageSet | SourceSet], blocks: Sequence[Sequence[Block]]
+) -> None:
+    """Do what `check_apart` does, when the images of some sets were read once."""
+    contents: list[tuple[list[str], list[bytes]]] = []
+    for image_set, encoded in zip(image_sets, blocks, strict=True):
+        if isinstance(image_set, ImageSet):
+            pairs = [(str(path), content_digest(path)) for path in image_set.paths]
+        else:
+            pairs = [(n, bytes.fromhex(c)) for block in encoded for n, c in block.images]
+        readable = [pair for pair in pairs if pair[1]]
+        contents.append(([name for name, _ in readable], [content for _, content in readable]))
+    names = [image_set.name for image_set in image_sets]
+    check_contents_apart(contents[0][1], dict(zip(names[1:], contents[1:], strict=True)))
+
+
 def _score_set(
-    image_set: ImageSet,
+    image_set: ImageSet | SourceSet,
     store: SetStore,
     blocks: Sequence[Block],
     scorers: Mapping[str, _Scorers],
@@ -375,16 +370,23 @@ def _score_set(
             scores[row][seed] = on_all(wanted[0].detector.combine(found), np.nan)
             if row not in parts:
                 parts[row] = {part: on_all(values, np.nan) for part, values in found.items()}
+    if isinstance(image_set, SourceSet):
+        names = [name for block in blocks for name, _ in block.images]
+        groups, labels = image_set.groups_and_labels([restored(name) for name in names])
+    else:
+        names = [storable(str(path)) for path in image_set.paths]
+        groups = [""] * n if image_set.groups is None else image_set.groups
+        labels = [-1] * n if image_set.labels is None else image_set.labels
     # Features need no unit length: it scales the similarities to all classes alike.
     classes = class_features.astype(np.float64).T
     nearest = [np.argmax(b.features.astype(np.float64) @ classes, axis=1) for b in blocks]
     return SetScores(
         image_set.name,
-        [storable(str(path)) for path in image_set.paths],
-        np.array([-1] * n if image_set.labels is None else image_set.labels, dtype=np.int64),
+        names,
+        np.array(labels, dtype=np.int64),
         on_all(np.concatenate(nearest), -1),
         errors,
-        [""] * n if image_set.groups is None else list(map(storable, image_set.groups)),
+        list(map(storable, groups)),
         scores,
         parts,
     )

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import math
 import os
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
@@ -23,14 +17,13 @@ from negrefine.detectors.conformal import (
     too_few,
 )
 from negrefine.detectors.distinct_images import check_distinct, check_distinct_by_class
-from negrefine.detectors.explanation import verdict_of
 from negrefine.detectors.thresholds import ThresholdGroup, check_by
 from negrefine.encoders.batches import iter_encoded_images
-from negrefine.encoders.image_sources import check_is_list
+from negrefine.encoders.image_sources import ImageSource, check_is_list
 from negrefine.errors import ImageError, InputError, NotFittedError
+from negrefine.evaluation.journal import continued
 from negrefine.evaluation.scored_image import ScoredImage, score_rows
 from negrefine.files.identity import file_stamp
-from negrefine.files.writing import naming, write_text
 from negrefine.progress import progress_bar
 from negrefine.shown_text import storable
 
@@ -94,14 +87,15 @@ def score_files(
     files = _as_paths(paths)
     stamps = [file_stamp(path) for path in files]
     with (
-        _continued(journal, detector) as (known, keep),
+        continued(journal, detector) as kept,
         progress_bar("Scoring images", len(files), enabled=progress) as advance,
     ):
+        known = kept.known
         missing = {s: path for s, path in zip(stamps, files, strict=True) if s not in known}
         advance(len(files) - len(missing))
         for rows in _score_batches(detector, missing, batch_size):
             known.update(rows)
-            keep(rows)
+            kept.keep(rows)
             advance(len(rows))
         # One file may be given, or have been scored before, under another spelling of its path.
         return [
@@ -129,13 +123,31 @@ def calibrate_files(
     files = _as_paths(paths)
     check_enough(len(files), fpr, delta)
     readable, rows, errors = _readable_rows(detector, files, batch_size, progress)
+    return calibrate_rows(detector, readable, rows, errors, fpr, delta=delta, by=by)
+
+
+def calibrate_rows(
+    detector: Detector,
+    readable: Sequence[ImageSource],
+    rows: Sequence[ScoredImage],
+    errors: Sequence[str],
+    fpr: float,
+    *,
+    delta: float | None = None,
+    by: str | None = None,
+) -> CalibrationReport:
+    """Do what `calibrate_files` does, when the images have rows: `readable` are those of `rows`."""
+    check_by(by)
     scores = np.array([row.score for row in rows], dtype=np.float64)
     rank = threshold_rank(len(scores), fpr, delta)
     if rank == 0:
-        raise InputError(
-            f"{too_few(len(scores), fpr, delta)} {len(errors)} of the {len(files)} given could "
-            f"not be read; the first: {errors[0]}"
-        )
+        unread = ""
+        if errors:
+            n_given = len(rows) + len(errors)
+            unread = (
+                f" {len(errors)} of the {n_given} given could not be read; the first: {errors[0]}"
+            )
+        raise InputError(f"{too_few(len(scores), fpr, delta)}{unread}")
     firsts = check_distinct(readable, fpr, delta)
     names = detector.class_names_
     index = detector.class_indices()
@@ -150,7 +162,7 @@ def calibrate_files(
         delta,
         len(scores),
         rank,
-        errors,
+        tuple(errors),
         by,
         images_needed(fpr, delta),
         tuple(detector.threshold_groups()),
@@ -172,8 +184,14 @@ def detect_files(
     if detector.offset_ is None:
         raise NotFittedError("No threshold is set: call calibrate(id_images, fpr=0.05).")
     _, rows, errors = _readable_rows(detector, _as_paths(paths), batch_size, progress)
-    n, flagged = len(rows), sum(row.verdict == "OOD" for row in rows)
-    return DetectionReport(n, flagged, flagged / n, *detection_interval(flagged, n), errors)
+    return detection_report([row.verdict for row in rows], errors)
+
+
+def detection_report(verdicts: Sequence[str | None], errors: Sequence[str]) -> DetectionReport:
+    """Count flagged images from the verdicts of one or more readable ones."""
+    n, flagged = len(verdicts), verdicts.count("OOD")
+    interval = detection_interval(flagged, n)
+    return DetectionReport(n, flagged, flagged / n, *interval, tuple(errors))
 
 
 def check_enough(n: int, fpr: float, delta: float | None) -> None:
@@ -227,133 +245,3 @@ def _score_batches(
             else:
                 rows[stamp] = replace(next(scored), path=name)
         yield rows
-
-
-@contextmanager
-def _continued(
-    journal: Path | None, detector: Detector
-) -> Iterator[tuple[dict[str, ScoredImage], Callable[[Mapping[str, ScoredImage]], None]]]:
-    """Yield the rows of the journal by the stamps of their files, and a function that adds rows."""
-    if journal is None:
-        yield {}, lambda _: None
-        return
-    # Rows of one detector never continue the journal of another.
-    identity = json.dumps(
-        {
-            "detector": detector.identity(),
-            "encoder": detector.encoder.fingerprint,
-            "columns": [each.name for each in fields(ScoredImage)],
-        }
-    )
-    with naming(journal):
-        known = _read_journal(journal, identity, detector)
-        # Written anew, so that nothing is left that is no row.
-        write_text(journal, "".join([identity + "\n", *itertools.starmap(_line, known.items())]))
-        stream = journal.open("a", encoding="utf-8")
-
-    def keep(rows: Mapping[str, ScoredImage]) -> None:
-        with naming(journal):
-            stream.writelines(itertools.starmap(_line, rows.items()))
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    try:
-        yield known, keep
-    finally:
-        # What could not be written to a full disk cannot be written now, either.
-        with suppress(OSError):
-            stream.close()
-
-
-def _read_journal(journal: Path, identity: str, detector: Detector) -> dict[str, ScoredImage]:
-    _check_journal(journal)
-    header, *lines = journal.read_bytes().split(b"\n") if journal.exists() else [b""]
-    if header != identity.encode():
-        return {}
-    rows: dict[str, ScoredImage] = {}
-    # A killed run leaves at most one unfinished line, at the end; a finished run nothing.
-    *lines, _ = lines or [b""]
-    n_bad = 0
-    negatives = frozenset(() if detector.negatives_ is None else detector.negatives_.texts)
-    classes = detector.class_indices()
-    for stamp, row in (_read_line(line, detector, classes, negatives) for line in lines):
-        if row is None:
-            n_bad += 1
-        # The cause of an error may be gone.
-        elif row.error is None:
-            rows[stamp] = row
-    if n_bad:
-        warnings.warn(
-            f"Lines of {str(journal)!r} that are no rows of results: {n_bad}; their images are "
-            "scored again.",
-            stacklevel=2,
-        )
-    return rows
-
-
-def _read_line(
-    line: bytes, detector: Detector, classes: Mapping[str, int], negatives: Collection[str]
-) -> tuple[str, ScoredImage | None]:
-    """Return the stamp and row of a line, None for one that is damaged or something else."""
-    # JSON may be no JSON, too deep, no object, or have other fields.
-    with suppress(ValueError, RecursionError, TypeError, KeyError):
-        content = json.loads(line)
-        stamp, row = content["stamp"], ScoredImage(**content["row"])
-        named = isinstance(stamp, str) and isinstance(row.path, str)
-        if named and _is_row(row, detector, classes, negatives):
-            return stamp, row
-    return "", None
-
-
-def _is_row(
-    row: ScoredImage, detector: Detector, classes: Mapping[str, int], negatives: Collection[str]
-) -> bool:
-    """Whether `_score_batches` may have made a row with this detector, its classes and labels."""
-    if row.error is not None:
-        return isinstance(row.error, str)
-    if row.nearest_class is None or row.nearest_class not in classes:
-        return False
-    names = [row.nearest_class, row.runner_up]
-    numbers = [row.score, row.similarity]
-    if len(detector.class_names_) == 1:
-        del names[1]
-    else:
-        numbers.append(row.runner_up_similarity)
-    if detector.calibration_scores_ is not None:
-        numbers.append(row.p_value)
-    if negatives:
-        numbers.append(row.negative_similarity)
-    threshold = detector.offset_
-    if detector.class_offsets_ is not None:
-        threshold = float(detector.class_offsets_[classes[row.nearest_class]])
-        numbers.append(row.threshold)
-    return (
-        isinstance(row.parts, dict)
-        and set(row.parts) == set(detector.part_names_)
-        and all(isinstance(x, float) and math.isfinite(x) for x in [*numbers, *row.parts.values()])
-        and all(name in classes for name in names)
-        and (not negatives or row.nearest_negative in negatives)
-        and row.verdict == verdict_of(cast(float, row.score), threshold)
-        and row.threshold == (None if detector.class_offsets_ is None else threshold)
-    )
-
-
-def _check_journal(journal: Path) -> None:
-    """Raise InputError for a file that `score_files` has not written, which is never replaced."""
-    if not journal.exists():
-        return
-    head = b""
-    if journal.is_file():
-        with journal.open("rb") as stream:
-            head = stream.readline(4096)
-            if not head:
-                return
-    if not head.startswith(b'{"detector": "'):
-        raise InputError(
-            f"{str(journal)!r} would keep the unfinished rows, and it is a file that negrefine "
-            "has not written: rename it, or choose another name for the results."
-        )
-
-
-def _line(stamp: str, row: ScoredImage) -> str:
-    return json.dumps({"stamp": stamp, "row": asdict(row)}) + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -14,6 +14,11 @@ from negrefine.encoders.batches import iter_encoded_images
 from negrefine.encoders.image_files import find_grouped_images
 from negrefine.errors import ImageError, InputError
 from negrefine.progress import progress_bar
+from negrefine.sources.base import Shard
+from negrefine.sources.opening import Source, is_local, open_sources
+from negrefine.sources.table import TableShard
+from negrefine.sources.tar import TarShard
+from negrefine.sources.urls import path_of
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,49 @@ def find_image_set(
     return ImageSet(name, paths, [number.get(_simplified(g), -1) for g in groups], groups)
 
 
+@dataclass(frozen=True)
+class SourceSet:
+    """One set of images that are read once, from any sources; their names come with them.
+
+    An image of an archive belongs to the group of the first folder in its name there, others to
+    that of the folder they are in. Groups that are named like a class, up to case and "_" for
+    spaces, give labels.
+    """
+
+    name: str
+    shards: list[Shard]
+    class_names: Sequence[str] = ()
+
+    def check(self, n_classes: int) -> None:
+        """Raise InputError for a set without shards, whatever the number of classes."""
+        del n_classes
+        if not self.shards:
+            raise InputError(f"{self.name} has no images: give at least one.")
+
+    def groups_and_labels(self, names: Sequence[str]) -> tuple[list[str], list[int]]:
+        """Return the group and label of each image, -1 for none."""
+        archives = tuple(
+            f"{shard.name}/" for shard in self.shards if isinstance(shard, (TarShard, TableShard))
+        )
+        groups = [_group_of(name, archives) for name in names]
+        number = {_simplified(n): i for i, n in reversed(list(enumerate(self.class_names)))}
+        return groups, [number.get(_simplified(group), -1) for group in groups]
+
+
+def find_source_set(
+    name: str,
+    sources: Source | Sequence[Source],
+    class_names: Sequence[str] = (),
+    *,
+    image_column: str | None = None,
+) -> ImageSet | SourceSet:
+    """Return the set of images of any sources, as `find_image_set` where all are local files."""
+    given = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    if all(is_local(os.fspath(each)) for each in given):
+        return find_image_set(name, given, class_names)
+    return SourceSet(name, open_sources(given, image_column=image_column), class_names)
+
+
 def encode_readable(
     encoder: Encoder,
     paths: Sequence[Path],
@@ -96,3 +144,11 @@ def encode_readable(
 
 def _simplified(name: str) -> str:
     return " ".join(name.replace("_", " ").split()).casefold()
+
+
+def _group_of(name: str, archives: tuple[str, ...]) -> str:
+    for archive in archives:
+        if name.startswith(archive):
+            inside = PurePosixPath(name.removeprefix(archive)).parts
+            return inside[0] if len(inside) > 1 else ""
+    return PurePosixPath(path_of(name)).parent.name

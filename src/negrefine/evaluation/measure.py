@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from negrefine.evaluation.results import MEAN, Measured, Result, Scores
+from negrefine.evaluation.results import MEAN, Measured, Result, Scores, SetScores
 from negrefine.metrics import operating_position
 
 Counts = NDArray[np.intp]
 
 N_METRICS = 5
 """The metrics of a `Result`, in its order."""
+# With fewer images, 95 % of a set is all of it or less than the nominal rate.
+_FEW_IMAGES = 20
 
 
 def measure(
@@ -105,6 +107,16 @@ def _metrics_of_ranks(id_ranks: Counts, ood_ranks: Counts) -> NDArray[np.float64
     caught = int(np.argmax(ood_up_to / m >= 0.95))
     fpr95_ood_positive = id_up_to[caught] / n
     return np.array([auroc, fpr95, aupr_in, aupr_out, fpr95_ood_positive])
+
+
+def small_sets(image_sets: Sequence[SetScores]) -> list[str]:
+    """Return a note for each set that is too small for its numbers to mean much."""
+    counts = {each.name: int(each.readable.sum()) for each in image_sets}
+    return [
+        f"{name} has {n} images: each moves FPR95 or the rate it is measured at by {1 / n:.0%}."
+        for name, n in counts.items()
+        if n < _FEW_IMAGES
+    ]
 
 
 def with_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

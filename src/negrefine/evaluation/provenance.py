@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from negrefine.files.identity import file_digest, file_stamp
+from negrefine.files.identity import file_stamp
 from negrefine.files.reading import read_json
 from negrefine.files.records import from_row
 from negrefine.files.writing import write_text
 from negrefine.progress import progress_bar
 from negrefine.shown_text import json_text
+from negrefine.sources.bounded import content_digest
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -85,9 +86,9 @@ def texts_digest(texts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
-def features_digest(block_digests: Sequence[str]) -> str:
-    """Return the SHA-256 (hex) of features from those of their blocks."""
-    return texts_digest(block_digests)
+def contents_digest(digests: Sequence[bytes]) -> str:
+    """Return the SHA-256 (hex) over SHA-256 of images in any order; b"" is an unreadable one."""
+    return hashlib.sha256(b"".join(each or b"\0" * 32 for each in sorted(digests))).hexdigest()
 
 
 def images_digest(
@@ -100,7 +101,7 @@ def images_digest(
     """Return the SHA-256 (hex) over the contents of image files, whatever their names and order.
 
     The file `known`, if one is given, keeps it, so that files which have not changed are not read
-    again. A file that cannot be read counts as an empty one.
+    again.
     """
     state = texts_digest([file_stamp(path) for path in paths])
     if known is not None and (kept := _kept(known, state)) is not None:
@@ -108,12 +109,9 @@ def images_digest(
     digests = []
     with progress_bar(caption, len(paths), enabled=progress) as advance:
         for path in paths:
-            try:
-                digests.append(file_digest(path))
-            except OSError:
-                digests.append(hashlib.sha256().digest())
+            digests.append(content_digest(path))
             advance(1)
-    images = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+    images = contents_digest(digests)
     if known is not None:
         write_text(known, json_text({"files": state, "images": images}) + "\n")
     return images

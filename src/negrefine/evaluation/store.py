@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +22,17 @@ from safetensors.numpy import load, save
 from negrefine.detectors import Detector
 from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.encoders.batches import iter_encoded_images
-from negrefine.encoders.images import read_image
+from negrefine.encoders.images import Images, ImageSource, read_image
 from negrefine.errors import ImageError
 from negrefine.files.identity import file_stamp
 from negrefine.files.reading import parse_json
 from negrefine.files.regular import read_regular
 from negrefine.files.writing import write_atomically
 from negrefine.progress import progress_bar
+from negrefine.shown_text import restored, storable
+from negrefine.sources.ahead import read_images
+from negrefine.sources.base import NamedImage, Shard, error_text
+from negrefine.sources.bounded import content_digest
 
 Parts = dict[str, NDArray[np.float64]]
 
@@ -38,11 +44,15 @@ _BLOCK = 1024
 class Block:
     """Features or components of scores of consecutive images: a row for each readable image.
 
-    Features have `errors`, for each image why it could not be read, None for readable ones.
+    Features have `errors`, for each image why it could not be read, None for readable ones. Those
+    of shards also have `images`, pairs of name and content (SHA-256 in hex, "" if unreadable), and
+    say whether they are the `last` of their shard.
     """
 
     arrays: Mapping[str, NDArray[Any]]
     errors: Sequence[str | None] = ()
+    images: Sequence[Sequence[str]] = ()
+    last: bool = False
 
     @classmethod
     def read(cls, file: Path, key: str, fits: Callable[[Block], bool]) -> Block | None:
@@ -54,7 +64,8 @@ class Block:
             metadata = header["__metadata__"]
             if metadata["key"] != key:
                 return None
-            block = cls(load(content), parse_json(metadata["errors"]))
+            shard = parse_json(metadata.get("shard", '{"images": [], "last": false}'))
+            block = cls(load(content), parse_json(metadata["errors"]), **shard)
             if fits(block):
                 return block
         except FileNotFoundError:
@@ -69,6 +80,8 @@ class Block:
         """Write the block; `key` says what decided its content."""
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
         metadata = {"key": key, "errors": json.dumps(self.errors)}
+        if self.images or self.last:
+            metadata["shard"] = json.dumps({"images": self.images, "last": self.last})
         content = save(arrays, metadata)
         write_atomically(file, lambda temporary: temporary.write_bytes(content))
 
@@ -158,6 +171,55 @@ class SetStore:
                 advance(len(files))
         return blocks
 
+    def encode_shards(
+        self,
+        encoder: Encoder,
+        shards: Sequence[Shard],
+        patch_scorers: Sequence[Scorer],
+        batch_size: int,
+    ) -> list[Block]:
+        """Do what `encode` does with the images of shards, which are read from start to end.
+
+        Blocks end with their shard. What an earlier run stored is taken for the same shards, and
+        blocks with errors are computed again.
+        """
+        model = f"{encoder.fingerprint} {getattr(encoder, 'dtype', '')}"
+        blocks: list[Block] = []
+        title = f"Encoding {self.caption}"
+        with progress_bar(title, None, enabled=self.progress) as advance:
+            for shard in shards:
+                identity, position, last = shard.identity(), 0, False
+                reading: Iterator[NamedImage] | None = None
+                while not last:
+                    number = len(blocks)
+                    target = self.root / "features" / self.folder / f"{number:05}.safetensors"
+                    key = _digest([model, "shard", identity, str(position)])
+                    # Nothing tells whether the content of a shard without identity is the same.
+                    block = Block.read(target, key, _holds_shard) if identity else None
+                    if block is not None and any(block.errors):
+                        block = None
+                    missing = [
+                        scorer
+                        for scorer in patch_scorers
+                        if block is None or self._read_parts(number, scorer, block) is None
+                    ]
+                    if block is None or missing:
+                        if reading is None:
+                            reading = read_images(shard, position)
+                        encoded, scored = _encode_shard(encoder, reading, missing, batch_size)
+                        if block is None or block.errors != encoded.errors:
+                            block = encoded
+                            block.write(target, key)
+                        for scorer, parts in zip(missing, scored, strict=True):
+                            Block(parts).write(*self._parts_file(number, scorer, block))
+                    elif reading is not None:
+                        # Stored after it was read by another run.
+                        deque(islice(reading, len(block.images)), maxlen=0)
+                    position, last = position + len(block.images), block.last
+                    blocks.append(block)
+                    advance(len(block.images))
+        return blocks
+
     def score(self, scorer: Scorer, blocks: Sequence[Block], row: str) -> Parts:
         """Return components, each float64 (n_readable,), new or stored for the same features.
 
@@ -199,6 +261,12 @@ def _holds_features(block: Block, n_images: int) -> bool:
     )
 
 
+def _holds_shard(block: Block) -> bool:
+    return _holds_features(block, len(block.images)) and all(
+        len(each) == 2 and all(isinstance(text, str) for text in each) for each in block.images
+    )
+
+
 def _holds_parts(block: Block, scorer: Scorer, n_readable: int) -> bool:
     return set(block.arrays) == set(scorer.part_names) and all(
         part.dtype == np.float64 and part.shape == (n_readable,) and np.isfinite(part).all()
@@ -219,6 +287,47 @@ def _encode(
         scored.append([scorer.score(batch.features, batch.patches) for scorer in scorers])
     parts = [scorer.joined([batch[i] for batch in scored]) for i, scorer in enumerate(scorers)]
     return Block({"features": np.concatenate(features)}, errors), parts
+
+
+def _encode_shard(
+    encoder: Encoder, reading: Iterator[NamedImage], scorers: Sequence[Scorer], batch_size: int
+) -> tuple[Block, list[Parts]]:
+    """Return what `_encode` does for the next images of a shard, `_BLOCK` at most."""
+    images: list[tuple[str, str]] = []
+    failed: dict[int, str] = {}
+    places: list[int] = []
+
+    def readable() -> Iterator[ImageSource]:
+        for named in islice(reading, _BLOCK):
+            place = len(images)
+            if isinstance(named.image, ImageError):
+                images.append((storable(named.name), ""))
+                failed[place] = error_text(named.name, named.image)
+                continue
+            images.append((storable(named.name), content_digest(named.image).hex()))
+            places.append(place)
+            yield named.image
+
+    features: list[FloatArray] = []
+    scored: list[list[Parts]] = []
+    n = 0
+    for batch in iter_encoded_images(
+        encoder,
+        cast(Images, readable()),
+        batch_size,
+        patches=bool(scorers),
+    ):
+        features.append(batch.features)
+        for error in batch.errors:
+            if error is not None:
+                failed[places[n]] = error_text(restored(images[places[n]][0]), error)
+            n += 1
+        scored.append([scorer.score(batch.features, batch.patches) for scorer in scorers])
+    errors = [failed.get(place) for place in range(len(images))]
+    parts = [scorer.joined([batch[i] for batch in scored]) for i, scorer in enumerate(scorers)]
+    # A shard of a whole number of blocks has an empty one at its end.
+    last = len(images) < _BLOCK
+    return Block({"features": np.concatenate(features)}, errors, images, last), parts
 
 
 def _any_readable(paths: Sequence[Path], errors: Sequence[str | None]) -> bool:

@@ -145,7 +145,11 @@ def as_answers(
         raise InputError(
             f"The judge {name!r} returned {values!r}: return a list with one answer per question."
         )
-    return _in_order(_checked([list(enumerate(values))], expected, name))
+    given = list(values)
+    if len(given) != expected:
+        # Says what is wrong.
+        return _in_order(_checked([list(enumerate(given))], expected, name))
+    return [_as_answer(answer, position, name) for position, answer in enumerate(given)]
 
 
 def _checked(
@@ -175,7 +179,12 @@ def _in_order(batches: Iterable[AnswerBatch]) -> list[Answer]:
 
 def _any_of(answers: Iterable[Answer]) -> Answer:
     """Return the first yes, else the first undecided answer, else the first no."""
-    return min(answers, key=lambda answer: (True, None, False).index(answer.yes))
+    first, *others = answers
+    return (
+        first
+        if not others
+        else min([first, *others], key=lambda answer: (True, None, False).index(answer.yes))
+    )
 
 
 def _as_answer(value: object, position: int, name: str) -> Answer:

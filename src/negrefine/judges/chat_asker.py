@@ -14,7 +14,7 @@ from negrefine.judges.base import Answer, Query
 from negrefine.judges.chat_client import NO_KEY
 from negrefine.judges.chat_reply import SHOWN_CHARACTERS, read_reply
 from negrefine.judges.completion import FILTERED, NoAnswerError, Reply, read_body, read_completion
-from negrefine.judges.key_mask import KeyMask
+from negrefine.key_mask import KeyMask
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from itertools import islice
 
 from negrefine.judges.base import Answer
-from negrefine.judges.key_mask import KeyMask
 from negrefine.judges.thoughts import without_thoughts
+from negrefine.key_mask import KeyMask
 
 _WORD = re.compile(r"[^\W_]+")
 # A smaller probability of yes and no together means that the model was about to say something else.

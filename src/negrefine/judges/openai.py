@@ -15,9 +15,9 @@ from negrefine.errors import InputError, JudgeError
 from negrefine.judges.base import Answer, AnswerBatch, Query
 from negrefine.judges.chat_asker import ChatAsker, ServerFacts, UnansweredError
 from negrefine.judges.chat_client import LOGGING_PACKAGES, check_address, open_client
-from negrefine.judges.key_mask import masked_logs
 from negrefine.judges.language_model import LanguageModelJudge
 from negrefine.judges.prompts import judge_identity
+from negrefine.key_mask import masked_logs
 
 # Part of the identity only if it is another number: answers stored before it was part stay valid.
 _MAX_TOKENS = 16

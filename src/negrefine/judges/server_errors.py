@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from negrefine.connections import reason_of
-from negrefine.judges.key_mask import KeyMask
+from negrefine.key_mask import KeyMask
 
 # Statuses after which the same request may succeed.
 _TRANSIENT = frozenset({408, 409, 425, 429})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from negrefine.judges.definitions import word_set
@@ -38,17 +38,16 @@ class WordFinder:
     def __init__(self, wordnet: WordNet) -> None:
         """Index the words that NegFilter's cleaning changes or that have several spellings."""
         self._wordnet = wordnet
-        self._respelled: dict[str, str] = {}
-        for word in wordnet.words():
-            if not word.isalpha():
-                self._respelled.setdefault(_spelling(word), word)
+        self._respelled = _respellings(wordnet.words())
 
     def word(self, word: str) -> str | None:
         """Return the lower-cased lemma of a word, or None: "bird's nest" for "birds nest"."""
         lower = word.lower()
+        for text in (lower.replace("_", " "), lower.strip()):
+            if self._wordnet.rows(text, pos="noun"):
+                return text
         respelled = self._respelled.get(_spelling(word), "")
-        spellings = (lower.replace("_", " "), lower.strip(), respelled)
-        return next((text for text in spellings if self._wordnet.rows(text, pos="noun")), None)
+        return respelled if self._wordnet.rows(respelled, pos="noun") else None
 
     def senses(self, word: str) -> list[int]:
         """Return the noun senses of a word, commonest first."""
@@ -87,12 +86,20 @@ class WordFinder:
     def _below(self, rows: list[int], hint: str) -> list[int]:
         # "adult male sheep": the last word is the kind.
         kinds = set(self.rows(hint) or self.rows(hint.rpartition(" ")[2]))
-        return [row for row in rows if kinds & self._wordnet.chains(row).keys()]
+        return [row for row in rows if kinds & self._wordnet.above(row)]
 
 
 def _spelling(word: str) -> str:
     """Return the letters alone, which "half-track", "half track" and "halftrack" share."""
     return "".join(filter(str.isalpha, word.lower()))
+
+
+def _respellings(words: Iterable[str]) -> dict[str, str]:
+    """Return {`_spelling`: the first word that has it} of the lower-cased words of other signs."""
+    mixed = [word for word in words if not word.isalpha()]
+    others = {ord(sign): None for sign in set("".join(mixed)) if not sign.isalpha()}
+    # Of equal keys the last one counts.
+    return {word.translate(others): word for word in reversed(mixed)}
 
 
 def _singulars(word: str) -> Iterator[str]:

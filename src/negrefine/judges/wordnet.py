@@ -58,7 +58,7 @@ class WordNetJudge:
 
     def is_subcategory(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
         """For each (word, class name): is the word a kind of the class?"""
-        return [self._subcategories.answer(word, name) for word, name in pairs]
+        return self._subcategories.answers(pairs)
 
     def _proper_noun(self, word: str) -> Answer:
         lemma = self._finder.word(word)
@@ -69,12 +69,15 @@ class WordNetJudge:
         if rank in _RANKS and self._wordnet.is_taxon(rows[0]):
             return Answer(True, f"names a taxon of rank {rank}: {self._definition(rows[0])}")
         instances = [row for row in rows if self._wordnet.is_instance(row)]
-        capitals = {row: self._capitals(row, lemma) for row in rows}
-        if instances and all(row in instances or capitals[row] != "none" for row in rows):
+        if instances and all(
+            row in instances or self._capitals(row, lemma) != "none" for row in rows
+        ):
             kinds = self._wordnet.hypernyms(self._wordnet.synset(instances[0]))
             return Answer(True, f"instance of {kinds[0].lemmas[0]}")
-        files = set(map(self._wordnet.lexname, rows))
-        if files <= _ONE_BEARER and set(capitals.values()) == {"all"}:
+        if all(
+            self._wordnet.lexname(row) in _ONE_BEARER and self._capitals(row, lemma) == "all"
+            for row in rows
+        ):
             return Answer(True, f"always capitalised: {self._definition(rows[0])}")
         common = next(row for row in rows if row not in instances)
         return Answer(False, f"a common noun: {self._definition(common)}")
@@ -89,13 +92,13 @@ class WordNetJudge:
         return Answer(None, "not in WordNet")
 
     def _definition(self, row: int) -> str:
-        return self._wordnet.synset(row).definition
+        return self._wordnet.definition(row)
 
     def _capitals(self, row: int, lemma: str) -> str:
         """Return "all", "some" or "none": how many words of the lemma have a capital."""
         capitals = (
             [word[0].isupper() for word in written.split() if word not in _PARTICLES]
-            for written in self._wordnet.synset(row).lemmas
+            for written in self._wordnet.lemmas(row)
             if written.lower() == lemma
         )
         fewest = min(capitals, key=sum)
@@ -114,6 +117,25 @@ class _Class:
     taxa: frozenset[int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What most class names are ruled out by.
+
+    Attributes:
+        ending: The word in lower case, whose last word may be a class name.
+        senses: Its noun senses, commonest first.
+        kinds: All their hypernyms, those of the members that a sense is defined by, and themselves.
+        likenesses: Definitions that hold "like".
+        unknown: It is no phrase, and not in WordNet.
+    """
+
+    ending: str
+    senses: list[int]
+    kinds: frozenset[int]
+    likenesses: str
+    unknown: bool
+
+
 class Subcategories:
     """Answers by hypernyms, compound names, definitions and biological families."""
 
@@ -122,10 +144,33 @@ class Subcategories:
         self._finder = finder
         cache = lru_cache(maxsize=65536)
         self._senses = cache(finder.senses)
+        self._word = cache(self._read_word)
+        self._no = cache(_no)
         self._class = cache(self._read_class)
         self._groups = cache(self._read_groups)
         self._members = cache(self._read_members)
         self._chains = cache(wordnet.chains)
+
+    def answers(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+        """Return `answer` of each pair, without trying rules that cannot apply."""
+        return [
+            self._no(name)
+            if self._is_ruled_out(self._word(word), name)
+            else self.answer(word, name)
+            for word, name in pairs
+        ]
+
+    def _is_ruled_out(self, word: _Word, class_name: str) -> bool:
+        """Whether it is quickly seen that the answer is no."""
+        target = self._class(class_name)
+        return bool(
+            target.rows
+            and not word.unknown
+            and target.rows.isdisjoint(word.kinds)
+            and not word.ending.endswith(target.name)
+            and not (word.likenesses and target.name in word.likenesses)
+            and all(target.taxa.isdisjoint(self._groups(s)) for s in word.senses if target.taxa)
+        )
 
     def answer(self, word: str, class_name: str) -> Answer:
         """Answer for one pair; undecided if one of the two is not in WordNet."""
@@ -138,7 +183,7 @@ class Subcategories:
             return Answer(True, reason)
         if not senses and " " not in word.strip():
             return Answer(None, "not in WordNet")
-        return Answer(False, f"nothing in WordNet makes it a kind of {class_name}")
+        return self._no(class_name)
 
     def _reasons(self, word: str, senses: list[int], target: _Class) -> Iterator[str]:
         yield from self._by_hypernym(senses, target)
@@ -153,7 +198,7 @@ class Subcategories:
         for sense in senses if target.taxa else ():
             shared = target.taxa & self._groups(sense)
             if shared:
-                taxon = self._wordnet.synset(min(shared)).lemmas[0]
+                taxon = self._wordnet.lemmas(min(shared))[0]
                 yield f"belongs to {taxon}, which defines {target.name}"
 
     def _by_hypernym(self, senses: list[int], target: _Class) -> Iterator[str]:
@@ -165,13 +210,13 @@ class Subcategories:
             elif row is not None:
                 names: list[str] = []
                 while row != sense:
-                    names.insert(0, self._wordnet.synset(row).lemmas[0])
+                    names.insert(0, self._wordnet.lemmas(row)[0])
                     row = below[row]
                 yield f"kind of {target.name}: {' > '.join(names)}"
 
     def _by_definition(self, senses: list[int], target: _Class) -> Iterator[str]:
         for sense in senses:
-            definition = self._wordnet.synset(sense).definition
+            definition = self._wordnet.definition(sense)
             # Shrubs with daisylike flowers: to an encoder, their images are images of daisies.
             looks_like = self._wordnet.lexname(sense) in target.lexnames and re.search(
                 rf"\b{re.escape(target.name)}-?like\b", definition
@@ -180,6 +225,18 @@ class Subcategories:
                 self._chains(row).keys() & target.rows for row in self._members(sense, definition)
             ):
                 yield f"gloss: {definition!r}"
+
+    def _read_word(self, word: str) -> _Word:
+        senses = self._senses(word)
+        glosses = {sense: self._wordnet.definition(sense) for sense in senses}
+        members = [row for sense in senses for row in self._members(sense, glosses[sense])]
+        return _Word(
+            ending=word.lower().strip(),
+            senses=senses,
+            kinds=frozenset().union(*map(self._wordnet.above, (*senses, *members))),
+            likenesses="; ".join(text for text in glosses.values() if "like" in text),
+            unknown=not senses and " " not in word.strip(),
+        )
 
     def _read_members(self, sense: int, definition: str) -> list[int]:
         """Return the senses of a taxon's members: agarics, for "genus of gilled agarics"."""
@@ -198,7 +255,7 @@ class Subcategories:
         synonyms: set[int] = set()
         groups: set[int] = set()
         for row in rows:
-            definition = self._wordnet.synset(row).definition
+            definition = self._wordnet.definition(row)
             kinds = set(self._wordnet.chains(row, steps=1)) - {row}
             for phrase in definitions.suffixes(definitions.common_name_of(definition)):
                 synonyms |= kinds.intersection(self._finder.rows(phrase))
@@ -239,7 +296,7 @@ class Subcategories:
         for row in self._chains(sense):
             if self._wordnet.lexname(row) in _NATURAL:
                 pending += self._wordnet.member_of(row)
-                pending += self._taxon_rows(self._wordnet.synset(row).definition)
+                pending += self._taxon_rows(self._wordnet.definition(row))
         found: set[int] = set()
         while pending:
             group = pending.pop()
@@ -247,3 +304,7 @@ class Subcategories:
                 found.add(group)
                 pending += self._wordnet.member_of(group)
         return frozenset(found)
+
+
+def _no(class_name: str) -> Answer:
+    return Answer(False, f"nothing in WordNet makes it a kind of {class_name}")

@@ -15,8 +15,9 @@ from negrefine.progress import progress_bar
 if TYPE_CHECKING:
     from negrefine.encoders.embedding_cache import EmbeddingCache
 
+# A killed fit repeats one chunk at most; smaller ones have fewer beginnings in common.
+_NAMES_PER_CHUNK = 2048
 # Bounds the memory for features of single prompts: 32768 x 768 x 4 bytes = 100 MB.
-_NAMES_PER_CHUNK = 4096
 _PROMPTS_PER_CHUNK = 32768
 
 
@@ -43,28 +44,51 @@ def embed(
     Returns:
         float32 of shape (m, d) with rows of length one.
     """
+    return embed_counted(encoder, names, templates, description=description, progress=progress)[0]
+
+
+def embed_counted(
+    encoder: Encoder,
+    names: Sequence[str],
+    templates: Sequence[str],
+    *,
+    description: str = "Encoding prompts",
+    progress: bool = False,
+) -> tuple[FloatArray, int]:
+    """Do what `embed` does, and also return how many names were encoded, not found on disk."""
+    if not names:
+        return ensemble(encoder.encode_texts, names, templates), 0
     cache: EmbeddingCache | None = getattr(encoder, "text_cache", None)
-    if cache is None or not names:
-        return ensemble(
-            encoder.encode_texts, names, templates, description=description, progress=progress
-        )
-    # An encoder with a cache says in `text_space` what else decides its text features, and in `dim`
-    # their length.
-    cached: Any = encoder
-    digest = hashlib.sha256(json.dumps(list(templates)).encode()).hexdigest()
-    space = f"{cached.text_space} {digest}"
-    known = dict(zip(names, cache.get(space, names), strict=True))
-    missing = [name for name, row in known.items() if row is None or row.shape != (cached.dim,)]
-    with progress_bar(description, len(known), enabled=progress) as advance:
-        advance(len(known) - len(missing))
+    # Neighbours in the alphabet begin alike, and what texts begin with is encoded once.
+    distinct = sorted(set(names))
+    place = {name: i for i, name in enumerate(distinct)}
+    if cache is None:
+        rows, known = None, np.zeros(len(distinct), dtype=np.bool_)
+    else:
+        # An encoder with a cache says in `text_space` what else decides its text features, and in
+        # `dim` their length.
+        cached: Any = encoder
+        digest = hashlib.sha256(json.dumps(list(templates)).encode()).hexdigest()
+        space = f"{cached.text_space} {digest}"
+        rows, known = cache.rows(space, distinct, cached.dim)
+    missing = np.flatnonzero(~known)
+    with progress_bar(
+        description, len(distinct), enabled=progress, weight=len(templates)
+    ) as advance:
+        advance.drop(len(distinct) - len(missing))
         for start in range(0, len(missing), _NAMES_PER_CHUNK):
-            batch = missing[start : start + _NAMES_PER_CHUNK]
-            rows = ensemble(encoder.encode_texts, batch, templates)
-            # Stored as it goes, so that an interrupted run does not start again.
-            cache.put(space, batch, rows)
-            known.update(zip(batch, rows, strict=True))
-            advance(len(batch))
-    return np.stack([row for row in map(known.get, names) if row is not None])
+            chunk = missing[start : start + _NAMES_PER_CHUNK]
+            batch = [distinct[i] for i in chunk]
+            with advance.shared(len(batch)):
+                encoded = ensemble(encoder.encode_texts, batch, templates)
+            if rows is None:
+                rows = np.empty((len(distinct), encoded.shape[1]), dtype=np.float32)
+            rows[chunk] = encoded
+            if cache is not None:
+                # Stored as it goes, so that an interrupted run does not start again.
+                cache.put(space, batch, encoded)
+    assert rows is not None  # noqa: S101 - there is a name, and it is known or was encoded
+    return rows[[place[name] for name in names]], len(missing)
 
 
 def ensemble(
@@ -86,16 +110,16 @@ def ensemble(
     """
     chunks = []
     step = max(1, min(_NAMES_PER_CHUNK, _PROMPTS_PER_CHUNK // len(templates)))
-    with progress_bar(description, len(names), enabled=progress) as advance:
+    with progress_bar(description, len(names), enabled=progress, weight=len(templates)) as advance:
         for start in range(0, len(names), step):
             chunk = names[start : start + step]
             texts = [template.replace("{}", name) for name in chunk for template in templates]
-            features = encode(texts)
+            with advance.shared(len(chunk)):
+                features = encode(texts)
             if normalise_each:
                 features = normalise(features)
             mean = features.reshape(len(chunk), len(templates), -1).mean(axis=1)
             chunks.append(normalise(mean))
-            advance(len(chunk))
     return np.concatenate(chunks) if chunks else encode([])
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import starmap
 from pathlib import Path
@@ -61,11 +62,15 @@ class Lexicon:
         entries: The words; a word may occur in several files.
         name: Where they come from: "wordnet-3.1" or the path of a file.
         unlisted: Entries that the published word lists lack, which the official presets leave out.
+        min_frequency: That of `wordnet`; 0 if no word was left out for being rare.
+        counted: Its words are WordNet's, whose frequencies are known.
     """
 
     entries: tuple[LexiconEntry, ...]
     name: str
     unlisted: frozenset[LexiconEntry] = frozenset()
+    min_frequency: int = 0
+    counted: bool = False
 
     def __post_init__(self) -> None:
         if not self.entries:
@@ -165,7 +170,36 @@ class Lexicon:
             raise InputError(
                 f"No word of the lexicon {self.name!r} is in the selected files: select others."
             )
-        return Lexicon(kept, self.name, self.unlisted)
+        return replace(self, entries=kept)
+
+    def words(self) -> set[str]:
+        """Return the different words."""
+        return {entry.word for entry in self.entries}
+
+    def most_frequent(self, n: int) -> Lexicon:
+        """Return the entries of the `n` most frequent words, in this lexicon's order.
+
+        A word's frequency is how often it is tagged in the SemCor corpus, summed over the entries
+        here. Of words with the same frequency those that stand first are taken, so that the words
+        for a smaller `n` are among those for a larger one.
+
+        Raises:
+            InputError: A lexicon whose frequencies are not known, or `n` below one.
+        """
+        Whole(1)("max_words", n)
+        if not self.counted:
+            raise InputError(
+                f"The frequencies of the words in the lexicon {self.name!r} are not known, so "
+                "max_words cannot say which ones to leave out: shorten the lexicon, or leave "
+                "max_words out."
+            )
+        known = _frequencies()
+        total: Counter[str] = Counter()
+        for entry in self.entries:
+            total[entry.word] += known.get((entry.word, entry.lexname), 0)
+        # Sorting keeps the order of equal ones, which is that of the first entries.
+        kept = set(sorted(total, key=total.__getitem__, reverse=True)[:n])
+        return replace(self, entries=tuple(e for e in self.entries if e.word in kept))
 
 
 def _entries(rows: Iterable[tuple[str, str, str]]) -> tuple[LexiconEntry, ...]:
@@ -228,4 +262,14 @@ def _wordnet(min_frequency: int) -> Lexicon:
     listed = chosen["listed"].to_pylist()
     unlisted = frozenset(entry for entry, flag in zip(entries, listed, strict=True) if not flag)
     name = f"{WORDNET_NAME} (min_frequency {min_frequency})" if min_frequency else WORDNET_NAME
-    return Lexicon(entries, name, unlisted)
+    return Lexicon(entries, name, unlisted, min_frequency, counted=True)
+
+
+@lru_cache(maxsize=1)
+def _frequencies() -> dict[tuple[str, str], int]:
+    """Return how often the word of each WordNet entry, (word, lexname), is tagged."""
+    table = read_columns(["lexname", "lemmas", "frequency"])
+    table = table.filter(pc.is_valid(table["frequency"]))
+    words = pc.utf8_lower(pc.list_element(table["lemmas"], 0)).to_pylist()
+    keys = zip(words, plain_strings(table["lexname"]), strict=True)
+    return dict(zip(keys, table["frequency"].to_pylist(), strict=True))

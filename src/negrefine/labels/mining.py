@@ -8,8 +8,9 @@ the switches.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from negrefine.labels.negatives import NegativeLabel, Negatives
 from negrefine.labels.prompts import SUPERCLASS_TEMPLATES, Prompts, check_template
 
 if TYPE_CHECKING:
-    from negrefine.labels.lexicon import Lexicon
+    from negrefine.labels.lexicon import Lexicon, LexiconEntry
 
 # Rows of the candidate-by-class similarity matrix held at a time.
 _ROWS = 8192
@@ -79,10 +80,26 @@ def candidate_pool(
     lexicon decides whether a word that is both becomes a noun or an adjective. One superclass is
     drawn for each surviving adjective, in order; `seed` is the seed of the draw.
     """
+    return [
+        NegativeLabel(word, text, text, entry.pos, entry.lexname, similarity=0.0)
+        for word, text, entry in _candidates(lexicon, class_names, rule, seed)
+    ]
+
+
+def count_candidates(
+    lexicon: Lexicon, class_names: Sequence[str], rule: MiningRule
+) -> Counter[str]:
+    """Return how many nouns ("noun") and adjectives ("adj") `candidate_pool` returns."""
+    return Counter(entry.pos for *_, entry in _candidates(lexicon, class_names, rule, seed=0))
+
+
+def _candidates(
+    lexicon: Lexicon, class_names: Sequence[str], rule: MiningRule, seed: int
+) -> Iterator[tuple[str, str, LexiconEntry]]:
+    """Yield (word, text, entry) of each candidate."""
     fold = str.casefold if rule.exclude_class_names == "casefold" else str
     excluded = set() if rule.exclude_class_names == "off" else set(map(fold, class_names))
     rng = random.Random(seed)  # noqa: S311
-    pool: list[NegativeLabel] = []
     seen: set[str] = set()
     for entry in lexicon.entries:
         word = entry.word.replace("_", " ") if rule.clean_underscores else entry.word
@@ -96,8 +113,7 @@ def candidate_pool(
                 continue
         elif rule.superclasses:
             text = rng.choice(rule.superclasses).replace("{}", word)
-        pool.append(NegativeLabel(word, text, text, entry.pos, entry.lexname, similarity=0.0))
-    return pool
+        yield word, text, entry
 
 
 def class_similarity(
@@ -112,9 +128,11 @@ def class_similarity(
     transposed = classes.astype(np.float64).T
     for start in range(0, len(candidates), _ROWS):
         cosines = candidates[start : start + _ROWS].astype(np.float64) @ transposed
-        chunk = np.quantile(cosines, rule.quantile, axis=1)
+        largest = cosines.max(axis=1)
+        # The same number, without sorting.
+        chunk = largest if rule.quantile == 1 else np.quantile(cosines, rule.quantile, axis=1)
         if rule.similarity_cap is not None:
-            chunk[cosines.max(axis=1) > rule.similarity_cap] = 1.0
+            chunk = np.where(largest > rule.similarity_cap, 1.0, chunk)
         similarity[start : start + _ROWS] = chunk
     return similarity
 
@@ -146,9 +164,9 @@ def mine(
     Raises InputError if nothing is left to take, or the prompts have no template for a kind of
     word.
     """
-    pool = candidate_pool(lexicon, class_names, rule, seed)
+    pool = list(_candidates(lexicon, class_names, rule, seed))
     kinds = [("noun", prompts.noun, "nouns"), ("adj", prompts.adjective, "adjectives")]
-    kinds = [kind for kind in kinds if any(label.pos == kind[0] for label in pool)]
+    kinds = [kind for kind in kinds if any(entry.pos == kind[0] for *_, entry in pool)]
     for _, templates, plural in kinds:
         if not templates:
             raise InputError(
@@ -158,14 +176,17 @@ def mine(
     labels: list[NegativeLabel] = []
     features: list[FloatArray] = []
     for pos, templates, plural in kinds:
-        candidates = [label for label in pool if label.pos == pos]
-        texts = [label.text for label in candidates]
+        candidates = [candidate for candidate in pool if candidate[2].pos == pos]
+        texts = [text for _, text, _ in candidates]
         embedded = embed(
             encoder, texts, templates, description=f"Mining {plural}", progress=progress
         )
         similarity = class_similarity(embedded, class_features, rule)
         chosen = select_least_similar(similarity, rule.top_fraction)
-        labels += [replace(candidates[i], similarity=float(similarity[i])) for i in chosen]
+        for i in chosen:
+            word, text, entry = candidates[i]
+            value = float(similarity[i])
+            labels.append(NegativeLabel(word, text, text, pos, entry.lexname, similarity=value))
         features.append(embedded[chosen])
     if not labels:
         raise InputError(

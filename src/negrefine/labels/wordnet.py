@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ _DATA = Path(__file__).with_name("data") / f"{WORDNET_NAME}.parquet"
 def read_columns(names: list[str]) -> Any:
     """Return these columns of the shipped data file as a `pyarrow.Table`, one row per synset."""
     try:
-        # Decoding takes milliseconds; a thread pool would cost more than it saves.
-        return pq.read_table(_DATA, columns=names, use_threads=False)
+        # Decoding takes milliseconds; a thread pool would cost more than it saves, and so would
+        # `read_table`, which imports much for folders of files.
+        with pq.ParquetFile(_DATA) as file:
+            return file.read(columns=names, use_threads=False)
     except FileNotFoundError as error:
         raise InputError(
             f"The WordNet data file {_DATA.name!r} is missing from {str(_DATA.parent)!r}: "
@@ -60,7 +62,7 @@ class Synset:
     @property
     def definition(self) -> str:
         """The gloss without its examples."""
-        return self.gloss.partition('; "')[0]
+        return _definition(self.gloss)
 
 
 class WordNet:
@@ -77,6 +79,7 @@ class WordNet:
         self._kinds = _Lists(table["hypernyms"])
         self._classes = _Lists(table["instance_hypernyms"])
         self._groups = _Lists(table["member_of"])
+        self._above: dict[int, frozenset[int]] = {}
         self._words, self._rows, self._starts = self._build_index(table["senses"].combine_chunks())
 
     @staticmethod
@@ -112,10 +115,18 @@ class WordNet:
             row=row,
             pos=self._pos[row],
             lexname=self._lexname[row],
-            lemmas=tuple(self._lemmas[row].as_py()),
+            lemmas=self.lemmas(row),
             instance=self.is_instance(row),
             gloss=self._gloss[row].as_py(),
         )
+
+    def lemmas(self, row: int) -> tuple[str, ...]:
+        """Return the words of one row, without reading the rest of it."""
+        return tuple(self._lemmas[row].as_py())
+
+    def definition(self, row: int) -> str:
+        """Return the definition of one row, without reading the rest of it."""
+        return _definition(self._gloss[row].as_py())
 
     def synsets(self, word: str, *, pos: str | None = None) -> tuple[Synset, ...]:
         """Return the meanings of a word, commonest sense first, nouns before adjectives.
@@ -156,6 +167,15 @@ class WordNet:
             frontier = reached
         return below
 
+    def above(self, row: int) -> frozenset[int]:
+        """Return the keys of `chains(row)`, found once for each row and those above it."""
+        found = self._above.get(row)
+        if found is None:
+            parents = self._kinds[row] + self._classes[row]
+            found = frozenset([row]).union(*map(self.above, parents))
+            self._above[row] = found
+        return found
+
     def member_of(self, row: int) -> list[int]:
         """Return the rows of the groups it belongs to: a species its genus, a genus its family."""
         return self._groups[row]
@@ -170,7 +190,16 @@ class WordNet:
 
     def is_taxon(self, row: int) -> bool:
         """Return whether it names a taxonomic group: a genus, a family, an order."""
-        return any("taxonomic group" in self._lemmas[r].as_py() for r in self.chains(row))
+        return not self._taxonomic_groups.isdisjoint(self.above(row))
+
+    @cached_property
+    def _taxonomic_groups(self) -> frozenset[int]:
+        name = "taxonomic group"
+        return frozenset(row for row in self.rows(name) if name in self.lemmas(row))
+
+
+def _definition(gloss: str) -> str:
+    return gloss.partition('; "')[0]
 
 
 class _Lists:

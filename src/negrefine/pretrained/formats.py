@@ -16,9 +16,9 @@ _FORMATS = (
         "writes then",
     ),
     (
-        ("open_clip_*.safetensors", "open_clip_*.bin", "open_clip_config.json"),
-        "a model in the layout of open_clip",
-        "give a conversion to CLIPModel, which many models have on the hub",
+        ("open_clip_*.safetensors", "open_clip_*.bin"),
+        "weights in the layout of open_clip without open_clip_config.json",
+        "download it too, or give a conversion to CLIPModel",
     ),
     (
         ("model-*-of-*.safetensors",),

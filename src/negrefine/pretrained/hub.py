@@ -88,14 +88,15 @@ def local_directory(kind: ModelKind, name: str) -> Path | None:
     return None
 
 
-def check_model(kind: ModelKind, directory: Path, name: str) -> None:
+def check_model(kind: ModelKind, directory: Path, name: str, *, configured: bool = False) -> None:
     """Raise `kind.error` if the directory of the model `name` holds something else.
 
     That is an adapter, another format, a model in a folder inside, or files unfit to be read.
+    `configured` tells that there is a configuration under another name than config.json.
     """
     patterns = (*kind.files, WEIGHTS, "additional_chat_templates/*")
     check_directory(directory, patterns, name, kind.error)
-    has_config = (directory / "config.json").exists()
+    has_config = configured or (directory / "config.json").exists()
     if is_adapter(directory) or not has_config:
         if other := other_format(directory, with_config=False):
             raise kind.error(f"{name!r} holds {other}.")

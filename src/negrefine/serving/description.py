@@ -30,6 +30,7 @@ def describe(name: str, version: str, detector: Detector) -> dict[str, Any]:
         "classes": detector.class_names_,
         "n_negatives": None if negatives is None else len(negatives.kept),
         "n_removed": None if negatives is None else len(negatives.removed[0]),
+        "left_out": _left_out(detector),
         "threshold": detector.offset_,
         "fpr": detector.fpr_,
         "delta": detector.delta_,
@@ -46,6 +47,11 @@ def describe(name: str, version: str, detector: Detector) -> dict[str, Any]:
         "parameters": without_folders(parameters),
         "builtin": detector.encoder.name == BUILTIN,
     }
+
+
+def _left_out(detector: Detector) -> str | None:
+    found = getattr(detector, "left_out_", None)
+    return None if found is None else str(found)
 
 
 def _thresholds(detector: Detector) -> dict[str, float] | None:

@@ -101,6 +101,7 @@ class DetectorDescription(BaseModel):
     classes: list[str]
     n_negatives: int | None
     n_removed: int | None
+    left_out: str | None = Field(description="What was not mined for being rare.")
     threshold: float | None = Field(description="Of all calibration images.")
     fpr: float | None = Field(description="The false-alarm rate that it was set for.")
     delta: float | None

@@ -1,0 +1,1 @@
+"""Anything that images are kept in: files, URLs, archives, tables and lists, as shards."""
