@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from negrefine.detectors import Detector
 from negrefine.evaluation import provenance
+from negrefine.evaluation.experiment import evaluate
+from negrefine.evaluation.images import find_image_set, find_source_set
 from negrefine.evaluation.provenance import images_digest
 from negrefine.evaluation.results import Evaluation, load_evaluation
 
@@ -53,3 +57,24 @@ def test_an_evaluation_says_what_it_was_measured_on(
     assert set(origin.negative_labels) == {"neglabel"}
     assert load_evaluation(tmp_path / "a").provenance == origin
     assert run(tmp_path / "b", ("mcm", "neglabel"), n_bootstrap=0).provenance == origin
+
+
+def test_images_in_an_archive_have_the_hash_of_their_folder(
+    run: Callable[..., Evaluation],
+    fit: Callable[..., dict[str, Detector]],
+    folders: Path,
+    tmp_path: Path,
+) -> None:
+    plain = run(tmp_path / "plain", n_bootstrap=0).provenance
+    with tarfile.open(tmp_path / "food.tar", "w") as archive:
+        archive.add(folders / "food", "food")
+    packed = evaluate(
+        fit("mcm"),
+        find_image_set("animals", folders / "animals"),
+        [find_source_set("food", str(tmp_path / "food.tar"))],
+        out=tmp_path / "packed",
+        n_bootstrap=0,
+    ).provenance
+    assert plain is not None
+    assert packed is not None
+    assert [each.images for each in packed.sets] == [each.images for each in plain.sets[:2]]
