@@ -97,7 +97,7 @@ def commands() -> list[tuple[str, ...]]:
     for name in command.list_commands(None):
         below = getattr(command.get_command(None, name), "commands", None)
         names += [(name,)] if below is None else [(name, each) for each in below]
-    assert len(names) == 23
+    assert len(names) == 24
     return names
 
 
@@ -131,7 +131,7 @@ def test_the_help_of_every_group_has_whole_summaries() -> None:
 OTHER_WORDS = {
     "--out": {"DETECTOR_DIR", "ENCODER_DIR", "FILE", "DIR"},  # what is written differs
     "--ood": {"IMAGES", "NAME=IMAGES", "LIST"},
-    "--encoder": {"ID_OR_DIR"},  # of a new detector, or of a saved one
+    "--encoder": {"ID_OR_DIR", "ENCODER"},  # of a detector, or of stored embeddings
     "--batch-size": {"NUMBER"},  # of `fit`, only that of --calibrate
     "--alpha": {"NUMBER", "CHANCE"},  # NegRefine's parameter, or of false alarms
     "--report": {"FILE.html", None},  # of scores, or the one of an evaluation or not
