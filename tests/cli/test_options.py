@@ -113,7 +113,7 @@ def test_the_help_of_every_command_is_in_words() -> None:
 
 def test_the_help_of_every_group_has_whole_summaries() -> None:
     root: Any = get_command(app)
-    for group in ((), ("benchmark",), ("judge-cache",)):
+    for group in ((), ("benchmark",), ("cache",), ("judge-cache",)):
         page = CliRunner().invoke(app, [*group, "--help"]).output
         assert "..." not in page.partition("\n")[2]
         assert not re.search("[<>]", page)
@@ -136,6 +136,10 @@ OTHER_WORDS = {
     "--alpha": {"NUMBER", "CHANCE"},  # NegRefine's parameter, or of false alarms
     "--report": {"FILE.html", None},  # of scores, or the one of an evaluation or not
     "--judge": {"JUDGE", "TEXT"},  # of a filter, or of stored answers
+    "results": {"RESULTS"},  # of scored images, or of evaluations
+    "name": {"NAME", "[NAME]"},  # of a benchmark, or of an encoder
+    "out": {"FILE"},  # stored embeddings, or stored answers
+    "files": {"FILE"},
 }
 
 

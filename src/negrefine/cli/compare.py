@@ -14,7 +14,7 @@ from negrefine.cli.output import print_json, print_tables, say
 def compare(
     *,
     results: list[Path] = typer.Argument(
-        ..., help="Two or more results.json, or folders that hold one.", metavar="RESULTS..."
+        ..., help="Two or more results.json, or folders that hold one.", metavar="RESULTS"
     ),
     as_json: bool = AS_JSON,
     html: Path | None = option(None, "Also write a page with plots.", "FILE"),
