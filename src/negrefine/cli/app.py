@@ -45,6 +45,9 @@ _SECTIONS = {
         "evaluate": Later(
             "Compare methods: AUROC, FPR95 and AUPR with intervals, from one pass over the images."
         ),
+        "compare": Later(
+            "Put several results files in one table; numbers on other images or terms are marked."
+        ),
         "sweep": Later(
             "Score every combination of NegRefine's constants, encoding each image and text once."
         ),
