@@ -89,15 +89,14 @@ def random_detectors(encoder: CLIPEncoder, lexicon: Lexicon) -> dict[str, Detect
         "energy": Energy(encoder, temperature=0.3),
         "eoe": EOE(encoder, lexicon=lexicon, lexicon_files="full", top_fraction=0.5, beta=0.7),
         "clipn": CLIPN(encoder, logit_scale=7.0),
-        "neglabel": NegLabel(encoder, **negative_labels()),
+        "neglabel": NegLabel(encoder, **{**negative_labels(), "n_groups": 6}, group_fuse_num=4),
         "neglabel lost formula": NegLabel(encoder, **{**negative_labels(), "n_groups": 1}),
         "neglabel no label": NegLabel(encoder, **{**negative_labels(), "n_groups": 900}),
         "csp ragged": CSP(
             encoder,
-            **{**negative_labels(), "n_groups": 7},
+            **{**negative_labels(), "n_groups": 9},
             official=False,
             group_seed=5,
-            group_fuse_num=6,
         ),
     }
     with warnings.catch_warnings():
