@@ -50,7 +50,7 @@ def imports(*commands: list[object]) -> list[tuple[list[str], int, list[str]]]:
 
 def test_help_and_a_wrong_option_import_only_what_declares_the_options() -> None:
     light = ["score", "calibrate", "explain", "monitor", "serve", "labels", "demo", "convert-clipn"]
-    light += ["compare"]
+    light += ["compare", "export"]
     nothing = [["--help"], ["nonsense"], ["list"], *([name, "--help"] for name in light)]
     # The parameters of detectors become options.
     declared = ["fit", "refine", "evaluate", "reproduce", "sweep"]

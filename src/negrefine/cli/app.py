@@ -33,6 +33,9 @@ _SECTIONS = {
             "Show the class names, negative labels and pair of names that decide an image's score."
         ),
         "serve": Later("Serve detectors over HTTP: scores, explanations, a page, and metrics."),
+        "export": Later(
+            "Write a detector as an ONNX model, whose metadata say how to prepare its pixels."
+        ),
         "labels": Later(
             "List the negative labels, kept and removed, each with its reason, as a tab-separated "
             "table."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from negrefine.constraints import Whole
@@ -79,6 +79,8 @@ class CLIPEncoder:
     _vision_and_patches: Callable[[Any, Tensor], tuple[Tensor, Tensor]] = staticmethod(
         image_and_patch_features
     )
+    # Another function than `_vision` where that one loops over images.
+    _vision_at_once: Callable[[Any, Tensor], Tensor] | None = None
 
     def __init__(
         self,
@@ -260,6 +262,10 @@ class CLIPEncoder:
         batch = self._start(list(pixels), patches)()
         return batch.features, batch.patches
 
+    def image_tower(self) -> ImageTower:
+        """Return what makes features of pixels as a module that `torch.export` can trace."""
+        return ImageTower(self._model, self._vision_at_once or self._vision)
+
     def _check_patches(self, wanted: bool) -> None:
         if wanted and not self.n_patches:
             raise EncoderError(
@@ -299,6 +305,18 @@ class CLIPEncoder:
         return lambda: EncodedImages(
             _to_numpy(features), errors, _to_numpy(local) if patches else None
         )
+
+
+class ImageTower(nn.Module):
+    """Prepared pixels (n, 3, h, w) to features (n, d), not normalised, in one graph for every n."""
+
+    def __init__(self, model: nn.Module, features: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self._features = features
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self._features(self.model, pixels)
 
 
 def _to_numpy(features: Tensor) -> FloatArray:

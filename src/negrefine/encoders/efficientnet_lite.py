@@ -57,7 +57,8 @@ class _Block(nn.Module):
             hidden = functional.pad(x, padding)
         if self.widen is not None:
             hidden = self.widen.with_relu6(hidden)
-            _clear_border(hidden, padding)
+            if any(padding):
+                _clear_border(hidden, padding)
         hidden = self.filter.with_relu6(hidden)
         if self.adds_input:
             return self.narrow.added_to(x, hidden)
