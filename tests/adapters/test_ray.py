@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -179,23 +178,6 @@ def test_a_killed_worker_loses_and_doubles_nothing_and_a_run_continues(
     MCM(detector.encoder).fit(CLASS_NAMES).save(tmp_path / "other")
     with pytest.raises(InputError, match="holds scores of another detector"):
         score_shards(tmp_path / "other", shards, out)
-
-
-def test_no_cluster_is_a_sentence_at_once(folder: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        closed = server.getsockname()[1]
-    command = [*NEGREFINE, "score", str(folder / "detector"), str(folder / "0.tar")]
-    for address in (f"127.0.0.1:{closed}", "127.0.0.1:port"):
-        ended = subprocess.run(
-            [*command, "--ray", address, "--out", str(tmp_path / "scores")],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-        )
-        assert ended.returncode == 1
-        assert f"negrefine: error: There is no Ray cluster at '{address}' (" in ended.stderr
-        assert "Traceback" not in ended.stderr
 
 
 def test_batches_of_a_data_set(
