@@ -47,6 +47,8 @@ def cluster() -> Iterator[str]:
     patch = pytest.MonkeyPatch()
     # Ray's own setting for this starts more processes.
     patch.setenv("PYTHONPATH", paths)
+    # Otherwise they yield to all other programs, and starve where several tests run.
+    patch.setenv("RAY_worker_niceness", "0")
     for attempt in range(3):
         try:
             ray.init(

@@ -73,7 +73,7 @@ def test_the_options_of_fit_are_the_declared_parameters() -> None:
         *("--dtype", "--batch-size", "--method", "--calibrate", "--fpr", "--prompts", "--keep"),
         *("--background", "--exif-orientation", "--no-exif-orientation"),
         *("--drop", "--lexicon", "--min-frequency", "--no-wordnet-candidates", "--help", "-h"),
-        *("--underscores-as-spaces", "--delta", "--by"),
+        *("--underscores-as-spaces", "--delta", "--by", "--image-column"),
     }
     assert set(found) - JUDGE - not_parameters == set(declared)
     for name, by_method in declared.items():

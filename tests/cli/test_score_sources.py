@@ -13,11 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cli.workspace import Workspace
 from commands import NEGREFINE
-from sources.kept_images import pictures, write_everything, write_tar
+from sources.kept_images import pictures, png, write_everything, write_tar
 
 N_MANY = 400
 
@@ -143,3 +145,42 @@ def test_the_commands_of_the_documentation_run(quick: Any, work: Workspace, tmp_
             ran += 1
     assert ran == 5
     assert (tmp_path / "scores.csv").read_text("utf-8").count("\n") == 1 + 12
+
+
+def test_fit_and_explain_take_what_score_takes(quick: Any, work: Workspace, tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    good.mkdir()
+    for name, content in list(pictures(30).items()):
+        (good / name).write_bytes(content)
+    write_tar(tmp_path / "good.tar", pictures(30))
+    write_tar(tmp_path / "odd.tar", pictures(10))
+    table = pa.table({"a": [png(0)], "b": [b"no image"]})
+    pq.write_table(table, tmp_path / "two.parquet")
+    names = ["--classes", work.classes, "--encoder", "builtin"]
+    thresholds = []
+    for source in (good, tmp_path / "good.tar"):
+        out = tmp_path / f"detector-{source.name}"
+        fit = ["fit", *names, "--method", "mcm", "--calibrate", source, "--fpr", "0.1"]
+        done = quick(*fit, "--out", out)
+        assert done.code == 0, done.err
+        assert "from 30 images, false-alarm rate <= 0.1" in done.out
+        thresholds.append(json.loads((out / "detector.json").read_text("utf-8"))["offset"])
+    assert thresholds[0] == pytest.approx(thresholds[1], abs=1e-6)
+    refused = quick(*fit[:-3], tmp_path / "odd.tar", "--out", tmp_path / "few")
+    assert "needs at least 19 in-distribution images" in refused.failed()
+    assert "was saved to" in refused.err
+
+    explain = ["explain", work.detector, "--top", 1, "--json"]
+    (row,) = map(json.loads, quick(*explain, good / "000.png").out.splitlines())
+    packed = quick(*explain, tmp_path / "good.tar").out.splitlines()
+    assert len(packed) == 30
+    again = json.loads(packed[0])
+    assert again["path"] == f"{tmp_path}/good.tar/000.png"
+    assert again["score"] == pytest.approx(row["score"], abs=1e-6)
+    card = quick(*explain, tmp_path / "good.tar", "--card", "c.png")
+    assert "draws one image, not 30" in card.failed()
+    both = quick(*explain, tmp_path / "two.parquet", "--image-column", "b")
+    assert "two.parquet/0: is not an image" in both.err
+    assert both.code == 1
+    twice = ["calibrate", work.plain, "--id", "-", "--ood", "-"]
+    assert "'-') is named twice" in quick(*twice).failed()

@@ -6,7 +6,9 @@ import gzip
 import io
 import pickle
 import tarfile
+import time
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +27,24 @@ from negrefine.evaluation.image_scores import calibrate_files, score_files
 from negrefine.evaluation.images import find_source_set
 from negrefine.evaluation.results import Evaluation
 from negrefine.evaluation.source_scores import (
+    ScoredSources,
     calibrate_scored,
     detect_scored,
     read_scored_sources,
     score_sources,
 )
+from negrefine.report.mistakes import find_mistakes
+from negrefine.sources.ahead import Fetcher, Fetching
 from negrefine.sources.base import NamedImage
 from negrefine.sources.files import FilesShard
-from negrefine.sources.opening import open_sources
+from negrefine.sources.opening import check_stdin_once, open_sources
 from negrefine.sources.tar import TarShard
 from negrefine.sources.urls import expand_braces
+from negrefine.sources.web_images import THREADS, RemoteImage
 from sources.kept_images import N, pictures, png, served, write_everything, write_tar
 
 CLASS_NAMES = ["dog", "cat", "horse"]
+NUL_KINDS = ("png", "tar", "zip", "parquet")
 
 
 @pytest.fixture(scope="module")
@@ -415,6 +422,11 @@ def test_evaluation_on_archives_is_that_on_folders(tmp_path: Path) -> None:
     assert found.id_set.paths[0] == f"{tmp_path / 'id.tar'}/cat/1.png"
     assert found.sets[1].paths[-1] == f"{tmp_path / 'ood.parquet'}/8"
     assert "ood.parquet/8: is not an image" in str(found.sets[1].errors[-1])
+    (low, *_) = find_mistakes(found, "mcm", [found.id_set], 0.0, None, 1, highest=False)
+    assert (low.thumbnail, low.problem) == (
+        "",
+        "No picture: it is in an archive or table, and not read again for this page.",
+    )
     # Without errors nothing is encoded again.
     run("c", "id.tar", "ood")
     encoder.n_images = 0
@@ -442,3 +454,91 @@ def test_batches_end_with_their_shard(tmp_path: Path, detector: MCM, root: Path)
     journal.write_text("\n".join(lines[:-4]) + "\n", "utf-8")
     again = score_sources(detector, [first, second], journal=journal, batch_size=3)
     np.testing.assert_array_equal([r.score for r in again], [r.score for r in both])
+
+
+def test_zip_archives_cost_a_row_each_and_hide_nothing(root: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        for name in ("../up.png", "in/1.png", "in/.2.png", "note?x#.txt"):
+            archive.writestr(name, png(1))
+    (tmp_path / "a.zip").write_bytes(b"no zip")
+    zipfile.ZipFile(tmp_path / "c.zip", "w").close()
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfb.zip\r\n\r\n# x\r\na.zip\r\n")
+    with pytest.warns(UserWarning, match=r"b.zip: 1 other member was left out \(1 txt\)"):
+        found = [named for shard in open_sources(str(tmp_path / "*.zip")) for named in shard]
+    assert [named.name.removesuffix(f"::{tmp_path}/b.zip") for named in found] == [
+        f"{tmp_path}/a.zip",
+        "zip://../up.png",
+        "zip://in/1.png",
+        f"{tmp_path}/c.zip",
+    ]
+    assert "a.zip: cannot be read (File is not a zip file)" in str(found[0].image)
+    assert "c.zip: holds no image" in str(found[3].image)
+    for named in found[1:3]:
+        assert isinstance(named.image, RemoteImage)
+        assert named.image.read() == png(1)
+    listed = [named.name for named in images_of(f"@{tmp_path}/list.txt")]
+    assert listed == [found[1].name, found[2].name, found[0].name]
+
+
+def test_names_that_no_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wide.txt").write_bytes("a.png\n".encode("utf-16"))
+    with pytest.raises(InputError, match=r"wide.txt: is no list of names in UTF-8"):
+        open_sources(f"@{tmp_path / 'wide.txt'}")
+    lines = b"\xef\xbb\xbfa.png\n\0.png\n\0.tar\n\0.zip\n\0.parquet\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    found = images_of("-")
+    assert [named.name for named in found] == ["a.png", *(f"\0.{s}" for s in NUL_KINDS)]
+    assert [str(e).count("null byte") for e in errors_of(found)] == [1, 1, 1]
+    with pytest.raises(ImageError, match="null byte"):
+        read_image(found[1].image)  # type: ignore[arg-type]
+
+
+def test_queries_of_listed_files_are_no_part_of_their_kind(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    (tmp_path / "index.html").write_text(
+        '<a href="a.png?token=q1w2e3r4">a</a> <a href="b.dat?token=q1w2e3r4">b</a>', "utf-8"
+    )
+    (tmp_path / "a.png").write_bytes(png(0))
+    with served(tmp_path) as host:
+        with pytest.warns(UserWarning, match=r"1 other file was left out elsewhere \(1 dat\)"):
+            (shard,) = open_sources(f"http://{host}/")
+        (named,) = shard
+        assert named.name == f"http://{host}/a.png?***"
+        assert named.image.read() == png(0)  # type: ignore[union-attr]
+        with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+            archive.writestr("a.png", png(0, 100))
+        (problem,) = errors_of(images_of(f"http://{host}/x.zip?token=q1w2e3r4"))
+        assert problem.startswith(
+            f"http://{host}/x.zip?***: cannot be read (the server sends only whole files, and "
+        )
+    with pytest.raises(InputError) as caught:
+        find_images("http://user:pa55word99@host/a.png?token=q1w2e3r4")
+    assert str(caught.value).startswith("http://***@host/a.png?***: is a URL")
+
+
+def test_images_that_are_fetched_wait_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr("negrefine.sources.ahead.MOST_BYTES", 100_000)
+    contents = [bytes([i]) * 60_000 for i in range(60)]
+    for i, content in enumerate(contents):
+        (tmp_path / f"{i:02}.png").write_bytes(content)
+    with served(tmp_path) as host, Fetcher() as fetcher:
+        fetching = [fetcher.start(RemoteImage(f"http://{host}/{i:02}.png")) for i in range(60)]
+        assert all(isinstance(each, Fetching) for each in fetching)
+        time.sleep(1)
+        # Each of the threads may have begun one before the first two filled the room.
+        assert 2 <= sum(each.future.done() for each in fetching) <= THREADS + 2  # type: ignore[union-attr]
+        taken = [each.take() for each in fetching]  # type: ignore[union-attr]
+        assert [each.getvalue() for each in taken] == contents  # type: ignore[union-attr]
+
+
+def test_standard_input_once_and_columns_of_tables_only(root: Path) -> None:
+    with pytest.raises(InputError, match="named twice"):
+        check_stdin_once(["a.png", "-"], ["-"])
+    with pytest.warns(UserWarning, match="all.tar: no table is there, so the column 'image'"):
+        open_sources(root / "all.tar", image_column="image")
+    empty = ScoredSources([], [])
+    with pytest.raises(ImageError, match="Standard input names no image"):
+        empty.check_readable()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +27,8 @@ __all__ = ["ScoredShards", "Scorer", "score_shards"]
 
 # What goes through Ray are names and counts.
 _OBJECT_STORE_BYTES = 200 << 20
+# Seconds in which a cluster must answer.
+_PATIENCE = 10
 
 
 @dataclass(frozen=True)
@@ -209,9 +212,14 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     local: dict[str, Any] = {}
     if address == "local":
+        # Workers of Ray yield to all other programs (nice 15). These are the command itself, and
+        # on a busy machine they would hardly start.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         local = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        _check_answers(address)
+        with _no_stderr():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     # Ray raises plain exceptions, too.
     except Exception as error:
         if address == "local":
@@ -227,6 +235,32 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise OSError if nothing answers at "host:port", which Ray would wait for without an end."""
+    host, colon, port = address.rpartition(":")
+    if colon and "/" not in address:
+        with closing(socket.create_connection((host.strip("[]"), int(port)), _PATIENCE)):
+            pass
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Hide what Ray's core writes past Python: that its log level was set. Errors are raised."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        # There is none.
+        yield
+        return
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _plain(error: Any) -> Exception:

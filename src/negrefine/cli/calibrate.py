@@ -65,10 +65,11 @@ def calibrate(
         read_scored_sources,
     )
     from negrefine.sources.files import local_paths
-    from negrefine.sources.opening import open_sources
+    from negrefine.sources.opening import check_stdin_once, open_sources
 
     check_by(by)
     rate = 0.05 if fpr is None else fpr
+    check_stdin_once(id_images, ood)
     shards = [open_sources(each, image_column=image_column) for each in (id_images, *ood)]
     sets = [local_paths(each) for each in shards]
     files = [paths for paths in sets if paths is not None]

@@ -41,12 +41,14 @@ def evaluate(
     """
     from negrefine.evaluation import experiment
     from negrefine.evaluation.images import ImageSet, find_source_set
+    from negrefine.sources.opening import check_stdin_once
 
     folders = named_folders("--ood", ood_images)
     run = options.prepare(new.device, ablation=ablation)
     streams = streaming.check()
     experiment.check_evaluation(out, list(folders), run.seeds)
     class_names = classes.read()
+    check_stdin_once(id_images, list(folders.values()))
     id_set = find_source_set("ID", id_images, class_names, image_column=image_column)
     ood_sets = [
         find_source_set(name, folder, image_column=image_column) for name, folder in folders.items()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from negrefine.cli.bundles import option
-from negrefine.cli.options import AS_JSON, IMAGES, SavedDetector
+from negrefine.cli.options import AS_JSON, IMAGE_COLUMN, SOURCES, SavedDetector
 from negrefine.cli.output import describe_left_out, print_json, say, warn_builtin, warn_unreadable
 from negrefine.errors import ImageError, InputError
 from negrefine.shown_text import storable
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from negrefine.detectors import Explanation, Match
+    from negrefine.sources.base import Shard
 
 
 def explain(
     saved: SavedDetector,
-    images: list[str] = IMAGES,
+    images: list[str] = SOURCES,
+    *,
+    image_column: str | None = IMAGE_COLUMN,
     top: int = option(5, "Number of names and labels to list.", min=1),
     as_json: bool = AS_JSON,
     card: Path | None = option(
@@ -33,29 +36,37 @@ def explain(
 ) -> None:
     """Show the class names, negative labels and pair of names that decide an image's score.
 
-    IMAGES are files, folders or quoted globs. With --json, one object per line and image. An image
-    that cannot be read has its error instead.
+    IMAGES are what 'score' takes. With --json, one object per line and image. An image that cannot
+    be read has its error instead.
     """
-    from negrefine.encoders import find_images
     from negrefine.encoders.images import read_scored
+    from negrefine.sources.ahead import read_images
+    from negrefine.sources.base import error_text
+    from negrefine.sources.files import local_paths
+    from negrefine.sources.opening import open_sources
 
     saved.check_order(images)
-    paths = find_images(images)
+    shards = open_sources(images, image_column=image_column)
+    paths = local_paths(shards)
     if card is not None:
-        _check_card(card, len(paths))
+        _check_card(card, _count(shards))
     detector = saved.load()
     say(*describe_left_out(detector), err=True)
-    warn_builtin(detector.encoder, paths)
+    warn_builtin(detector.encoder, paths or [])
     errors: list[ImageError] = []
-    for path in paths:
-        shown = storable(str(path))
+    n = 0
+    for named in (named for shard in shards for named in read_images(shard)):
+        n += 1
+        shown = storable(named.name)
         try:
-            explanation = detector.explain(path, top=top, unfiltered=True)
+            if isinstance(named.image, ImageError):
+                raise ImageError(error_text(named.name, named.image))
+            explanation = detector.explain(named.image, top=top, unfiltered=True)
         except ImageError as error:
             errors.append(error)
             if as_json:
                 print_json({"path": shown, "error": str(error)}, indent=None)
-            elif len(paths) > 1:
+            elif paths is None or len(paths) > 1:
                 say(shown, f"  {error}", "")
             continue
         if as_json:
@@ -64,10 +75,22 @@ def explain(
         else:
             say(shown, *_render(explanation), "")
         if card is not None:
-            _save_card(card, explanation, read_scored(detector.encoder, path), path.name)
-    if len(errors) == len(paths):
+            picture = read_scored(detector.encoder, named.image)
+            _save_card(card, explanation, picture, PurePath(named.name).name)
+    if not n:
+        raise InputError("Standard input names no image: write a path or URL on each line.")
+    if len(errors) == n:
         raise errors[0]
-    warn_unreadable(errors, len(paths))
+    warn_unreadable(errors, n)
+
+
+def _count(shards: Iterable[Shard]) -> int:
+    """Return the number of images, of which none is read if they are named one by one."""
+    from negrefine.sources.lists import StdinShard
+
+    if any(isinstance(shard, StdinShard) for shard in shards):
+        raise InputError("--card draws one image, and standard input may name several: name one.")
+    return sum(1 for shard in shards for _ in shard)
 
 
 def _check_card(card: Path, n_images: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,8 @@ from negrefine.cli.options import (
     BY,
     DELTA,
     FPR,
+    IMAGE_COLUMN,
+    SOURCES_TEXT,
     ClassOptions,
     DefaultEncoderOptions,
     LabelOptions,
@@ -60,12 +62,13 @@ def fit(
         callback=_check_method,
         autocompletion=lambda: list(DETECTORS),
     ),
-    calibrate: list[Path] = option(
+    calibrate: list[str] = option(
         [],
-        "In-distribution images that set the threshold: files, folders or patterns; may be given "
-        "several times.",
+        f"In-distribution images that set the threshold: {SOURCES_TEXT}; may be given several "
+        "times.",
         "IMAGES",
     ),
+    image_column: str | None = IMAGE_COLUMN,
     fpr: float | None = FPR,
     delta: float | None = DELTA,
     by: str | None = BY,
@@ -80,6 +83,7 @@ def fit(
     if fpr is not None and not 0 < fpr < 1:
         raise InputError(f"--fpr must lie strictly between 0 and 1, not {fpr}.")
     effects = {"--fpr": fpr, "--delta": delta, "--by": by, "--batch-size": batch_size}
+    effects["--image-column"] = image_column
     for given_option, value in effects.items():
         if value is not None and not calibrate:
             raise InputError(
@@ -90,30 +94,30 @@ def fit(
     class_names = classes.read()
 
     from negrefine.detectors.bundle import check_target
-    from negrefine.encoders import find_images
     from negrefine.evaluation.image_scores import calibrate_files, check_enough
+    from negrefine.evaluation.source_scores import calibrate_scored, read_scored_sources
+    from negrefine.sources.files import local_paths
+    from negrefine.sources.opening import open_sources
 
     check_target(out)
-    images = find_images(calibrate) if calibrate else []
+    shards = open_sources(calibrate, image_column=image_column) if calibrate else []
+    images = local_paths(shards)
     if images:
         check_enough(len(images), fpr, delta)
     given = {**labels.given(), **judge.given(new.device), **options.given()}
     parameters = parameters_for([method], given)[method]
     encoder = new.load()
-    warn_builtin(encoder, images)
+    warn_builtin(encoder, images or [])
     detector = DETECTORS[method](encoder, **parameters).fit(class_names, progress=True)
     summary, groups = describe_detector(detector), []
-    if images:
+    if shards:
+        how: dict[str, Any] = {"batch_size": batch_size or 64, "progress": True}
         try:
-            report = calibrate_files(
-                detector,
-                images,
-                fpr,
-                delta=delta,
-                by=by,
-                batch_size=batch_size or 64,
-                progress=True,
-            )
+            if images is not None:
+                report = calibrate_files(detector, images, fpr, delta=delta, by=by, **how)
+            else:
+                scored = read_scored_sources(detector, shards, **how)
+                report = calibrate_scored(detector, scored, fpr, delta=delta, by=by)
         except InputError as error:
             # Mining may have taken minutes.
             detector.save(out)
@@ -121,7 +125,7 @@ def fit(
                 f"{error} The detector was saved to {str(out)!r} without a threshold; "
                 "'negrefine calibrate' sets it."
             ) from error
-        warn_unreadable(report.errors, len(images))
+        warn_unreadable(report.errors, report.n + len(report.errors))
         summary += f", {describe_calibration(report)}"
         groups = describe_groups(report, detector.class_names_)
     detector.save(out)

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 DETECTOR_DIR = typer.Argument(metavar="DETECTOR_DIR", help="Directory written by 'negrefine fit'.")
 IMAGES = typer.Argument(metavar="IMAGES", help="Files, folders or quoted patterns.")
-_SOURCES = (
+SOURCES_TEXT = (
     "files, folders, quoted patterns, URLs, archives (tar, zip), tables (Parquet) or '@list.txt' "
     "with one of these on each line"
 )
 SOURCES = typer.Argument(
     metavar="IMAGES",
-    help=f"{_SOURCES[0].upper()}{_SOURCES[1:]}; '-' reads such lines from standard input.",
+    help=f"{SOURCES_TEXT[0].upper()}{SOURCES_TEXT[1:]}; '-' reads such lines from standard input.",
 )
 IMAGE_COLUMN = option(
     None, "The column with the images of tables; default: the only one that can be it.", "NAME"
@@ -46,7 +46,7 @@ OOD_SETS = option(
 )
 ID_IMAGES = option(
     ...,
-    f"In-distribution images: {_SOURCES}; may be given several times.",
+    f"In-distribution images: {SOURCES_TEXT}; may be given several times.",
     "IMAGES",
     name="--id",
 )

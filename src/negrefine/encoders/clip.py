@@ -23,6 +23,7 @@ from negrefine.encoders.images import Images, ImageSource, check_is_list, check_
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.text_tower import encode_tokens
 from negrefine.encoders.tokens import TextTokenizer
+from negrefine.encoders.undecoded import UndecodedBytes
 from negrefine.encoders.vision_tower import image_and_patch_features, image_features
 from negrefine.errors import EncoderError, ImageError, InputError
 from negrefine.progress import progress_bar
@@ -330,10 +331,14 @@ def _read_ahead(
     """Yield the results of `read` in batches while the next one is read; one batch at least."""
     Whole(1)("batch_size", batch_size)
     remaining = iter(sources)
+    waiting = UndecodedBytes()
     with ThreadPoolExecutor(max_workers=_DECODE_WORKERS) as pool:
 
         def submit() -> list[Future[_Pixels]]:
-            return [pool.submit(read, source) for source in islice(remaining, batch_size)]
+            return [
+                waiting.counted(source, pool.submit(read, source))
+                for source in waiting.with_room(islice(remaining, batch_size))
+            ]
 
         current = submit()
         while following := submit():

@@ -41,6 +41,8 @@ _STARTS = {
     b"qoif": "QOI",
 }
 _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+# What may be secret in a URL, also in one that went through Path: "http:/user:password@host".
+_USER, _QUERY = re.compile(r"^(\w+:/+)[^/?#]*@"), re.compile(r"[?#].*", re.DOTALL)
 _URL = re.compile(r"(?:https?|ftps?|s3|gs|gcs|az|abfss?|hdfs|hf|file):/|data:[\w/+.-]*[;,]", re.I)
 
 INSTALL_HEIF = "pip install 'negrefine[heif]' to read HEIC"
@@ -185,7 +187,8 @@ def url_problem(name: str) -> str | None:
     """Return the sentence about a URL in place of a path, None for anything else."""
     if not _URL.match(name):
         return None
-    shown = name if len(name) <= 200 else f"{name[:60]}..."
+    shown = _QUERY.sub("?***", _USER.sub(r"\1***@", name, count=1))
+    shown = shown if len(shown) <= 200 else f"{shown[:60]}..."
     return f"{shown}: is a URL, and URLs are not fetched; download the image and give its path."
 
 

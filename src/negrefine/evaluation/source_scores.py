@@ -6,7 +6,6 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from negrefine.detectors import Detector
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.encoders.image_sources import ImageSource
+from negrefine.encoders.undecoded import held_bytes
 from negrefine.errors import ImageError, InputError, NotFittedError
 from negrefine.evaluation.image_scores import (
     CalibrationReport,
@@ -28,9 +28,9 @@ from negrefine.evaluation.journal import Journal, continued
 from negrefine.evaluation.scored_image import ScoredImage, score_rows
 from negrefine.progress import progress_bar
 from negrefine.shown_text import restored, storable
-from negrefine.sources.ahead import Fetcher, ReadAhead
+from negrefine.sources.ahead import Fetcher, Fetching, ReadAhead
 from negrefine.sources.base import NamedImage, Shard, error_text, stamp_of
-from negrefine.sources.bounded import NamedBytes, content_digest
+from negrefine.sources.bounded import content_digest
 from negrefine.sources.opening import Source, open_sources
 
 Sources = Source | Sequence[Source] | Sequence[Shard]
@@ -60,6 +60,8 @@ class ScoredSources:
 
     def check_readable(self) -> None:
         """Raise ImageError if no image could be read."""
+        if not self.rows:
+            raise ImageError("Standard input names no image: write a path or URL on each line.")
         if not self.readable:
             first = f" The first: {self.errors[0]}" if self.errors else ""
             raise ImageError(f"None of the {len(self.rows)} images could be read.{first}")
@@ -198,7 +200,7 @@ class _Entry:
 
     stamp: str
     name: str
-    image: ImageSource | ImageError | Future[NamedBytes | ImageError] | ScoredImage
+    image: ImageSource | ImageError | Fetching | ScoredImage
 
 
 @dataclass(frozen=True)
@@ -248,8 +250,7 @@ def _of_group(
             yield _Entry(stamp, named.name, named.image if row is None else row), 0
         return
     for stamp, named in group:
-        held = named.image.getbuffer().nbytes if isinstance(named.image, NamedBytes) else 0
-        yield _Entry(stamp, named.name, fetcher.start(named.image)), held
+        yield _Entry(stamp, named.name, fetcher.start(named.image)), held_bytes(named.image)
 
 
 class _Scoring:
@@ -300,7 +301,7 @@ class _Scoring:
             if isinstance(entry, _End):
                 ends.append(entry)
                 return
-            image = entry.image.result() if isinstance(entry.image, Future) else entry.image
+            image = entry.image.take() if isinstance(entry.image, Fetching) else entry.image
             if isinstance(image, (ScoredImage, ImageError)):
                 self._open.append((entry, image, b""))
                 continue

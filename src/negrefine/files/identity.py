@@ -27,6 +27,7 @@ def file_stamp(path: Path) -> str:
     absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() follows links
     try:
         info = path.stat()
-    except OSError:
+    # Of a name that no file can have, too, such as one with a NUL.
+    except (OSError, ValueError):
         return f"{absolute}|missing"
     return f"{absolute}|{info.st_size}|{info.st_mtime_ns}|{info.st_ctime_ns}"

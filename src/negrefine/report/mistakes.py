@@ -15,6 +15,7 @@ from negrefine.errors import ImageError
 from negrefine.evaluation.results import Evaluation, SetScores
 from negrefine.report.thumbnails import THUMBNAIL_SIZE, thumbnail_of
 from negrefine.shown_text import restored
+from negrefine.sources.urls import is_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ def find_mistakes(
 def _with_picture(mistake: Mistake, root: Path, detector: Detector | None) -> Mistake:
     """Return the mistake with its thumbnail, and explained if there is a detector."""
     path = Path(restored(mistake.path))
+    if problem := _not_read_again(restored(mistake.path)):
+        return replace(mistake, problem=problem)
     if not path.exists():
         path = root / path
     try:
@@ -99,3 +102,12 @@ def _with_picture(mistake: Mistake, root: Path, detector: Detector | None) -> Mi
     except ImageError as error:
         return replace(mistake, problem=str(error))
     return replace(mistake, thumbnail=thumbnail, size=size, explanation=explanation)
+
+
+def _not_read_again(name: str) -> str:
+    """Return why an image of a source has no thumbnail, "" for a file."""
+    if is_url(name):
+        return "No picture: it is elsewhere or in an archive, and not fetched again for this page."
+    if any(parent.is_file() for parent in Path(name).parents):
+        return "No picture: it is in an archive or table, and not read again for this page."
+    return ""

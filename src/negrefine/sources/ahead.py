@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from negrefine.encoders.image_sources import ImageSource
+from negrefine.encoders.undecoded import held_bytes
 from negrefine.errors import ImageError
 from negrefine.sources.base import NamedImage, Shard
 from negrefine.sources.bounded import NamedBytes
@@ -97,10 +98,18 @@ class ReadAhead(Generic[_T]):
 
 
 class Fetcher:
-    """Fetches images that are elsewhere, several at the same time."""
+    """Fetches images that are elsewhere, several at the same time.
+
+    No further one is begun while those that are fetched and not taken hold more than `MOST_BYTES`.
+    They are begun in the order of `start`, in which they are to be taken.
+    """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS)
+        self._changed = threading.Condition()
+        self._n_bytes = 0
+        self._n_started = self._n_begun = 0
+        self._stopped = False
 
     def __enter__(self) -> Fetcher:
         """Do nothing: threads are started when they are needed."""
@@ -108,13 +117,52 @@ class Fetcher:
 
     def __exit__(self, *_: object) -> None:
         """Fetch nothing more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def start(
-        self, image: ImageSource | ImageError
-    ) -> ImageSource | ImageError | Future[NamedBytes | ImageError]:
+    def start(self, image: ImageSource | ImageError) -> ImageSource | ImageError | Fetching:
         """Return the future bytes of an image elsewhere, anything else as it is."""
-        return self._pool.submit(fetched, image) if isinstance(image, RemoteImage) else image
+        if not isinstance(image, RemoteImage):
+            return image
+        future = self._pool.submit(self._fetched, image, self._n_started)
+        self._n_started += 1
+        return Fetching(future, self._taken)
+
+    def _fetched(self, image: RemoteImage, turn: int) -> NamedBytes | ImageError:
+        with self._changed:
+            # In turn: later images must not take the room that the next one to be taken needs.
+            self._changed.wait_for(
+                lambda: self._stopped or (self._n_begun == turn and self._n_bytes <= MOST_BYTES)
+            )
+            if self._stopped:
+                return ImageError(f"{image.name}: was not fetched, as the run has ended.")
+            self._n_begun += 1
+            self._changed.notify_all()
+        content = fetched(image)
+        with self._changed:
+            self._n_bytes += held_bytes(content)
+        return content
+
+    def _taken(self, content: NamedBytes | ImageError) -> None:
+        with self._changed:
+            self._n_bytes -= held_bytes(content)
+            self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """An image that a `Fetcher` fetches, to be taken once."""
+
+    future: Future[NamedBytes | ImageError]
+    taken: Callable[[NamedBytes | ImageError], None]
+
+    def take(self) -> NamedBytes | ImageError:
+        """Wait for the bytes, or for why there are none."""
+        content = self.future.result()
+        self.taken(content)
+        return content
 
 
 def fetched(image: RemoteImage) -> NamedBytes | ImageError:
@@ -130,9 +178,8 @@ def read_images(shard: Shard, start: int = 0) -> Iterator[NamedImage]:
 
     def started(fetcher: Fetcher) -> Iterator[tuple[tuple[NamedImage, Any], int]]:
         for named in islice(shard, start, None):
-            held = named.image.getbuffer().nbytes if isinstance(named.image, NamedBytes) else 0
-            yield (named, fetcher.start(named.image)), held
+            yield (named, fetcher.start(named.image)), held_bytes(named.image)
 
     with Fetcher() as fetcher, ReadAhead(started(fetcher)) as ahead:
         for named, image in ahead.burst():
-            yield replace(named, image=image.result() if isinstance(image, Future) else image)
+            yield replace(named, image=image.take() if isinstance(image, Fetching) else image)

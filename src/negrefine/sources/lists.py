@@ -11,7 +11,7 @@ from pathlib import Path
 
 from negrefine.errors import InputError
 from negrefine.files.reading import TEXT_BYTES, reason
-from negrefine.sources import table, tar
+from negrefine.sources import table, tar, zip_archive
 from negrefine.sources.base import NamedImage, Shard
 from negrefine.sources.bounded import read_bounded
 from negrefine.sources.files import files_shards
@@ -20,13 +20,15 @@ from negrefine.sources.table import TableShard
 from negrefine.sources.tar import TarShard
 from negrefine.sources.urls import is_elsewhere, is_url, mask_error, path_of, shown
 from negrefine.sources.web_images import urls_shards
+from negrefine.sources.zip_archive import ZipShard
 
 # No path is longer.
 _LINE_BYTES = 1 << 16
+_BOM = b"\xef\xbb\xbf"
 
 
 def open_list(location: str, image_column: str | None) -> list[Shard]:
-    """Return the shards of what a list names: each line one image, tar archive or table.
+    """Return the shards of what a list names: each line one image, archive or table.
 
     Nothing that is named is looked at, so a missing image costs one row. A list that is elsewhere
     can name no file of this machine.
@@ -44,7 +46,11 @@ def open_list(location: str, image_column: str | None) -> list[Shard]:
     except Exception as error:
         why = mask_error(location, error) if is_url(location) else reason(error)
         raise InputError(f"{name}: the list cannot be read ({why}); check it.") from error
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    if b"\0" in content:
+        raise InputError(
+            f"{name}: is no list of names in UTF-8 (UTF-16, or no text); save it as UTF-8."
+        )
+    lines = content.removeprefix(_BOM).split(b"\n")
     places = []
     for number, line in enumerate(lines, 1):
         if text := _entry(line):
@@ -78,7 +84,8 @@ class StdinShard:
     def __iter__(self) -> Iterator[NamedImage]:
         """Name each image, and read archives and tables, as soon as the line is there."""
         while line := sys.stdin.buffer.readline(_LINE_BYTES):
-            if text := _entry(line):
+            # Some programs on Windows begin what they print with it.
+            if text := _entry(line.removeprefix(_BOM)):
                 for shard in _shards([text], self.image_column):
                     yield from shard
 
@@ -105,6 +112,8 @@ def _shards(places: Sequence[str], image_column: str | None) -> list[Shard]:
         same = list(group)
         if kind == "archive":
             shards += map(TarShard, same)
+        elif kind == "zip":
+            shards += map(ZipShard, same)
         elif kind == "table":
             shards += [TableShard(each, image_column) for each in same]
         elif kind == "url":
@@ -118,6 +127,8 @@ def _kind(place: str) -> str:
     path = (path_of(place) if is_url(place) else place).lower()
     if path.endswith(tar.SUFFIXES):
         return "archive"
+    if path.endswith(zip_archive.SUFFIX):
+        return "zip"
     if path.endswith(table.SUFFIXES):
         return "table"
     return "url" if is_url(place) else "file"

@@ -18,7 +18,8 @@ from negrefine.encoders.image_files import (
     kinds_text,
 )
 from negrefine.errors import InputError
-from negrefine.sources import remote, table, tar
+from negrefine.shown_text import visible
+from negrefine.sources import remote, table, tar, zip_archive
 from negrefine.sources.base import Shard
 from negrefine.sources.files import FilesShard, files_shards
 from negrefine.sources.lists import StdinShard, open_list
@@ -26,8 +27,9 @@ from negrefine.sources.table import TableShard, saved_dataset_files
 from negrefine.sources.tar import TarShard
 from negrefine.sources.urls import expand_braces, is_url, mask_error, path_of, shown
 from negrefine.sources.web_images import UrlsShard, urls_shards
+from negrefine.sources.zip_archive import ZipShard
 
-_SHARDS = (*tar.SUFFIXES, *table.SUFFIXES)
+_SHARDS = (*tar.SUFFIXES, *table.SUFFIXES, zip_archive.SUFFIX)
 
 Source = str | os.PathLike[str]
 
@@ -73,14 +75,20 @@ def open_sources(
                 "their names."
             )
         found += [_open(text, image_column, left_out) for text in _names(os.fspath(each))]
-    if given.count("-") > 1:
-        raise InputError("Standard input ('-') is named twice, and it can be read once.")
+    check_stdin_once(given)
     # Together, so that a file that is named twice counts once and one warning counts the others.
     names = [item for item in found if isinstance(item, str)]
     local = iter(find_images_of_each(names) if names else ())
     shards: list[Shard] = []
     for item in found:
         shards += files_shards(next(local)) if isinstance(item, str) else item
+    if image_column is not None and not any(
+        isinstance(shard, (TableShard, StdinShard)) for shard in shards
+    ):
+        warnings.warn(
+            f"{_shown(given)}: no table is there, so the column {image_column!r} has no effect.",
+            stacklevel=2,
+        )
     if n := left_out.total():
         were = "file was" if n == 1 else "files were"
         warnings.warn(
@@ -90,15 +98,28 @@ def open_sources(
     return _merged(shards)
 
 
+def check_stdin_once(*named: Sequence[Source]) -> None:
+    """Raise InputError if standard input is named more than once in one or several sources."""
+    if sum(list(each).count("-") for each in named) > 1:
+        raise InputError("Standard input ('-') is named twice, and it can be read once.")
+
+
 def is_local(text: str) -> bool:
     """Return whether a name is that of image files, folders or patterns of this machine."""
     path = expanded(text)
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent is not readable
         return not any(Path(path, name).is_file() for name in ("state.json", "dataset_dict.json"))
-    if path.lower().endswith((*_SHARDS, ".zip")):
+    if path.lower().endswith(_SHARDS):
         return False
     is_other = text == "-" or text.startswith("@") or is_url(text) or expand_braces(text) != [text]
     return os.path.lexists(path) or not is_other
+
+
+def _shown(given: Sequence[Source]) -> str:
+    """Return what is named for a sentence, without secrets."""
+    texts = [os.fspath(each) for each in given]
+    names = [shown(name) if is_url(name) else name for name in texts]
+    return visible(names[0]) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _merged(shards: Sequence[Shard]) -> list[Shard]:
@@ -130,7 +151,7 @@ def _open(text: str, image_column: str | None, left_out: Counter[str]) -> list[S
         return open_list(expanded(text[1:]), image_column)
     if is_url(text):
         return _open_url(text, image_column, left_out)
-    if glob.has_magic(path) and path.lower().endswith((*_SHARDS, ".zip")):
+    if glob.has_magic(path) and path.lower().endswith(_SHARDS):
         return _open_pattern(path, image_column)
     return path
 
@@ -159,9 +180,7 @@ def _open_archive(path: str) -> list[Shard]:
     """Return the shards of a tar or zip archive of this machine, none for another file."""
     if path.lower().endswith(tar.SUFFIXES):
         return [TarShard(path)]
-    if path.lower().endswith(".zip"):
-        return _open_url(f"zip://::{os.path.abspath(path)}", None, Counter())  # noqa: PTH100
-    return []
+    return [ZipShard(path)] if path.lower().endswith(zip_archive.SUFFIX) else []
 
 
 def _tables(locations: Sequence[str], image_column: str | None) -> list[Shard]:
@@ -172,13 +191,13 @@ def _tables(locations: Sequence[str], image_column: str | None) -> list[Shard]:
 def _open_url(url: str, image_column: str | None, left_out: Counter[str]) -> list[Shard]:
     remote.check_protocols(url)
     path = path_of(url).lower()
-    if path.endswith(".zip") and not path.startswith("zip://"):
-        return _open_url(f"zip://::{url}", image_column, left_out)
     try:
         if remote.has_magic(url):
             return _found(url, image_column, left_out, "the pattern matches no image; check it")
         if path.endswith(tar.SUFFIXES):
             return [TarShard(url)]
+        if path.endswith(zip_archive.SUFFIX):
+            return [ZipShard(url)]
         if path.endswith(table.SUFFIXES):
             return _tables([url], image_column)
         if not has_image_extension(path) and remote.is_folder(url):
@@ -205,6 +224,8 @@ def _found(url: str, image_column: str | None, left_out: Counter[str], problem: 
         urls = [each for each, _ in found]
         if pattern.endswith(tar.SUFFIXES):
             return [TarShard(each) for each in urls]
+        if pattern.endswith(zip_archive.SUFFIX):
+            return [ZipShard(each) for each in urls]
         return _tables(urls, image_column)
     others: Counter[str] = Counter()
     found = remote.find_urls(url, has_image_extension, others)

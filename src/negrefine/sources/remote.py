@@ -154,12 +154,14 @@ def find_urls(
     found = []
     for name in sorted(infos, key=lambda name: PurePosixPath(name).parts):
         inside = PurePosixPath(name.removeprefix(root)).parts
-        if any(part.startswith(".") for part in inside):
+        if any(part.startswith(".") and part != ".." for part in inside):
             continue
-        if wanted(name):
+        # On the web a name may have a query, which may be a secret.
+        plain = path_of(name) if _is_web(name) else name
+        if wanted(plain):
             found.append((_url_of(fs, url, path, name), _state(infos[name])))
         else:
-            left_out[left_out_kind(name)] += 1
+            left_out[left_out_kind(plain)] += 1
     return found
 
 

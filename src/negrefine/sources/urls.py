@@ -55,6 +55,9 @@ def mask_error(url: str, error: BaseException) -> str:
             return "there is no such file"
         error = error.__cause__
     text = " ".join(str(error).split()) or type(error).__name__
+    # As fsspec says it, with advice for programmers.
+    if "support range requests" in text:
+        return "the server sends only whole files, and parts are needed; download it first"
     text = _ANY_URL.sub(lambda match: shown(match[0]), text)
     for secret in _secrets(url):
         text = KeyMask(secret)(text, len(text))
