@@ -14,7 +14,7 @@ from negrefine.detectors.negfilter import FilterRules, filter_labels
 from negrefine.errors import InputError
 from negrefine.evaluation.judge_comparison import FilterTask, JudgeComparison, compare_judges
 from negrefine.evaluation.judge_scores import compare_judge_scores
-from negrefine.judges.base import Answer
+from negrefine.judges.base import Answer, Judge
 from negrefine.labels.lexicon import Lexicon
 from negrefine.labels.negatives import NegativeLabel
 from negrefine.metrics import auroc
@@ -53,8 +53,11 @@ class Corrected:
         takes = of_kind and bool(theirs.yes) == self._says_yes != bool(mine.yes)
         return theirs if takes else mine
 
-    is_proper_noun = Noisy.is_proper_noun
-    is_subcategory = Noisy.is_subcategory
+    def is_proper_noun(self, words: Sequence[str]) -> list[Answer]:
+        return [self.answer(word) for word in words]
+
+    def is_subcategory(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
+        return [self.answer(f"{word}<{name}") for word, name in pairs]
 
 
 def task() -> FilterTask:
@@ -75,9 +78,9 @@ def test_each_effect_is_that_of_filtering_everything_again() -> None:
     kept = [label.kept for label in compared.labels["a"]]
     by_name = {"b": b, "c": c}
     for effect in compared.effects:
-        judge = Corrected(a, by_name[effect.judge], effect.kind, effect.says_yes)
+        corrected = Corrected(a, by_name[effect.judge], effect.kind, effect.says_yes)
         rules = FilterRules(keep=["word 3"], drop=["word 4"])
-        again, _ = filter_labels(plain.labels, plain.candidates, judge, rules)
+        again, _ = filter_labels(plain.labels, plain.candidates, corrected, rules)
         changes = [(x, y.kept) for x, y in zip(kept, again, strict=True)]
         assert effect.removed == changes.count((True, False)), effect
         assert effect.kept == changes.count((False, True)), effect
@@ -110,7 +113,7 @@ def test_scores_follow_the_labels(
     inside, outside = (rng.normal(size=(30, detector.class_features_.shape[1])) for _ in range(2))
     inside, outside = (f / np.linalg.norm(f, axis=1, keepdims=True) for f in (inside, outside))
     inside, outside = inside.astype(np.float32), outside.astype(np.float32)
-    judges = {"letters": LetterJudge(), "wordnet": WordNetJudge()}
+    judges: dict[str, Judge] = {"letters": LetterJudge(), "wordnet": WordNetJudge()}
     task = FilterTask.of_detector(detector)
     compared = compare_judges(judges, task, n_bootstrap=0)
     rows = compare_judge_scores(detector, judges, inside, {"far": outside}, n_bootstrap=50)
@@ -166,8 +169,11 @@ def test_wordnet_against_the_published_run(shared: Path) -> None:
     counts = (nouns.both_yes, nouns.first_only, nouns.second_only, nouns.both_no)
     assert counts == (1491, 257, 95, 6582)
     assert (nouns.kappa, nouns.low, nouns.high) == pytest.approx((0.868, 0.855, 0.881), abs=6e-4)
-    counts = (subcategories.both_yes, subcategories.first_only, subcategories.second_only)
-    assert counts == (178, 125, 82)
+    assert (subcategories.both_yes, subcategories.first_only, subcategories.second_only) == (
+        178,
+        125,
+        82,
+    )
     assert subcategories.kappa == pytest.approx(0.631, abs=6e-4)
     assert {name: sum(label.kept for label in each) for name, each in found.labels.items()} == {
         "qwen": 6370,

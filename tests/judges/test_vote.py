@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import pytest
@@ -17,10 +18,10 @@ class Fixed:
     def __init__(self, name: str, yes: bool | None, ranks_per_round: int = 1) -> None:
         self.name, self.yes, self.ranks_per_round = name, yes, ranks_per_round
 
-    def is_proper_noun(self, words: list[str]) -> list[Answer]:
+    def is_proper_noun(self, words: Sequence[str]) -> list[Answer]:
         return [Answer(self.yes)] * len(words)
 
-    def is_subcategory(self, pairs: list[tuple[str, str]]) -> list[Answer]:
+    def is_subcategory(self, pairs: Sequence[tuple[str, str]]) -> list[Answer]:
         return [Answer(self.yes)] * len(pairs)
 
 
