@@ -9,8 +9,6 @@ former engine (`one_prefix_engine`) divided by that of the present one, which ta
 pairs    what S_MM asks for: 5 class names with 5 negatives in 8 templates for each image, all drawn
          from the published labels
 words    lexicon words in 8 templates, as in mining
-again    pairs of 25 class names with new negatives, one image a call; the same engine without a
-         memory of prefixes divided by with it
 
 Times are those of the processor in one thread, which depend little on what else the machine does.
 """
@@ -31,7 +29,6 @@ from numpy.typing import NDArray
 
 from negrefine import Lexicon, load_encoder
 from negrefine.encoders import CLIPEncoder
-from negrefine.encoders.prefix_memory import PrefixMemory
 from negrefine.encoders.text_tower import encode_tokens
 from negrefine.labels.prompts import CSP_PROMPTS
 from one_prefix_engine import encode_tokens as encode_with_one_prefix
@@ -49,7 +46,7 @@ TOWERS = ("builtin", "builtin-photo", "vit-b16")
 SIZES = (200, 800, 3200, 12800)
 TEMPLATES = CSP_PROMPTS.noun
 K = 5
-BATCH, FORMER_TOKENS, NODES, MEMORY_BYTES = 1024, 2048, 256, 128 * 2**20
+BATCH, FORMER_TOKENS, NODES = 1024, 2048, 256
 
 Ids = list[list[int]]
 Engine = Callable[[Any, Ids], Iterator[tuple[NDArray[np.intp], torch.Tensor]]]
@@ -115,11 +112,6 @@ def compare(
     )
 
 
-def with_memory() -> Engine:
-    memory = PrefixMemory(MEMORY_BYTES)
-    return lambda model, ids: encode_tokens(model, ids, BATCH, NODES, memory)
-
-
 def lines(
     tower: str, encoder: CLIPEncoder, sizes: Sequence[int], labels: Labels, runs: int
 ) -> Iterator[str]:
@@ -140,11 +132,6 @@ def lines(
             yield compare(
                 title, encoder, [tokens(texts)], (lambda: former, lambda: present), n_runs
             )
-    rng = np.random.default_rng(0)
-    few = [labels.names[i] for i in rng.choice(len(labels.names), 25, replace=False)]
-    calls = [tokens(pair_texts(few, words, 1, rng)) for _ in range(12)]
-    title = f"{tower} | again | 12 x 200"
-    yield compare(title, encoder, calls, (lambda: present, with_memory), max(1, runs // 2))
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from negrefine.errors import InputError
 from negrefine.real_arrays import as_real
@@ -27,18 +26,24 @@ def auroc(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
         InputError: A side is empty, not one-dimensional, masked or complex, no numbers, or holds
             NaN or infinity.
     """
+    from sklearn.metrics import roc_auc_score
+
     in_, out = _checked(id_scores, ood_scores)
     return float(roc_auc_score(*_labelled(in_, out)))
 
 
 def aupr_in(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     """Return the average precision with in-distribution as the positive class, a fraction."""
+    from sklearn.metrics import average_precision_score
+
     in_, out = _checked(id_scores, ood_scores)
     return float(average_precision_score(*_labelled(in_, out)))
 
 
 def aupr_out(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     """Return the average precision of negated scores with OOD as the positive class."""
+    from sklearn.metrics import average_precision_score
+
     in_, out = _checked(id_scores, ood_scores)
     return float(average_precision_score(*_labelled(-out, -in_)))
 
@@ -104,6 +109,8 @@ def fpr95_interpolated(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
 
     Args and Raises as `auroc`.
     """
+    from sklearn.metrics import roc_curve
+
     in_, out = _checked(id_scores, ood_scores)
     false_positives, recall, _ = roc_curve(*_labelled(in_, out), drop_intermediate=True)
     # np.interp is what the official scipy interp1d calls, also where recall values repeat.

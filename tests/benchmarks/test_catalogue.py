@@ -190,8 +190,9 @@ def test_every_set_of_a_benchmark_is_described() -> None:
         assert image_set.layouts
         for layout in image_set.layouts:
             assert not Path(layout.path).is_absolute()
-            assert (layout.list is not None) == (layout.labels in {"list", "metadata"})
-            assert layout.labels == "none" or image_set.classes is not None
+            has_list = layout.labels in {"list", "metadata", "paths", "selection"}
+            assert (layout.list is not None) == has_list
+            assert layout.labels in {"none", "selection"} or image_set.classes is not None
 
 
 def test_the_main_benchmark_is_the_papers_valid_four() -> None:
@@ -208,6 +209,30 @@ def test_the_main_benchmark_is_the_papers_valid_four() -> None:
     traditional = load_benchmark("imagenet-1k-traditional")
     percent = {s.name: s.contaminated_percent for s in traditional.ood_sets if s.contamination}
     assert percent == {"sun": 26.2, "places": 59.5, "textures": None}
+
+
+def test_openood_has_near_far_and_full_spectrum_suites() -> None:
+    near, far = load_benchmark("openood-near"), load_benchmark("openood-far")
+    assert [s.name for s in near.ood_sets] == ["ssb-hard", "ninco"]
+    assert [s.title.split(" (")[0] for s in far.ood_sets] == [
+        *("iNaturalist", "Textures", "OpenImage-O")
+    ]
+    assert near.id_set.images == 45_000
+    for name, plain in (("openood-fs-near", near), ("openood-fs-far", far)):
+        full = load_benchmark(name)
+        assert full.ood_sets == plain.ood_sets
+        assert [s.name for s in full.further_id] == ["imagenet-v2", "imagenet-c", "imagenet-r"]
+        assert full.sets == (plain.id_set, *full.further_id, *plain.ood_sets)
+        with pytest.raises(InputError, match="'imagenet-r' is in-distribution here"):
+            full.with_ood(["ninco", "imagenet-r"])
+    assert [s.name for s in load_benchmark("imagenet-ood").ood_sets] == ["imagenet-ood"]
+
+
+def test_a_count_that_no_source_gives_is_not_invented() -> None:
+    for name in ("ssb-hard", "textures-openood", "imagenet-c", "imagenet-ood"):
+        image_set = load_set(name)
+        assert image_set.images is None
+        assert image_set.unverified
 
 
 def test_other_ood_sets_can_be_chosen() -> None:

@@ -50,6 +50,7 @@ def imports(*commands: list[object]) -> list[tuple[list[str], int, list[str]]]:
 
 def test_help_and_a_wrong_option_import_only_what_declares_the_options() -> None:
     light = ["score", "calibrate", "explain", "monitor", "serve", "labels", "demo", "convert-clipn"]
+    light += ["compare", "export"]
     nothing = [["--help"], ["nonsense"], ["list"], *([name, "--help"] for name in light)]
     # The parameters of detectors become options.
     declared = ["fit", "refine", "evaluate", "reproduce", "sweep"]
@@ -98,7 +99,7 @@ def test_wrong_arguments_are_refused_before_torch_is_imported(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.json").write_text('{"model_type": "siglip"}')
+    (tmp_path / "other" / "config.json").write_text('{"model_type": "clip"}')
     picture = work.pictures / work.good[1]
     score = ["score", work.plain, picture]
     fit = ["fit", "--classes", work.classes, "--out", tmp_path / "out", "--encoder"]

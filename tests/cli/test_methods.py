@@ -162,3 +162,42 @@ def test_word_lists_and_prompts_reach_a_sweep_and_an_evaluation(
     assert isinstance(found, NegRefine)
     assert (list(found.keep), list(found.drop)) == (["Paris"], ["hammer", "anvil"])
     assert found.names_per_question == 3
+
+
+def test_a_sweep_chooses_constants_on_a_validation_set(
+    quick: Any, work: Workspace, demo_pictures: list[Path], tmp_path: Path
+) -> None:
+    sets = {"in": demo_pictures[:6], "out": demo_pictures[-6:], "val": demo_pictures[-12:-6]}
+    for name, pictures in sets.items():
+        (tmp_path / name).mkdir()
+        for picture in pictures:
+            (tmp_path / name / picture.name).write_bytes(picture.read_bytes())
+    common = (
+        *("sweep", "--id", tmp_path / "in", "--ood", f"other={tmp_path / 'out'}"),
+        *("--classes", work.classes, "--encoder", "builtin", "--lexicon", work.lexicon),
+        *("--top-fraction", "1", "--n-groups", "2", "--judge", "none", "--alpha", "0,1,4"),
+    )
+    out = tmp_path / "sweep.csv"
+    done = quick(*common, "--validation", f"held={tmp_path / 'val'}", "--out", out)
+    assert done.code == 0, done.err
+    with out.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {(row["ood_set"], row["role"]) for row in rows} == {
+        ("held", "validation"),
+        ("other", "test"),
+    }
+    assert {row["validation_set"] for row in rows} == {"held"}
+    assert {len(row["validation_images"]) for row in rows} == {64}
+    held = [row for row in rows if row["ood_set"] == "held"]
+    best = max(held, key=lambda row: (float(row["auroc"]), -float(row["fpr95"])))
+    chosen = [row for row in rows if row["is_chosen"] == "1"]
+    assert [row["alpha"] for row in chosen] == [best["alpha"]] * 2
+    assert f"Chosen on the validation set held: alpha {float(best['alpha']):g}." in done.out
+    # The test set is shown for the chosen setting only.
+    assert sum(" other " in line for line in done.out.splitlines()) == 1
+    assert sum(" held " in line for line in done.out.splitlines()) == 3
+
+    done = quick(*common, "--validation", f"other={tmp_path / 'val'}")
+    assert "'other' is a test set (--ood)" in done.failed()
+    done = quick(*common, "--validation", f"held={tmp_path / 'out'}")
+    assert "6 of 6 images of the OOD set 'other' are validation images too" in done.failed()

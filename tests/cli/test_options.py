@@ -97,7 +97,7 @@ def commands() -> list[tuple[str, ...]]:
     for name in command.list_commands(None):
         below = getattr(command.get_command(None, name), "commands", None)
         names += [(name,)] if below is None else [(name, each) for each in below]
-    assert len(names) == 19
+    assert len(names) == 25
     return names
 
 
@@ -113,7 +113,7 @@ def test_the_help_of_every_command_is_in_words() -> None:
 
 def test_the_help_of_every_group_has_whole_summaries() -> None:
     root: Any = get_command(app)
-    for group in ((), ("benchmark",), ("judge-cache",)):
+    for group in ((), ("benchmark",), ("cache",), ("judge-cache",)):
         page = CliRunner().invoke(app, [*group, "--help"]).output
         assert "..." not in page.partition("\n")[2]
         assert not re.search("[<>]", page)
@@ -131,11 +131,17 @@ def test_the_help_of_every_group_has_whole_summaries() -> None:
 OTHER_WORDS = {
     "--out": {"DETECTOR_DIR", "ENCODER_DIR", "FILE", "DIR"},  # what is written differs
     "--ood": {"IMAGES", "NAME=IMAGES", "LIST"},
-    "--encoder": {"ID_OR_DIR"},  # of a new detector, or of a saved one
+    "--encoder": {"ID_OR_DIR", "ENCODER"},  # of a detector, or of stored embeddings
     "--batch-size": {"NUMBER"},  # of `fit`, only that of --calibrate
     "--alpha": {"NUMBER", "CHANCE"},  # NegRefine's parameter, or of false alarms
     "--report": {"FILE.html", None},  # of scores, or the one of an evaluation or not
     "--judge": {"JUDGE", "TEXT"},  # of a filter, or of stored answers
+    "results": {"RESULTS"},  # of scored images, or of evaluations
+    "name": {"NAME", "[NAME]"},  # of a benchmark, or of an encoder
+    "out": {"FILE"},  # stored embeddings, or stored answers
+    "files": {"FILE"},
+    "--calibrate": {"IMAGES"},  # of a detector, or of its exported score
+    "--fpr": {"NUMBER"},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from negrefine.benchmarks.bundled import demo_images
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,6 +34,26 @@ def is_like(line: str, printed: str) -> bool:
     numbers = [[*map(float, _NUMBER.findall(text))] for text in (line, printed)]
     words = [_NUMBER.sub("#", text) for text in (line, printed)]
     return words[0] == words[1] and numbers[0] == pytest.approx(numbers[1], abs=TOLERANCE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_the_example_on_photographs_of_ones_own_runs(quick: Any, tmp_path: Path) -> None:
+    part = README.partition("with photographs of your own")[2]
+    commands = re.findall(r"```bash\n(.*?)```", part, re.DOTALL)[0].splitlines()
+    drawings = [image.path for image in demo_images()]
+    for folder, some in (("good", drawings[:19]), ("new", drawings[100::60])):
+        (tmp_path / folder).mkdir()
+        for path in some:
+            (tmp_path / folder / path.name).symlink_to(path)
+    subprocess.run(commands[0], shell=True, cwd=tmp_path, check=True)  # noqa: S602
+    fit, score = (quick(*shlex.split(command)[1:], cwd=tmp_path) for command in commands[1:])
+    assert (fit.code, score.code) == (0, 0), (fit.err, score.err)
+    assert "'builtin-photo'" in fit.err
+    rows = list(csv.DictReader((tmp_path / "scores.csv").read_text("utf-8").splitlines()))
+    assert len(rows) == len(list((tmp_path / "new").iterdir())) > 2
+    assert {row["verdict"] for row in rows} <= {"ID", "OOD"}
+    assert all(row["nearest_class"] and row["nearest_negative"] for row in rows)
+    assert (tmp_path / "page.html").stat().st_size > 10_000
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")

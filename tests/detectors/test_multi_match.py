@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from negrefine.detectors.multi_match import MultiMatch, NamePairs, pair_codes
 from negrefine.detectors.pair_embeddings import PairEmbeddings, PairLookups
-from negrefine.encoders import CLIPEncoder
 from negrefine.encoders.base import FloatArray
-from negrefine.labels.embedding import ensemble
 
 DIM = 6
 TEMPLATES = ("a photo of {}", "{}")
@@ -133,28 +131,6 @@ def test_no_image_and_one_image(n_images: int) -> None:
     )
     assert result.score().shape == (n_images,)
     assert result.pair_similarities.shape == (n_images, 2, 3)
-
-
-def test_new_negatives_of_a_class_go_on_from_its_kept_prefixes(
-    builtin_encoder: CLIPEncoder,
-) -> None:
-    templates = ("a photo of a {}", "one {} here")
-    computed: list[int] = []
-    layer = builtin_encoder._model.text_model.encoder.layers[0]
-    hook = layer.mlp.register_forward_hook(lambda _, given, __: computed.append(len(given[0])))
-    try:
-        batches = [[f"a striped zebra and {word}" for word in words] for words in ("abc", "def")]
-        memory = PairEmbeddings(builtin_encoder, templates, 100)
-        for first, texts in zip((0, 3), batches, strict=True):
-            codes = np.arange(first, first + len(texts))
-            table, rows = memory(codes, texts.__getitem__)
-            plain = ensemble(builtin_encoder.encode_texts, texts, templates)
-            np.testing.assert_allclose(table[rows], plain, atol=2e-6)
-    finally:
-        hook.remove()
-    with_memory, without = computed[2], computed[3]
-    # The second time no template and class name but only negatives and what follows them.
-    assert with_memory <= without - 10
 
 
 def test_lookups_are_counted_by_where_the_embedding_came_from() -> None:

@@ -225,7 +225,7 @@ def test_configs(config: dict[str, Any], changes: dict[str, Any]) -> None:
         ({"image_mean": "grey"}, "image_mean must be a finite number, not 'grey'"),
         ({"image_mean": [0.5, 0.5, float("nan")]}, "image_mean must be a finite number, not nan"),
         ({"image_std": [0, 1, 1]}, r"std must be positive, not 0\.0"),
-        ({"image_processor_type": "EfficientNetImageProcessor"}, "'EfficientNetImageProcessor'"),
+        ({"image_processor_type": "VideoMAEImageProcessor"}, "'VideoMAEImageProcessor'"),
     ],
 )
 def test_nonsense_is_refused_with_the_field(config: dict[str, Any], names: str) -> None:

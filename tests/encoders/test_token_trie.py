@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,11 +30,8 @@ def test_blocks_hold_every_text_once_and_every_prefix_of_their_texts_once(
         assert block.last.tolist() == [number[text] for text in members]
         for node, prefix in enumerate(prefixes):
             path = [number[prefix[:n]] for n in range(1, len(prefix) + 1)]
-            assert block.paths[node, : len(prefix)].tolist() == path
             extended = [above for above in range(node + 1) if node < block.ends[above]]
             assert extended == path
-            assert block.prefix(node) == np.array(prefix, dtype=np.int64).tobytes()
-            assert block.n_texts[node] == sum(text[: len(prefix)] == prefix for text in members)
 
 
 @given(texts_of_tokens.filter(bool), st.integers(1, 100))

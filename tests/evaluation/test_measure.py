@@ -26,6 +26,7 @@ def test_counted_metrics_are_the_metrics(inside: np.ndarray, outside: np.ndarray
         metrics.fpr95(inside, outside),
         metrics.aupr_in(inside, outside),
         metrics.aupr_out(inside, outside),
+        metrics.fpr95_ood_positive(inside, outside),
     ]
     np.testing.assert_allclose(metrics_of_scores(inside, outside), expected, atol=1e-12)
 

@@ -19,3 +19,8 @@ def test_shared_images(demo_pictures: list[Path], tmp_path: Path) -> None:
         check_apart(ids, {"apart": others, "other": [*others, copy]})
     with pytest.raises(InputError, match="8 of 8 images of the OOD set 'same'"):
         check_apart(ids, {"same": ids})
+
+
+def test_images_of_a_validation_set_are_called_so(demo_pictures: list[Path]) -> None:
+    with pytest.raises(InputError, match="4 of 4 images of the OOD set 'test' are validation im"):
+        check_apart(demo_pictures[:8], {"test": demo_pictures[:4]}, "validation")

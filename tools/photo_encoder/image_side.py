@@ -12,8 +12,9 @@ from backbone import HEAD_SIZE, Backbone, read_backbone
 from numpy.typing import NDArray
 from pseudo_features import draw
 from safetensors.torch import save_file
-from text_side import encode_all
-from texts import Concept, imagenet_concepts
+from targets import centre_and_targets
+from text_model import encode_all
+from texts import Concept, imagenet_concepts, read_texts
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -78,41 +79,47 @@ def main(work: Path) -> None:
             losses = f"{loss_classes.item():.2f} {loss_kinds.item():.4f}"
             print(f"{step + 1}: {losses}, {minutes:.1f} min", flush=True)
     head.eval()
-    tensors = _folded(head, backbone, class_texts.means())
+    tensors = _folded(head, backbone)
     tensors["logit_scale"] = scale.detach().clone()
     print(f"logit scale {scale.exp().item():.1f}", flush=True)
     save_file(tensors, work / "image_side.safetensors")
 
 
 class _Choices:
-    """Text features of concepts, of which each draw takes one of each concept."""
+    """Targets of the names of concepts, of which each draw takes one of each concept."""
 
     def __init__(
         self, work: Path, concepts: Sequence[Concept], rng: np.random.Generator, n_names: int
     ) -> None:
-        lists = [
-            [template.format(name) for name in each.names[:n_names] for template in _TEMPLATES]
-            for each in concepts
-        ]
-        self._sizes = np.array([len(lines) for lines in lists])
+        row_of = {text.text: row for row, text in enumerate(read_texts(work))}
+        lists = [[row_of[name] for name in each.names[:n_names]] for each in concepts]
+        self._sizes = np.array([len(rows) for rows in lists])
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)[:-1]])
-        self._features = torch.from_numpy(encode_all(work, [t for lines in lists for t in lines]))
+        targets = centre_and_targets(work)[1]
+        self._targets = torch.from_numpy(targets[[row for rows in lists for row in rows]])
         self._rng = rng
-        self.dim = self._features.shape[1]
+        self.dim = self._targets.shape[1]
 
     def draw(self) -> Tensor:
-        """Return one text of each concept, slightly changed, (n, dim)."""
+        """Return one name of each concept, about as far off as the text tower is, (n, dim)."""
         rows = self._starts + self._rng.integers(0, self._sizes)
-        some = self._features[torch.from_numpy(rows)]
-        return F.normalize(some + 0.01 * torch.randn_like(some), dim=-1)
-
-    def means(self) -> Tensor:
-        """Return the mean of all texts of each concept, (n, dim), of length one."""
-        parts = np.split(np.arange(self._sizes.sum()), self._starts[1:])
-        return F.normalize(torch.stack([self._features[part].mean(0) for part in parts]), dim=-1)
+        some = self._targets[torch.from_numpy(rows)]
+        return F.normalize(some + 0.015 * torch.randn_like(some), dim=-1)
 
 
-def _folded(head: LearntHead, backbone: Backbone, means: Tensor) -> dict[str, Tensor]:
+def class_means(work: Path) -> Tensor:
+    """Return the mean of the text tower's features of the names of each class, (1000, dim)."""
+    classes, _ = imagenet_concepts(work)
+    lists = [
+        [template.format(name) for name in each.names[:4] for template in _TEMPLATES]
+        for each in classes
+    ]
+    features = torch.from_numpy(encode_all(work, [line for lines in lists for line in lines]))
+    parts = torch.split(features, [len(lines) for lines in lists])
+    return F.normalize(torch.stack([part.mean(0) for part in parts]), dim=-1)
+
+
+def _folded(head: LearntHead, backbone: Backbone) -> dict[str, Tensor]:
     """Return the tensors of the head, the normalisation of its input folded into them."""
     fc1 = head.fc1.weight.detach() / head.deviation
     tensors = {
@@ -122,7 +129,6 @@ def _folded(head: LearntHead, backbone: Backbone, means: Tensor) -> dict[str, Te
         "visual_mlp.fc2.bias": head.fc2.bias.detach(),
         "visual_classifier.weight": backbone.weight,
         "visual_classifier.bias": backbone.bias,
-        "visual_projection.weight": means.T,
         "visual_mixture": torch.tensor([LEARNT_WEIGHT, CLASSES_WEIGHT]),
     }
     return {name: tensor.contiguous().clone() for name, tensor in tensors.items()}

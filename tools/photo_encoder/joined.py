@@ -1,17 +1,24 @@
-"""Join the parts into WORK/model: float16 weights, config.json and preprocessing."""
+"""Join the parts into WORK/model: float16 weights, config.json and preprocessing.
+
+The matrices of the text tower and of the head are rounded to multiples of about a sixteenth of
+their root mean square: a wheel and a clone compress them to half, and a vector of such numbers
+moves by an angle of one degree.
+"""
 
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from backbone import MARGIN, read_backbone
-from image_side import BACKBONE
+from image_side import BACKBONE, class_means
 from safetensors.torch import load_file, save_file
-from text_side import CONFIG
+from text_model import CONFIG, DIMENSIONS
+from torch import Tensor
 
 from negrefine.encoders.photo_family import PHOTO
 
@@ -32,15 +39,17 @@ def main(work: Path) -> None:
     target = work / "model"
     backbone = read_backbone(work, BACKBONE)
     tensors = load_file(work / "text_side.safetensors") | load_file(work / "image_side.safetensors")
+    tensors["visual_projection.weight"] = class_means(work).T
+    tensors = {name: _rounded(t) if t.ndim == 2 else t for name, t in tensors.items()}
     tensors |= {f"vision_model.{name}": t for name, t in backbone.network.state_dict().items()}
     stored = {name: t.to(torch.float16).contiguous() for name, t in sorted(tensors.items())}
     save_file(stored, target / "model.safetensors", metadata={"format": "pt"})
-    text = CONFIG.to_dict()
+    text = asdict(CONFIG)
     _write(
         target / "config.json",
         {
             "model_type": PHOTO,
-            "projection_dim": CONFIG.projection_dim,
+            "projection_dim": DIMENSIONS,
             "text_config": {field: text[field] for field in _TEXT_FIELDS},
             "vision_config": asdict(backbone.config),
         },
@@ -66,8 +75,17 @@ def main(work: Path) -> None:
     content = json.loads(tokenizer.read_text(encoding="utf-8"))
     compact = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     tokenizer.write_text(compact + "\n", encoding="utf-8")
-    files = {path.name: path.stat().st_size for path in sorted(target.iterdir())}
-    print(files, f"{sum(files.values()) / 1e6:.2f} MB", flush=True)
+    files = {path.name: path.read_bytes() for path in sorted(target.iterdir())}
+    for kind, sizes in (
+        ("installed", [len(content) for content in files.values()]),
+        ("compressed", [len(zlib.compress(content)) for content in files.values()]),
+    ):
+        print(f"{kind}: {sum(sizes) / 1e6:.2f} MB", flush=True)
+
+
+def _rounded(matrix: Tensor) -> Tensor:
+    step = 2.0 ** torch.round(torch.log2(matrix.square().mean().sqrt() / 16))
+    return (matrix / step).round() * step
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from backbone import read_backbone
-from image_side import BACKBONE
 from numpy.typing import NDArray
 from photographs import Photographs, clothing, food, samples, stamps
 from targets import embed_new
 from text_side import is_held_out
 from texts import read_texts
+from torch import Tensor
 
 import negrefine
 from negrefine.detectors import DETECTORS
@@ -42,7 +42,11 @@ def main(work: Path, folder: Path = CLOTHING, model: Path | str | None = None) -
     sets = {"stamps": stamps(work), "food": food(work), "samples": samples(work)}
     if folder.is_dir():
         sets["clothing"] = clothing(folder)
-    blocks = {name: encoder.encode_images_and_patches(each.paths) for name, each in sets.items()}
+    blocks, msp = {}, {}
+    for name, each in sets.items():
+        with confidences(encoder) as found_confidences:
+            blocks[name] = encoder.encode_images_and_patches(each.paths)
+        msp[name] = np.concatenate(found_confidences) if found_confidences else None
     found: dict[str, Any] = {"model": str(model or work / "model")}
     found["zero_shot"] = {
         name: zero_shot(encoder, each, blocks[name][0])
@@ -52,7 +56,6 @@ def main(work: Path, folder: Path = CLOTHING, model: Path | str | None = None) -
     print(json.dumps(found["zero_shot"], indent=1), flush=True)
     found["text"] = None if model else text_cosines(work, encoder)
     print(found["text"], flush=True)
-    msp = {name: confidence(work, each) for name, each in sets.items()}
     found["ood"] = []
     for inside in ("clothing", "animals"):
         source = "stamps" if inside == "animals" else inside
@@ -62,6 +65,8 @@ def main(work: Path, folder: Path = CLOTHING, model: Path | str | None = None) -
         names = list(ANIMALS) if inside == "animals" else list(CLOTHES)
         others = [name for name in sets if not (name == source and inside == "clothing")]
         for method in (*METHODS, "msp"):
+            if method == "msp" and msp[source] is None:
+                continue
             scores = (
                 {name: msp[name][chosen[name][0]] for name in others}
                 | {"in": msp[source][chosen[source][1]]}
@@ -106,20 +111,24 @@ def text_cosines(work: Path, encoder: CLIPEncoder) -> dict[str, float]:
     return {"texts": len(unseen), **cosines}
 
 
-@torch.inference_mode()
-def confidence(work: Path, photographs: Photographs) -> NDArray[np.float64]:
-    """Return the largest of the classifier's 1,000 probabilities (MSP), which knows no names."""
-    backbone = read_backbone(work, BACKBONE)
-    encoder = negrefine.load_encoder(work / "model", device="cpu")
-    found = []
-    for path in photographs.paths:
-        pixels = encoder.preprocessing(
-            negrefine.encoders.read_image(path, background=(255, 255, 255))
-        )
-        pooled = backbone.network(torch.from_numpy(pixels)[None]).mean(dim=(2, 3))
-        logits = pooled @ backbone.weight.T + backbone.bias
-        found.append(float(logits.softmax(-1).max()))
-    return np.array(found)
+@contextmanager
+def confidences(encoder: CLIPEncoder) -> Iterator[list[NDArray[np.float64]]]:
+    """Collect the largest of the classifier's 1,000 probabilities (MSP), which knows no names.
+
+    Nothing is collected of a model without such a classifier.
+    """
+    found: list[NDArray[np.float64]] = []
+
+    def collect(_module: Any, _inputs: Any, logits: Tensor) -> None:
+        # Those of images; the classifier is asked about patches too.
+        if logits.ndim == 2:
+            found.append(logits.double().softmax(-1).amax(-1).numpy())
+
+    classifier = getattr(encoder._model, "visual_classifier", None)
+    hook = classifier.register_forward_hook(collect) if classifier is not None else None
+    yield found
+    if hook is not None:
+        hook.remove()
 
 
 def _kept(photographs: Photographs, inside: str) -> tuple[Any, Any]:

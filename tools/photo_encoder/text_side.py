@@ -1,4 +1,8 @@
-"""Distil the text tower: in any prompt, a text's features are the target of the bare text."""
+"""Distil the text tower: in any prompt, a text's features are the target of the bare text.
+
+Two processes train on draws of their own, and the mean of their weights replaces both every few
+steps (local SGD, arXiv 1805.09767): the products are too small for two threads to share them well.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from device import DEVICE, fast_arithmetic
+from device import fast_arithmetic
 from muon import Muon, split_parameters
-from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from targets import centre_and_targets, embed_new
+from targets import centre_and_targets
+from text_model import CONTEXT, END, START, TextModel, start_as_mean, tokenizer_of
 from texts import Text, read_texts
-from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, distributed, multiprocessing
 from torch.nn import functional as F  # noqa: N812
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-from vocabulary import CONTEXT, VOCABULARY
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from negrefine.encoders.clip_tokenizer import read_plain_tokenizer
-
-STEPS, BATCH, SEED, RATE = 1300, 448, 0, 2e-3
-TEMPLATES = (
+PROCESSES, STEPS, BATCH, SEED, RATE = 2, 700, 512, 0, 2e-3
+TABLE_RATE = 6e-3
+"""Of the token embeddings, of which a step sees only a few."""
+_AVERAGE_EVERY, _SHOW_EVERY = 10, 50
+_FILE = "text_side.safetensors"
+_TEMPLATES = (
     "a photo of a {}",
     "a photo of a {}",
     "the nice {}",
@@ -44,44 +49,44 @@ TEMPLATES = (
     "itap of a {}.",
     "a sketch of a {}",
 )
-CONFIG = CLIPTextConfig(
-    vocab_size=VOCABULARY,
-    hidden_size=256,
-    intermediate_size=1024,
-    projection_dim=384,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    max_position_embeddings=CONTEXT,
-    hidden_act="quick_gelu",
-    pad_token_id=VOCABULARY - 1,
-    bos_token_id=VOCABULARY - 2,
-    eos_token_id=VOCABULARY - 1,
-)
-CONFIG._attn_implementation = "sdpa"
 
 
 def main(work: Path) -> None:
-    """Write WORK/text_side.safetensors."""
-    rng = np.random.default_rng(SEED)
-    texts = read_texts(work)
-    targets = torch.from_numpy(centre_and_targets(work)[1]).to(DEVICE)
-    known = np.array([i for i, text in enumerate(texts) if not is_held_out(text)])
-    frequent = np.array([i for i in known if texts[i].frequent])
-    tokenizer = tokenizer_of(work)
+    """Write WORK/text_side.safetensors; go on from it if it is unfinished."""
     torch.manual_seed(SEED)
-    model = CLIPTextModelWithProjection(CONFIG)
-    _start_as_mean(work, model, tokenizer)
-    model.to(DEVICE)
+    model, path, first = TextModel(), work / _FILE, 0
+    if path.exists():
+        with safe_open(path, "pt") as stored:
+            first = int((stored.metadata() or {})["step"])
+        model.load_state_dict(load_file(path))
+    else:
+        start_as_mean(work, model, tokenizer_of(work))
+    meeting = work / "text_side.meeting"
+    meeting.unlink(missing_ok=True)
+    multiprocessing.spawn(_train, (work, model, meeting, first), PROCESSES)
+
+
+def _train(rank: int, work: Path, model: TextModel, meeting: Path, first: int) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=meeting.as_uri(), rank=rank, world_size=PROCESSES
+    )
+    draws = _Draws(work, (SEED, rank, first))
     matrices, others = split_parameters(model)
-    muon, adam = Muon(matrices, lr=RATE), torch.optim.AdamW(others, lr=RATE, weight_decay=0.0)
+    muon = Muon(matrices, lr=RATE)
+    table = model.text_model.embeddings["token_embedding"].weight
+    others = [parameter for parameter in others if parameter is not table]
+    groups = [{"params": [table], "lr": TABLE_RATE}, {"params": others, "lr": RATE}]
+    adam = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(each, lambda step: _rate(step, first))
+        for each in (muon, adam)
+    ]
     begin, total = time.monotonic(), 0.0
-    for step in range(STEPS):
-        rate = min(1.0, (step + 1) / 50) * min(1.0, (STEPS - step) / (0.7 * STEPS))
-        for optimizer in (muon, adam):
-            optimizer.param_groups[0]["lr"] = RATE * rate
-        lines, wanted = _batch(rng, texts, targets, known, frequent)
+    for step in range(first, STEPS):
+        lines, wanted = draws.batch()
         with fast_arithmetic():
-            features = _encode(model, tokenizer, lines)
+            features = model(lines)
         cosines = (features * wanted).sum(-1)
         # Texts with nearly the same target are not negatives of each other.
         alike = wanted @ wanted.T > 0.9
@@ -91,114 +96,82 @@ def main(work: Path) -> None:
         model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
-        muon.step()
-        adam.step()
+        for optimizer, schedule in zip((muon, adam), schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+        if (step + 1) % _AVERAGE_EVERY == 0 or step + 1 == STEPS:
+            _average(model)
         total += cosines.mean().item()
-        if (step + 1) % 50 == 0:
-            minutes = (time.monotonic() - begin) / 60
-            spent = time.process_time() / 60
+        if (step + 1) % _SHOW_EVERY == 0 and rank == 0:
+            minutes, spent = (time.monotonic() - begin) / 60, time.process_time() / 60
+            cosine = total / _SHOW_EVERY
             print(
-                f"{step + 1}: cosine {total / 50:.3f}, {minutes:.1f} min, CPU {spent:.1f}",
-                flush=True,
+                f"{step + 1}: cosine {cosine:.3f}, {minutes:.1f} min, CPU {spent:.1f}", flush=True
             )
             total = 0.0
             # To look at before it is finished.
-            _save(work, model)
-    _save(work, model)
+            _save(model, work / _FILE, step + 1)
+    if rank == 0:
+        _save(model, work / _FILE, STEPS)
+    distributed.destroy_process_group()
 
 
-def _save(work: Path, model: CLIPTextModelWithProjection) -> None:
-    save_file(
-        {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()},
-        work / "text_side.safetensors",
-    )
+def _rate(steps: int, first: int) -> float:
+    """Return the factor on rates, `steps` after the first one of this run."""
+    return min(1.0, (steps + 1) / 50) * min(1.0, (STEPS - first - steps) / (0.7 * STEPS))
+
+
+@torch.no_grad()
+def _average(model: TextModel) -> None:
+    weights = parameters_to_vector(model.parameters())
+    distributed.all_reduce(weights)
+    vector_to_parameters(weights / PROCESSES, model.parameters())
+
+
+def _save(model: TextModel, path: Path, step: int) -> None:
+    tensors = {name: t.detach().contiguous().clone() for name, t in model.state_dict().items()}
+    save_file(tensors, path.with_suffix(".part"), metadata={"step": str(step)})
+    path.with_suffix(".part").rename(path)
 
 
 def is_held_out(text: Text) -> bool:
     """Say whether a text is left out of training, to measure the distillation: 1 % of the rare."""
-    return not text.frequent and hashlib.sha256(text.text.encode()).digest()[0] < 3
+    return text.weight == 1 and hashlib.sha256(text.text.encode()).digest()[0] < 3
 
 
-def tokenizer_of(work: Path) -> Tokenizer:
-    """Return the tokenizer as the library reads it."""
-    tokenizer = read_plain_tokenizer(work / "model")
-    if tokenizer is None:
-        raise SystemExit("The tokenizer is not one that the library reads by itself.")
-    return tokenizer
+class _Draws:
+    """Batches of prompts, as token ids, with their targets."""
 
+    def __init__(self, work: Path, seed: tuple[int, ...]) -> None:
+        texts, tokenizer = read_texts(work), tokenizer_of(work)
+        self._rng = np.random.default_rng(seed)
+        self._targets = torch.from_numpy(centre_and_targets(work)[1])
+        weights = [0 if is_held_out(text) else text.weight for text in texts]
+        self._reached = np.cumsum(weights) / np.sum(weights)
 
-def _batch(
-    rng: np.random.Generator,
-    texts: list[Text],
-    targets: Tensor,
-    known: NDArray[np.intp],
-    frequent: NDArray[np.intp],
-) -> tuple[list[str], Tensor]:
-    n_often = 2 * BATCH // 5
-    some = np.concatenate([rng.choice(known, BATCH - n_often), rng.choice(frequent, n_often)])
-    lines = [texts[i].text for i in some]
-    wanted = targets[some].clone()
-    # Two names in one text, as in the pairs of NegRefine: the target is between both.
-    for j in np.flatnonzero(rng.random(BATCH) < 0.12):
-        other = int(rng.choice(known if rng.random() < 0.5 else frequent))
-        lines[j] = f"{lines[j]} and {texts[other].text}"
-        wanted[j] = F.normalize(wanted[j] + targets[other], dim=0)
-    for j in np.flatnonzero(rng.random(BATCH) < 0.45):
-        lines[j] = TEMPLATES[int(rng.integers(len(TEMPLATES)))].format(lines[j])
-    return lines, wanted
+        def ids(lines: list[str]) -> list[list[int]]:
+            # Words are split at spaces and punctuation, so parts can be tokenised alone.
+            return [encoding.ids[1:-1] for encoding in tokenizer.encode_batch(lines)]
 
+        self._ids = ids([text.text for text in texts])
+        self._templates = [ids(template.split("{}")) for template in _TEMPLATES]
+        self._and = ids(["and"])[0]
 
-@torch.no_grad()
-def _start_as_mean(work: Path, model: CLIPTextModelWithProjection, tokenizer: Tokenizer) -> None:
-    """Initialise the tower to return the mean of its tokens' targets.
-
-    Tokens start at their targets, reduced to the width of the tower by PCA, which the projection
-    undoes. The first layer attends to all tokens alike and copies them; the others add nothing yet.
-    """
-    texts, targets = read_texts(work), centre_and_targets(work)[1]
-    row_of = {text.text: i for i, text in enumerate(texts)}
-    tokens = [tokenizer.id_to_token(i) or "" for i in range(VOCABULARY - 2)]
-    words = [token.removesuffix("</w>") for token in tokens]
-    starts = np.zeros((VOCABULARY, targets.shape[1]), np.float32)
-    starts[:-2] = embed_new(work, words)
-    for i, (token, word) in enumerate(zip(tokens, words, strict=True)):
-        if not token.endswith("</w>"):
-            starts[i] *= 0.5
-        elif word in row_of:
-            starts[i] = targets[row_of[word]]
-    _, axes = np.linalg.eigh(targets.T @ targets)
-    axes = axes[:, ::-1][:, : CONFIG.hidden_size].copy()
-    text = model.text_model
-    text.embeddings.token_embedding.weight.copy_(torch.from_numpy(starts @ axes))
-    text.embeddings.position_embedding.weight.mul_(0.1)
-    model.text_projection.weight.copy_(torch.from_numpy(axes / CONFIG.hidden_size**0.5))
-    for number, layer in enumerate(text.encoder.layers):
-        layer.mlp.fc2.weight.zero_()
-        layer.self_attn.out_proj.weight.zero_()
-        if number == 0:
-            layer.self_attn.v_proj.weight.copy_(torch.eye(CONFIG.hidden_size))
-            layer.self_attn.out_proj.weight.copy_(torch.eye(CONFIG.hidden_size))
-
-
-def _encode(model: CLIPTextModelWithProjection, tokenizer: Tokenizer, lines: list[str]) -> Tensor:
-    """Return features (n, 384) of length one."""
-    ids = [encoding.ids[:CONTEXT] for encoding in tokenizer.encode_batch(lines)]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    rows: list[Tensor] = []
-    for some in np.array_split(np.array(order), max(1, len(lines) // 112)):
-        longest = max(len(ids[i]) for i in some)
-        padded = [ids[i] + [VOCABULARY - 1] * (longest - len(ids[i])) for i in some]
-        rows.append(model(torch.tensor(padded, device=DEVICE)).text_embeds.float())
-    back = torch.from_numpy(np.argsort(order, kind="stable"))
-    return F.normalize(torch.cat(rows)[back], dim=-1)
-
-
-@torch.inference_mode()
-def encode_all(work: Path, lines: list[str]) -> NDArray[np.float32]:
-    """Return the trained tower's features (n, 384) of any number of texts."""
-    model = CLIPTextModelWithProjection(CONFIG)
-    model.load_state_dict(load_file(work / "text_side.safetensors"))
-    model.eval()
-    tokenizer = tokenizer_of(work)
-    blocks = [lines[i : i + 2048] for i in range(0, len(lines), 2048)]
-    return torch.cat([_encode(model, tokenizer, block) for block in blocks]).numpy()
+    def batch(self) -> tuple[list[list[int]], Tensor]:
+        """Return prompts and their targets (n, 384)."""
+        rng = self._rng
+        some, others = np.searchsorted(self._reached, rng.random((2, BATCH)))
+        wanted = self._targets[some].clone()
+        pairs, framed = rng.random((2, BATCH)) < np.array([[0.12], [0.45]])
+        frames = rng.integers(len(self._templates), size=BATCH)
+        prompts = []
+        for j, (i, other) in enumerate(zip(some, others, strict=True)):
+            ids = self._ids[i]
+            # Two names in one text, as in the pairs of NegRefine: the target is between both.
+            if pairs[j]:
+                ids = [*ids, *self._and, *self._ids[other]]
+                wanted[j] = F.normalize(wanted[j] + self._targets[other], dim=0)
+            before, after = self._templates[frames[j]] if framed[j] else ([], [])
+            prompt = [START, *before, *ids, *after]
+            prompts.append([*prompt[: CONTEXT - 1], END])
+        return prompts, wanted

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from fetch import folder_of, read_sources
 from photo_sources import SOURCES
+from teacher import teacher_folder
 
 from negrefine.benchmarks.catalogue import class_list, wordnet_ids
 from negrefine.labels.lexicon import Lexicon
@@ -28,12 +30,15 @@ class Text:
     Attributes:
         text: A word, a class name or a phrase, in lower case.
         gloss: "text: definition" of its commonest sense; may be empty.
-        frequent: It is drawn more often: class names, and words that WordNet counted in its corpus.
+        weight: How often it is drawn, against a rare word or a phrase: 8 for names and hypernyms of
+            ImageNet's classes and class lists of benchmarks, 4 for words of WordNet that are one
+            token to the sentence encoder, which are frequent ones, and 2 for their plurals and for
+            words that WordNet counted in its corpus.
     """
 
     text: str
     gloss: str
-    frequent: bool
+    weight: int
 
 
 @dataclass(frozen=True)
@@ -51,21 +56,25 @@ class Concept:
     classes: tuple[int, ...]
 
 
+@lru_cache(maxsize=1)
 def read_texts(work: Path) -> list[Text]:
     """Return all texts, each once, in a fixed order."""
-    counted = Lexicon.wordnet(min_frequency=1).entries
-    common = {entry.word.lower() for entry in counted}
     classes, hypernyms = imagenet_concepts(work)
     concepts = [name for each in (*classes, *hypernyms) for name in each.names]
     listed = [name.lower() for each in _LISTS for name in class_list(each)]
+    wordnet = WordNet.load()
+    frequent = [word for word in teacher_words(work) if wordnet.rows(word)]
+    entries = Lexicon.wordnet(min_frequency=1).entries
+    counted = [entry.word.lower() for entry in entries]
+    nouns = {entry.word for entry in entries if entry.pos == "noun" and _WORD.fullmatch(entry.word)}
+    nouns |= {word for word in frequent if wordnet.rows(word, pos="noun")}
+    plurals = [_plural(noun) for noun in sorted(nouns)]
     words = [entry.word.lower() for entry in Lexicon.wordnet().entries]
-    nouns = {
-        entry.word for entry in Lexicon.wordnet(min_frequency=1).entries if entry.pos == "noun"
-    }
-    plurals = [_plural(word) for word in sorted(nouns) if _WORD.fullmatch(word)]
-    often = common | set(concepts) | set(listed) | set(plurals)
-    ordered = dict.fromkeys([*concepts, *listed, *words, *plurals, *_phrases()])
-    return [Text(text, _gloss(text), text in often) for text in ordered]
+    weights = dict.fromkeys([*words, *_phrases()], 1)
+    weights |= dict.fromkeys([*plurals, *counted], 2)
+    weights |= dict.fromkeys(frequent, 4)
+    weights |= dict.fromkeys([*concepts, *listed], 8)
+    return [Text(text, _gloss(text), weights[text]) for text in sorted(weights)]
 
 
 def _phrases() -> list[str]:
@@ -79,6 +88,12 @@ def _phrases() -> list[str]:
     first = np.where(rng.random(N_PHRASES) < 0.3, also, first)
     second = np.array(nouns)[rng.integers(0, len(nouns), N_PHRASES)]
     return [f"{a} {b}" for a, b in zip(first.tolist(), second.tolist(), strict=True)]
+
+
+def teacher_words(work: Path) -> list[str]:
+    """Return the words in the sentence encoder's vocabulary, the most frequent first."""
+    lines = (teacher_folder(work) / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if len(line) > 2 and _WORD.fullmatch(line)]
 
 
 def _plural(noun: str) -> str:

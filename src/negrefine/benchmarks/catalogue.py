@@ -26,8 +26,9 @@ class Layout:
     `labels` says where true classes come from: "wnid" (sub-folders named by WordNet id), "index"
     (sub-folders named by class number), "names" (sub-folders named by class), "prefix" (file names
     that begin with the class name), "list" (lines "file number" of the text file `list`; images
-    that it does not list are left out), "metadata" (columns img_filename and y of the CSV file
-    `list`) or "none". `images` is the number of images if it differs from that of the data set.
+    that it does not list are left out), "paths" (the same with paths), "selection" (such lines, of
+    which only the paths count), "metadata" (columns img_filename and y of the CSV file `list`) or
+    "none". `images` is the number of images if it differs from that of the data set.
     """
 
     path: str
@@ -53,6 +54,7 @@ class Dataset:
             source reports any. `contaminated_percent` is the share if it is known.
         groups: Number of sub-folders over which the authors average.
         bundled: Folder of the package's own drawings that holds the data set.
+        unverified: What is said here, or left unsaid, without a source that could be checked.
     """
 
     name: str
@@ -70,13 +72,16 @@ class Dataset:
     contaminated_percent: float | None = None
     groups: int | None = None
     bundled: str | None = None
+    unverified: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
     """An in-distribution set and the out-of-distribution (OOD) sets it is compared with.
 
-    `notes` are what a reader of results must know; `sketches` decides `parameters`.
+    `notes` are what a reader of results must know; `sketches` decides `parameters`. `further_id`
+    are more in-distribution sets, whose images are added to those of `id_set` (full-spectrum
+    detection); their classes are among those of `id_set`.
     """
 
     name: str
@@ -85,11 +90,17 @@ class Benchmark:
     ood_sets: tuple[Dataset, ...]
     notes: tuple[str, ...]
     sketches: bool = False
+    further_id: tuple[Dataset, ...] = ()
 
     @property
     def sets(self) -> tuple[Dataset, ...]:
-        """All data sets, the in-distribution one first."""
-        return (self.id_set, *self.ood_sets)
+        """All data sets, the in-distribution ones first."""
+        return (*self.id_sets, *self.ood_sets)
+
+    @property
+    def id_sets(self) -> tuple[Dataset, ...]:
+        """The in-distribution sets."""
+        return (self.id_set, *self.further_id)
 
     def with_ood(self, names: Sequence[str]) -> Benchmark:
         """Return the benchmark with other OOD sets.
@@ -99,8 +110,9 @@ class Benchmark:
         chosen = tuple(load_set(name) for name in dict.fromkeys(names))
         if not chosen:
             raise InputError("A benchmark needs at least one OOD set.")
-        if self.id_set in chosen:
-            raise InputError(f"{self.id_set.name!r} is in-distribution here: leave it out.")
+        inside = [each.name for each in self.id_sets if each in chosen]
+        if inside:
+            raise InputError(f"{inside[0]!r} is in-distribution here: leave it out.")
         return replace(self, ood_sets=chosen)
 
     def parameters(self, method: str) -> dict[str, Any]:
@@ -139,6 +151,7 @@ def load_benchmark(name: str) -> Benchmark:
         ood_sets=tuple(load_set(other) for other in entry["ood"]),
         notes=tuple(entry["notes"]),
         sketches=entry.get("sketches", False),
+        further_id=tuple(load_set(other) for other in entry.get("further_id", ())),
     )
 
 
@@ -149,6 +162,7 @@ def load_set(name: str) -> Dataset:
         "other_counts": tuple(entry.get("other_counts", ())),
         "notes": tuple(entry["notes"]),
         "layouts": tuple(Layout(**layout) for layout in entry["layouts"]),
+        "unverified": tuple(entry.get("unverified", ())),
     }
     return Dataset(name=key, **(entry | tuples))
 

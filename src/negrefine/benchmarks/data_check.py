@@ -21,6 +21,8 @@ _STRUCTURE = {
     "names": "images in folders named like the classes",
     "prefix": "images named like the classes, such as Abyssinian_1.jpg",
     "list": "the file that lists images and class numbers",
+    "paths": "the images that the list of the set names",
+    "selection": "the images that the list of the set names",
     "metadata": "metadata.csv",
     "none": "images",
 }
@@ -92,16 +94,40 @@ def locate(
 def image_sets(
     benchmark: Benchmark, findings: Sequence[Finding]
 ) -> tuple[ImageSet, list[ImageSet]]:
-    """Return the images of the data sets of a benchmark; InputError if one was not found."""
+    """Return the images of the data sets of a benchmark; InputError if one was not found.
+
+    The images of further in-distribution sets follow those of the first one; their group is the
+    title of their set.
+    """
     by_name = {finding.set_name: finding for finding in findings}
     located = []
     for dataset in benchmark.sets:
         found = by_name[dataset.name].images
         if found is None:
             raise InputError(f"{by_name[dataset.name].problem} {by_name[dataset.name].remedy}")
-        labels = found.labels if dataset is benchmark.id_set else None
+        labels = found.labels if dataset in benchmark.id_sets else None
         located.append(ImageSet(dataset.title, found.paths, labels, found.groups))
-    return located[0], located[1:]
+    n_inside = len(benchmark.id_sets)
+    return _joined(benchmark, located[:n_inside]), located[n_inside:]
+
+
+def _joined(benchmark: Benchmark, inside: Sequence[ImageSet]) -> ImageSet:
+    """Return the in-distribution sets as one, with class numbers of the first one's classes."""
+    if len(inside) == 1:
+        return inside[0]
+    ids = wordnet_ids(str(benchmark.id_set.classes)) or []
+    numbers = {wnid: i for i, wnid in enumerate(ids)}
+    labels = []
+    for dataset, images in zip(benchmark.id_sets, inside, strict=True):
+        own = wordnet_ids(str(dataset.classes)) or []
+        known = images.labels or [-1] * len(images.paths)
+        labels += [numbers[own[label]] if label >= 0 else -1 for label in known]
+    return ImageSet(
+        benchmark.title,
+        [path for images in inside for path in images.paths],
+        labels if max(labels) >= 0 else None,
+        [images.name for images in inside for _ in images.paths],
+    )
 
 
 def _check_folders(benchmark: Benchmark, root: Path | None, given: Folders) -> None:
@@ -139,7 +165,7 @@ def _finding(dataset: Dataset, root: Path | None, folder: Path | None) -> Findin
         status: Literal["layout", "missing"] = "layout" if result.existing else "missing"
         problem = _absence(dataset, result, elsewhere=folder is not None)
         return Finding(dataset.name, status, None, dataset.images, problem, remedy)
-    expected = result.layout.images or dataset.images
+    expected = result.listed or result.layout.images or dataset.images
     problems = _shortcomings(dataset, result, expected)
     if not problems:
         return Finding(dataset.name, "ok", result, expected)

@@ -16,6 +16,8 @@ from negrefine.similar_names import plain_name
 
 # Class numbers of images without a known class, and of those that do not belong to a data set.
 _UNKNOWN, _NOT_IN_SET = -1, -2
+# Layouts whose list says by path which images belong to the set.
+_CHOSEN = frozenset({"paths", "selection"})
 # For `read_text`: what errors call a file of true classes, and what should be there.
 _LABELS, _AUTHORS = "label file", "the file of the data set's authors"
 
@@ -25,7 +27,8 @@ class FoundImages:
     """The images of a data set, sorted, and how they are arranged.
 
     `labels` are indices into the class list, -1 unknown; None if no image has a known class.
-    `groups` has for each image the name of its first folder below `folder`, "" for none.
+    `groups` has for each image the name of its first folder below `folder`, "" for none. `listed`
+    is how many images the list of the layout names, None without one that chooses them.
     """
 
     folder: Path
@@ -33,6 +36,7 @@ class FoundImages:
     paths: list[Path]
     labels: list[int] | None
     groups: list[str]
+    listed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +74,14 @@ def find_set(
 
 
 def _candidates(dataset: Dataset, root: Path, folder: Path | None) -> Iterator[tuple[Path, Layout]]:
-    if folder is None:
-        yield from ((root, layout) for layout in dataset.layouts)
+    # Which images belong to some sets, only a list says: their folder holds the list, too.
+    if folder is None or all(layout.labels in _CHOSEN for layout in dataset.layouts):
+        yield from ((folder or root, layout) for layout in dataset.layouts)
         return
     for labels in dict.fromkeys(layout.labels for layout in dataset.layouts):
         if labels == "metadata":
             yield folder, Layout(".", labels, list="metadata.csv")
-        elif labels != "list":
+        elif labels != "list" and labels not in _CHOSEN:
             yield folder, Layout(".", labels)
     # Of a selection of ImageNet's classes, images without labels would be the wrong ones.
     if dataset.classes is None or not dataset.classes.startswith("imagenet-1"):
@@ -90,10 +95,13 @@ def _read_layout(
     place = base / layout.path
     # Of 50,000 paths, `relative_to` takes half a second.
     inside = [file.parts[len(place.parts) :] for file in files]
-    labels = _labels(dataset.classes or "", layout, base, inside)
+    chosen = None
+    if layout.labels in _CHOSEN:
+        chosen = _read_paths(base / str(layout.list), place.name, dataset.classes)
+    labels = _labels(dataset.classes or "", layout, base, inside, chosen)
     kept = [i for i, label in enumerate(labels) if label != _NOT_IN_SET]
     has_classes = any(label >= 0 for label in labels)
-    if not kept or not (has_classes or layout.labels == "none"):
+    if not kept or not (has_classes or layout.labels in {"none", "selection"}):
         return None
     return FoundImages(
         folder=place,
@@ -101,11 +109,20 @@ def _read_layout(
         paths=[files[i] for i in kept],
         labels=[labels[i] for i in kept] if has_classes else None,
         groups=[inside[i][0] if len(inside[i]) > 1 else "" for i in kept],
+        listed=None if chosen is None else len(chosen),
     )
 
 
-def _labels(classes: str, layout: Layout, base: Path, inside: list[tuple[str, ...]]) -> list[int]:
+def _labels(
+    classes: str,
+    layout: Layout,
+    base: Path,
+    inside: list[tuple[str, ...]],
+    chosen: dict[str, int] | None,
+) -> list[int]:
     """Return the class number of each path; `inside` has its parts below the layout's folder."""
+    if chosen is not None:
+        return [chosen.get("/".join(parts), _NOT_IN_SET) for parts in inside]
     if layout.labels == "none":
         return [_UNKNOWN] * len(inside)
     names = class_list(classes)
@@ -152,6 +169,25 @@ def _read_list(path: Path, n_classes: int) -> dict[str, int]:
                 f"{n_classes}, got {line.strip()!r}."
             )
         numbers[PurePath(name).name] = int(label)
+    return numbers
+
+
+def _read_paths(path: Path, folder: str, classes: str | None) -> dict[str, int]:
+    """Return path below `folder`, as which lists call it, to class number, -1 without classes."""
+    n_classes = 0 if classes is None else len(class_list(classes))
+    numbers: dict[str, int] = {}
+    for number, line in enumerate(read_text(path, _LABELS, _AUTHORS).splitlines(), 1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().rpartition(" ")
+        first, _, rest = name.partition("/")
+        known = label.isdigit() and int(label) < n_classes
+        if not name or (classes is not None and not known):
+            wanted = "a class number" if classes is None else f"a class number below {n_classes}"
+            raise InputError(
+                f"{path}, line {number}: expected a path and {wanted}, got {line.strip()!r}."
+            )
+        numbers[rest if first == folder else name] = _UNKNOWN if classes is None else int(label)
     return numbers
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _NOT_MEASURED = "not measured"
+_CONVENTION = "FPR95 is in-distribution positive, as in the papers; OpenOOD's is another number."
 _COLUMNS = ("method", "number", "published", "measured", "difference", "why")
 _SHORT = {"published": "publ.", "measured": "meas.", "difference": "diff."}
 
@@ -135,7 +136,7 @@ def rich_tables(cells: Sequence[Cell]) -> list[Table]:
             columns,
             rows,
             title=f"{title} (percent)",
-            caption=f"{source} {why}",
+            caption=f"{_CONVENTION} {source} {why}",
             box=box.SIMPLE_HEAD,
         )
         for title, source, why, rows in _text_tables(cells)
@@ -147,7 +148,13 @@ def as_markdown(cells: Sequence[Cell], warnings: Sequence[str]) -> str:
     lines = ["# Measured and published", ""]
     lines += [line for warning in warnings for line in (f"**{markdown_text(warning)}**", "")]
     for title, source, why, rows in _text_tables(cells):
-        lines += [f"## {title}", "", f"In percent. {source}", *([why] if why else []), ""]
+        lines += [
+            f"## {title}",
+            "",
+            f"In percent. {_CONVENTION} {source}",
+            *([why] if why else []),
+            "",
+        ]
         lines.append(markdown_table(_COLUMNS, rows))
     lines += ["## Known reasons for differences", "", *reason_lines(cells), ""]
     return "\n".join(lines)

@@ -79,7 +79,8 @@ def make_ready(
     if benchmark.id_set.name not in there or not ood_sets:
         raise InputError(f"{benchmark.name} cannot be run at all: {broken[0].problem}")
     warnings = [f"{NOT_COMPARABLE} {finding.problem}" for finding in broken]
-    return Ready(replace(benchmark, ood_sets=ood_sets), findings, warnings)
+    further = tuple(dataset for dataset in benchmark.further_id if dataset.name in there)
+    return Ready(replace(benchmark, ood_sets=ood_sets, further_id=further), findings, warnings)
 
 
 def benchmark_class_names(
@@ -110,6 +111,7 @@ def run_benchmark(
     seeds: Sequence[int] = (0,),
     n_bootstrap: int = 1000,
     batch_size: int = 64,
+    baseline: str | None = None,
     progress: bool = False,
 ) -> tuple[Evaluation, list[GroupMean]]:
     """Evaluate detectors on a benchmark; `out` gets what `evaluate` writes, and benchmark.json.
@@ -134,6 +136,7 @@ def run_benchmark(
         title=benchmark.title,
         notes=[*ready.warnings, *notes],
         batch_size=batch_size,
+        baseline=baseline,
         progress=progress,
     )
     averaged = [dataset.title for dataset in benchmark.ood_sets if dataset.groups is not None]

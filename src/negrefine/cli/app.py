@@ -33,6 +33,9 @@ _SECTIONS = {
             "Show the class names, negative labels and pair of names that decide an image's score."
         ),
         "serve": Later("Serve detectors over HTTP: scores, explanations, a page, and metrics."),
+        "export": Later(
+            "Write a detector as an ONNX model, whose metadata say how to prepare its pixels."
+        ),
         "labels": Later(
             "List the negative labels, kept and removed, each with its reason, as a tab-separated "
             "table."
@@ -41,6 +44,9 @@ _SECTIONS = {
     "Compare": {
         "evaluate": Later(
             "Compare methods: AUROC, FPR95 and AUPR with intervals, from one pass over the images."
+        ),
+        "compare": Later(
+            "Put several results files in one table; numbers on other images or terms are marked."
         ),
         "sweep": Later(
             "Score every combination of NegRefine's constants, encoding each image and text once."

@@ -29,6 +29,8 @@ from negrefine.cli.runs import RunOptions
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from negrefine.benchmarks import Benchmark, Finding
 
 benchmark = CommandGroup(
@@ -66,7 +68,7 @@ def list_all(as_json: bool = AS_JSON) -> None:
         [
             (
                 each.name,
-                each.id_set.title,
+                _in_distribution(each),
                 str(len(catalogue.class_list(each.id_set.classes or ""))),
                 ", ".join(other.title + stars[other.name] for other in each.ood_sets),
             )
@@ -147,7 +149,8 @@ def run_benchmark(
                 for m in means
             ],
             title="Means over the classes of an OOD set (percent)",
-            caption="As the set's authors report it; the tables above pool all images.",
+            caption="As the set's authors report it; the tables below pool all images. FPR95 is "
+            "in-distribution positive, as in the papers.",
         )
     run.write_results(evaluation, encoder)
 
@@ -185,6 +188,16 @@ def _show_findings(chosen: Benchmark, findings: list[Finding]) -> None:
             say(f"Note: {image_set.title}: {image_set.contamination}")
     for note in chosen.notes:
         say(f"Note: {note}")
+
+
+def _in_distribution(chosen: Benchmark) -> Text:
+    """Return the in-distribution sets in lines that leave room for the name of the benchmark."""
+    from rich.text import Text
+
+    lines = [chosen.id_set.title.replace(" (", "\n(")]
+    if chosen.further_id:
+        lines.append(f"and {len(chosen.further_id)} more")
+    return Text("\n".join(lines))
 
 
 def _count(number: int | None) -> str:

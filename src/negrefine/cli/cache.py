@@ -51,7 +51,7 @@ def export_embeddings(
         "first 8 digits or more of its fingerprint, as 'info' prints it.",
         "ENCODER",
     ),
-    force: bool = option(False, "Replace an export that exists.", name="--force"),
+    force: bool = option(False, "Replace a file that exists.", name="--force"),
     embeddings: Path | None = _EMBEDDINGS,
 ) -> None:
     """Write stored embeddings to a file, for 'import' on other machines."""

@@ -63,5 +63,6 @@ def _print_results(evaluation: Evaluation) -> None:
         ["method", *sets],
         [(method, *cells.values()) for method, cells in rows.items()],
         title=f"AUROC/FPR95 in percent, {n_id} animals against {sum(n_ood)} others",
-        caption="NegFilter + S_MM is NegRefine; no filter, no S_MM is CSP's score.",
+        caption="NegFilter + S_MM is NegRefine; no filter, no S_MM is CSP's score. FPR95 is "
+        "in-distribution positive, as in the papers.",
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.table import Table
+    from rich.text import Text
 
     from negrefine.detectors import Detector, NegRefine
     from negrefine.detectors.pair_embeddings import PairLookups
@@ -101,7 +102,7 @@ def print_rows(
 
 
 def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False, **style: Any
+    columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, err: bool = False, **style: Any
 ) -> None:
     """Print a table, on standard error if `err`; `style` as for `console_table`."""
     print_tables([console_table(columns, rows, **style)], err=err)

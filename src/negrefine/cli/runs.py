@@ -46,6 +46,12 @@ class RunOptions:
         "LIST",
     )
     bootstrap: int = option(1000, "Resamples for the confidence intervals; 0 for none.", min=0)
+    baseline: str | None = option(
+        None,
+        "One of the methods: also show by how much each other is better, with intervals of a "
+        "paired bootstrap.",
+        "METHOD",
+    )
     judge: JudgeOptions
     labels: LabelOptions
     filtering: Annotated[MethodOptions, FILTER_OPTIONS]
@@ -59,9 +65,13 @@ class RunOptions:
 
     def prepare(self, device: str, *, ablation: bool = False) -> Run:
         """Check the options before an encoder is loaded; a judge will run on `device`."""
+        from negrefine.evaluation.baseline import check_baseline
+
         report = self._with_report()
         methods, seeds = split_list("--methods", self.methods), self._seed_numbers()
         check_methods(methods)
+        if self.baseline is not None:
+            check_baseline(self.baseline, methods, self.bootstrap)
         if self.seeds is not None and not any(DETECTORS[m].seed_parameter for m in methods):
             noun, verb = ("method", "draws") if len(methods) == 1 else ("methods", "draw")
             raise InputError(
@@ -148,12 +158,14 @@ class Run:
             seeds=self.seeds,
             n_bootstrap=self.options.bootstrap,
             batch_size=self.options.batch_size,
+            baseline=self.options.baseline,
             progress=True,
             **({} if streams is None else {"streams": streams.plan(detectors)}),
         )
 
     def write_results(self, evaluation: Evaluation, encoder: Encoder) -> None:
         """Write the tables and the report beside an evaluation, and print the tables."""
+        from negrefine.evaluation import paired
         from negrefine.evaluation.stream_tables import rich_stream_tables, write_stream_tables
         from negrefine.evaluation.tables import rich_tables, write_tables
         from negrefine.report.page import write_report
@@ -169,6 +181,7 @@ class Run:
         print_tables(rich_tables(evaluation))
         if evaluation.streams:
             print_tables(rich_stream_tables(evaluation))
+        say(*paired.sentences(evaluation))
         for note in evaluation.settings["notes"]:
             say(f"Note: {note}")
         names = ", ".join(path.name for path in paths)

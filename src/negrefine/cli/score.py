@@ -20,11 +20,11 @@ from negrefine.cli.output import (
 )
 from negrefine.cli.score_fleet import fleet_folder, score_fleet
 from negrefine.cli.score_views import ScoreViews
-from negrefine.detectors import NegRefine
 from negrefine.errors import ImageError, InputError
 
 if TYPE_CHECKING:
     from negrefine.detectors import Detector
+    from negrefine.detectors.pair_embeddings import PairLookups
     from negrefine.evaluation.scored_image import ScoredImage
 
 # Seconds without a further name on standard input after which the images named so far are scored.
@@ -138,7 +138,7 @@ def _say_written(scored: Sequence[ScoredImage], out: Path, detector: Detector) -
     flagged = sum(row.verdict == "OOD" for row in scored)
     verdicts = f", {flagged} flagged OOD" if detector.offset_ is not None else ""
     say(f"Wrote {counted(len(scored), 'row')} to {out}{verdicts}.", err=True)
-    lookups = detector.pair_lookups if isinstance(detector, NegRefine) else None
+    lookups: PairLookups | None = getattr(detector, "pair_lookups", None)
     if lookups is not None and lookups.asked:
         say(describe_lookups(lookups), err=True)
 

@@ -23,13 +23,20 @@ from negrefine.cli.output import counted, print_table, say, warn_builtin, warn_u
 from negrefine.detectors import NegRefine
 from negrefine.detectors.negrefine import FILTER_PARAMETERS
 from negrefine.errors import InputError
-from negrefine.evaluation.sweep import Setting
+from negrefine.evaluation.sweep import Setting, chosen_setting
 from negrefine.evaluation.sweep import sweep as sweep_settings
 
 _GRID = method_options([NegRefine], only=[each.name for each in fields(Setting)], lists=True)
 _FILTER = method_options(
     [NegRefine], only=[name for name in FILTER_PARAMETERS if name not in _GRID.declared]
 )
+# What a table says about the choice of a setting, if there is a validation set.
+_CHOICE = {
+    "validation_set": "string",
+    "validation_images": "string",
+    "role": "string",
+    "is_chosen": "int64",
+}
 _COLUMNS = {
     **{n: "int64" if p.option_type is int else "double" for n, p in _GRID.declared.items()},
     "ood_set": "string",
@@ -44,6 +51,12 @@ def sweep(
     classes: ClassOptions,
     id_images: list[str] = ID_IMAGES,
     ood_images: list[str] = OOD_SETS,
+    validation: str | None = option(
+        None,
+        "Choose the setting with the highest AUROC on this OOD set, which may be none of the "
+        "others; the choice is in the results.",
+        "NAME=IMAGES",
+    ),
     new: EncoderOptions,
     out: Path | None = option(None, "Rows as .parquet, .csv or .jsonl.", "FILE"),
     grid: Annotated[MethodOptions, _GRID],
@@ -56,17 +69,29 @@ def sweep(
     from negrefine.encoders import find_images
     from negrefine.evaluation.images import encode_readable
     from negrefine.evaluation.overlap import check_apart
-    from negrefine.evaluation.tables import percent
+    from negrefine.evaluation.provenance import images_digest
+    from negrefine.evaluation.tables import FPR95_NOTE, percent
     from negrefine.files.writing import check_target, write_rows
 
     values = {name: _numbers(each) for name, each in grid.given().items()}
+    chosen_on = {} if validation is None else named_folders("--validation", [validation])
+    columns = _COLUMNS | (_CHOICE if chosen_on else {})
     if out is not None:
-        check_target(out, _COLUMNS)
+        check_target(out, _COLUMNS, _CHOICE)
     class_names = classes.read()
     given = {**judge.given(new.device), **labels.given(), **filtering.given()}
     folders = named_folders("--ood", ood_images)
+    for name in chosen_on:
+        if name in folders:
+            raise InputError(
+                f"{name!r} is a test set (--ood): a setting that is chosen on it looks better "
+                "there than it is. Give another validation set."
+            )
+    tests, folders = list(folders), {**chosen_on, **folders}
     files = {"": find_images(id_images), **{n: find_images([f]) for n, f in folders.items()}}
     check_apart(files[""], {name: paths for name, paths in files.items() if name})
+    for name in chosen_on:
+        check_apart(files[name], {test: files[test] for test in tests}, "validation")
     encoder = new.load()
     warn_builtin(encoder, [path for paths in files.values() for path in paths])
     features = {}
@@ -85,16 +110,31 @@ def sweep(
         **{name: each.value for name, each in given.items()},
         progress=True,
     )
+    choice = {name: chosen_setting(rows, name) for name in chosen_on}
     if out is not None:
-        write_rows(out, [{**asdict(row.setting), **asdict(row)} for row in rows], _COLUMNS)
+        table = [{**asdict(row.setting), **asdict(row)} for row in rows]
+        for name, setting in choice.items():
+            about = {"validation_set": name, "validation_images": images_digest(files[name])}
+            for row, each in zip(rows, table, strict=True):
+                role = "validation" if row.ood_set == name else "test"
+                each.update(about, role=role, is_chosen=int(row.setting == setting))
+        write_rows(out, table, columns)
     varied = [name for name in _GRID.declared if len(values.get(name, ())) > 1]
     shown_rows = [
         [f"{getattr(row.setting, name):g}" for name in varied]
         + [str(row.n_labels), row.ood_set, percent(row.auroc), percent(row.fpr95)]
         for row in rows
+        # All settings on the test sets would be a temptation.
+        if not choice or row.ood_set in choice or row.setting in choice.values()
     ]
-    columns = [*varied, "labels", "OOD set", "AUROC", "FPR95"]
-    print_table(columns, shown_rows, title="AUROC/FPR95 in percent")
+    shown_columns = [*varied, "labels", "OOD set", "AUROC", "FPR95"]
+    print_table(shown_columns, shown_rows, title="AUROC/FPR95 in percent", caption=f"{FPR95_NOTE}.")
+    for name, setting in choice.items():
+        constants = ", ".join(f"{each} {getattr(setting, each):g}" for each in varied)
+        say(
+            f"Chosen on the validation set {name}: {constants or 'the only setting'}. The test "
+            "sets are shown for it alone."
+        )
     if out is not None:
         say(f"Wrote {counted(len(rows), 'row')} to {out}.", err=True)
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from typing_extensions import Self
 
 from negrefine.encoders.base import FloatArray
 
@@ -54,10 +55,13 @@ class ImageBlock:
         """Return the block of some images, by an index array or slice; known cosines are kept."""
         patches = None if self.patches is None else self.patches[rows]
         block = ImageBlock(self.features[rows], patches, self.class_features, self._negatives)
-        for name in ("classes", "negatives"):
-            if name in self.__dict__:
-                block.__dict__[name] = self.__dict__[name][rows]
-        return block
+        known = {n: self.__dict__[n][rows] for n in ("classes", "negatives") if n in self.__dict__}
+        return block.with_cosines(**known)
+
+    def with_cosines(self, **known: Tensor) -> Self:
+        """Take up the cosines `classes`, `negatives` or both, which then are not computed again."""
+        self.__dict__.update(known)
+        return self
 
 
 def as_double(features: FloatArray) -> Tensor:
@@ -69,7 +73,11 @@ def as_double(features: FloatArray) -> Tensor:
 
 def unit_rows(features: FloatArray) -> Tensor:
     """Return features (..., d) as float64 with rows of length one; a zero row stays zero."""
-    rows = as_double(np.ascontiguousarray(features))
+    return of_length_one(as_double(np.ascontiguousarray(features)))
+
+
+def of_length_one(rows: Tensor) -> Tensor:
+    """Return rows (..., d) divided by their lengths; a zero row stays zero."""
     tiny = float(np.finfo(np.float32).tiny)
     lengths: Tensor = rows.norm(dim=-1, keepdim=True).clamp_min(tiny)
     return rows / lengths

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,9 +117,7 @@ class PairEmbeddings:
         texts = [text_of(i) for i in new.tolist()]
         # Codes of a batch repeat where class names do; codes share a text where labels overlap.
         row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        # New negatives come with the same class names again and again.
-        with getattr(self._encoder, "keep_prefixes", nullcontext)():
-            fresh, n_encoded = embed_counted(self._encoder, list(row_of), self._templates)
+        fresh, n_encoded = embed_counted(self._encoder, list(row_of), self._templates)
         self.lookups += PairLookups(int(times.sum()), n_encoded, len(row_of) - n_encoded)
         row = np.array([row_of[text] for text in texts], dtype=np.int64)
         old = self._rows[self._slots[at[known]]].reshape(-1, fresh.shape[1])

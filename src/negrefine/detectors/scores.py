@@ -164,6 +164,8 @@ def neglabel_score(
     and cannot overflow. Takes cosines (n, K) and (n, M) and the groups (G, W) of `group_negatives`;
     c is 100 as published. Returns (n,) in [0, 1].
     """
+    import torch
+
     s = _as_tensor(class_similarities) * logit_scale
     n = _as_tensor(negative_similarities) * logit_scale
     positive = s.logsumexp(dim=-1, keepdim=True)
@@ -172,7 +174,8 @@ def neglabel_score(
         return positive.new_ones(positive.shape[:-1])
     flat = n.index_select(-1, groups.clamp_min(0).flatten())
     grouped = flat.reshape(*flat.shape[:-1], *groups.shape)
-    if (groups < 0).any():
+    # What is compiled or exported cannot ask for values.
+    if torch.compiler.is_compiling() or (groups < 0).any():
         grouped = grouped.masked_fill(groups < 0, -math.inf)
     return (positive - grouped.logsumexp(dim=-1)).sigmoid().mean(dim=-1)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from negrefine.constraints import Whole
@@ -22,7 +20,6 @@ from negrefine.encoders.base import EncodedImages, FloatArray
 from negrefine.encoders.batches import Batch, encode_batches, join_batches
 from negrefine.encoders.embedding_cache import open_cache
 from negrefine.encoders.images import Images, ImageSource, check_is_list, check_items, use_image
-from negrefine.encoders.prefix_memory import PrefixMemory
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.text_tower import encode_tokens
 from negrefine.encoders.tokens import TextTokenizer
@@ -44,10 +41,6 @@ _CPU_NODES = 256
 _GPU_NODES = 2048
 # At most this many texts are searched for common prefixes at a time.
 _TEXT_WINDOW = 65536
-# Of keys and values: 2,700 prefixes of CLIP's ViT-B/16, 21,000 of the built-in encoder.
-_PREFIX_BYTES = 128 * 2**20
-# The encoder that keeps prefixes in this thread.
-_KEEPING: ContextVar[object] = ContextVar("keeping", default=None)
 # Decoding and resizing release the GIL, so threads are as fast as processes.
 _DECODE_WORKERS = min(32, max(4, os.cpu_count() or 1))
 # The arguments of `load_encoder` that change features or their checks.
@@ -86,6 +79,8 @@ class CLIPEncoder:
     _vision_and_patches: Callable[[Any, Tensor], tuple[Tensor, Tensor]] = staticmethod(
         image_and_patch_features
     )
+    # Another function than `_vision` where that one loops over images.
+    _vision_at_once: Callable[[Any, Tensor], Tensor] | None = None
 
     def __init__(
         self,
@@ -123,7 +118,6 @@ class CLIPEncoder:
         self.device: torch.device = model.logit_scale.device
         self.dtype: torch.dtype = model.logit_scale.dtype
         self.text_cache = open_cache(settings["cache"])
-        self._prefixes = PrefixMemory(_PREFIX_BYTES)
 
     def _count_patches(self, model: Any) -> int:
         vision = model.config.vision_config
@@ -168,29 +162,10 @@ class CLIPEncoder:
         `negrefine.encoders.text_tower`. At most `batch_size` texts are encoded at a time. Raises
         InputError for a text that is longer than the model's context and may not be cut.
         """
-        memory = self._prefixes if _KEEPING.get() is self else None
-        return self._encode_texts(self._model, texts, batch_size, show_progress_bar, memory)
-
-    @contextmanager
-    def keep_prefixes(self) -> Iterator[None]:
-        """Make `encode_texts` keep what prefixes of texts need, for texts that go on differently.
-
-        In a `with` statement, in this thread. The last digits of features then depend on what was
-        encoded before. At most 128 MiB are kept, those used last, of all threads together.
-        """
-        token = _KEEPING.set(self)
-        try:
-            yield
-        finally:
-            _KEEPING.reset(token)
+        return self._encode_texts(self._model, texts, batch_size, show_progress_bar)
 
     def _encode_texts(
-        self,
-        model: Any,
-        texts: Sequence[str],
-        batch_size: int,
-        show_progress_bar: bool,
-        memory: PrefixMemory | None = None,
+        self, model: Any, texts: Sequence[str], batch_size: int, show_progress_bar: bool
     ) -> FloatArray:
         if isinstance(texts, str):
             raise InputError("encode_texts takes a list of strings, not one string: wrap it in [].")
@@ -202,7 +177,7 @@ class CLIPEncoder:
         with bar as advance, torch.inference_mode():
             for start in range(0, len(unique), _TEXT_WINDOW):
                 ids = self._tokenizer(unique[start : start + _TEXT_WINDOW])
-                for rows, encoded in self._iter_text_features(model, ids, batch_size, memory):
+                for rows, encoded in self._iter_text_features(model, ids, batch_size):
                     features[start + rows] = _to_numpy(encoded)
                     advance(len(rows))
         if len(unique) == len(texts):
@@ -210,11 +185,11 @@ class CLIPEncoder:
         return features[[row_of[text] for text in texts]]
 
     def _iter_text_features(
-        self, model: Any, ids: Sequence[Sequence[int]], batch_size: int, memory: PrefixMemory | None
+        self, model: Any, ids: Sequence[Sequence[int]], batch_size: int
     ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
         """Yield positions in `ids`, and the features of these texts."""
         max_nodes = _CPU_NODES if self.device.type == "cpu" else _GPU_NODES
-        return encode_tokens(model, ids, batch_size, max_nodes, memory)
+        return encode_tokens(model, ids, batch_size, max_nodes)
 
     def encode_images(
         self, images: Images, batch_size: int = 64, *, show_progress_bar: bool = False
@@ -287,6 +262,10 @@ class CLIPEncoder:
         batch = self._start(list(pixels), patches)()
         return batch.features, batch.patches
 
+    def image_tower(self) -> ImageTower:
+        """Return what makes features of pixels as a module that `torch.export` can trace."""
+        return ImageTower(self._model, self._vision_at_once or self._vision)
+
     def _check_patches(self, wanted: bool) -> None:
         if wanted and not self.n_patches:
             raise EncoderError(
@@ -326,6 +305,18 @@ class CLIPEncoder:
         return lambda: EncodedImages(
             _to_numpy(features), errors, _to_numpy(local) if patches else None
         )
+
+
+class ImageTower(nn.Module):
+    """Prepared pixels (n, 3, h, w) to features (n, d), not normalised, in one graph for every n."""
+
+    def __init__(self, model: nn.Module, features: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self._features = features
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self._features(self.model, pixels)
 
 
 def _to_numpy(features: Tensor) -> FloatArray:

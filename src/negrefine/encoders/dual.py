@@ -18,7 +18,6 @@ from negrefine.encoders.dual_model import (
     image_features,
     measure,
 )
-from negrefine.encoders.prefix_memory import PrefixMemory
 from negrefine.encoders.preprocessing import Preprocessing
 from negrefine.encoders.tokenizer_reading import PaddedTokenizer
 
@@ -55,11 +54,7 @@ class DualEncoder(CLIPEncoder):
         self._padding = tokenizer.padding
 
     def _iter_text_features(
-        self,
-        model: Any,
-        ids: Sequence[Sequence[int]],
-        batch_size: int,
-        memory: PrefixMemory | None,  # noqa: ARG002 - a prefix alone has no keys and values
+        self, model: Any, ids: Sequence[Sequence[int]], batch_size: int
     ) -> Iterator[tuple[NDArray[np.intp], Tensor]]:
         budget = _CPU_TOKENS if self.device.type == "cpu" else _GPU_TOKENS
         return encode_padded(model, ids, batch_size, budget, padding=self._padding)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from negrefine.encoders.fused_convolution import Convolution
 from negrefine.encoders.photo_family import LiteConfig, Stage
 
 
@@ -30,10 +31,10 @@ class EfficientNetLite(nn.Module):
         self.last = _convolution(width, config.feature_size, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        hidden = functional.relu6(_same(self.stem, pixels), inplace=True)
+        hidden = self.stem.with_relu6(functional.pad(pixels, _same_padding(self.stem, pixels)))
         for block in self.blocks:
             hidden = block(hidden)
-        features: Tensor = functional.relu6(self.last(hidden), inplace=True)
+        features: Tensor = self.last.with_relu6(hidden)
         return features
 
 
@@ -49,24 +50,44 @@ class _Block(nn.Module):
         self.adds_input = stride == 1 and width == stage.width
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = x if self.widen is None else functional.relu6(self.widen(x), inplace=True)
-        hidden = functional.relu6(_same(self.filter, hidden), inplace=True)
-        narrow: Tensor = self.narrow(hidden)
-        return narrow.add_(x) if self.adds_input else narrow
+        """Return the block's output; `x` may be overwritten."""
+        hidden, padding = x, _same_padding(self.filter, x)
+        if any(padding):
+            # The narrow map is padded instead of the wide one, whose border is then made zero.
+            hidden = functional.pad(x, padding)
+        if self.widen is not None:
+            hidden = self.widen.with_relu6(hidden)
+            if any(padding):
+                _clear_border(hidden, padding)
+        hidden = self.filter.with_relu6(hidden)
+        if self.adds_input:
+            return self.narrow.added_to(x, hidden)
+        return self.narrow.convolve(hidden)
 
 
 def _convolution(
     n_in: int, n_out: int, kernel: int, *, stride: int = 1, groups: int = 1
-) -> nn.Conv2d:
+) -> Convolution:
     padding = 0 if stride > 1 else kernel // 2
-    return nn.Conv2d(n_in, n_out, kernel, stride, padding, groups=groups)
+    return Convolution(n_in, n_out, kernel, stride, padding, groups=groups)
 
 
-def _same(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """Apply a convolution; one with a stride is padded here, as it depends on the size."""
+def _same_padding(convolution: Convolution, x: Tensor) -> tuple[int, int, int, int]:
+    """Return what a convolution with a stride still needs left, right, above and below."""
     stride, kernel = convolution.stride[0], convolution.kernel_size[0]
-    if stride > 1:
-        rows, columns = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:])
-        x = functional.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
-    result: Tensor = convolution(x)
-    return result
+    if stride == 1:
+        return 0, 0, 0, 0
+    rows, columns = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:])
+    return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
+
+
+def _clear_border(x: Tensor, padding: tuple[int, int, int, int]) -> None:
+    left, right, above, below = padding
+    height, width = x.shape[2:]
+    for border in (
+        x[..., :left],
+        x[..., width - right :],
+        x[..., :above, :],
+        x[..., height - below :, :],
+    ):
+        border.zero_()

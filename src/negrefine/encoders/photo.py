@@ -7,7 +7,11 @@ from typing import Any
 import torch
 
 from negrefine.encoders.clip import CLIPEncoder
-from negrefine.encoders.photo_model import photo_and_patch_features, photo_features
+from negrefine.encoders.photo_model import (
+    photo_and_patch_features,
+    photo_features,
+    photo_features_at_once,
+)
 
 
 class PhotoEncoder(CLIPEncoder):
@@ -19,6 +23,7 @@ class PhotoEncoder(CLIPEncoder):
 
     _vision = staticmethod(photo_features)
     _vision_and_patches = staticmethod(photo_and_patch_features)
+    _vision_at_once = staticmethod(photo_features_at_once)
 
     def __init__(self, model: Any, *model_files: Any, **settings: Any) -> None:
         """Take what `CLIPEncoder` takes, with a `PhotoModel`."""

@@ -64,6 +64,12 @@ def photo_features(model: PhotoModel, pixels: Tensor) -> Tensor:
     return model.project(_feature_map(model, pixels).mean(dim=(2, 3)))
 
 
+def photo_features_at_once(model: PhotoModel, pixels: Tensor) -> Tensor:
+    """Return what `photo_features` does without a loop over images, for graphs of any batch."""
+    features: Tensor = model.vision_model(pixels)
+    return model.project(features.mean(dim=(2, 3)))
+
+
 def photo_and_patch_features(model: PhotoModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Return features (n, d) of images, and (n, p, d) of each position of their feature maps."""
     features = _feature_map(model, pixels)

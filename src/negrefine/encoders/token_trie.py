@@ -22,24 +22,15 @@ class TrieBlock:
         texts: Positions of the texts in the list that `trie_blocks` got, (t,).
         tokens: The last token of each prefix, int64 (n,).
         depths: Its position, from 0, (n,).
-        paths: The nodes of the tokens before it and its own by position, (n, longest text); what
-            is behind `depths` has no meaning.
         ends: The nodes from a prefix to before `ends` are itself and what extends it, (n,).
         last: The node of each text's last token, (t,).
-        n_texts: How many of the texts begin with the prefix, (n,).
     """
 
     texts: NDArray[np.intp]
     tokens: NDArray[np.int64]
     depths: NDArray[np.intp]
-    paths: NDArray[np.intp]
     ends: NDArray[np.intp]
     last: NDArray[np.intp]
-    n_texts: NDArray[np.intp]
-
-    def prefix(self, node: int) -> bytes:
-        """Return the tokens of a prefix as bytes, equal for equal prefixes of any block."""
-        return self.tokens[self.paths[node, : self.depths[node] + 1]].tobytes()
 
 
 def trie_blocks(
@@ -91,8 +82,6 @@ def _block(
         texts=texts,
         tokens=tokens[text, depths],
         depths=depths,
-        paths=paths[text],
         ends=nodes + np.bincount(on_path, minlength=len(nodes)),
         last=paths[np.arange(len(texts)), sizes - 1],
-        n_texts=np.bincount(paths[inside], minlength=len(nodes)),
     )

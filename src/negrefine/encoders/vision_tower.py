@@ -42,7 +42,8 @@ def _embed(tower: Any, pixels: Tensor) -> Tensor:
     """Return the input of the first block for the class token and the patches, row by row."""
     embeddings = tower.embeddings
     patches = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
-    first = embeddings.class_embedding.expand(len(pixels), 1, -1)
+    # A length would be a constant in an exported graph.
+    first = embeddings.class_embedding.expand(pixels.shape[0], 1, -1)
     hidden = torch.cat([first, patches], dim=1) + embeddings.position_embedding.weight
     normalised: Tensor = tower.pre_layrnorm(hidden)
     return normalised

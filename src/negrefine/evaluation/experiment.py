@@ -18,9 +18,12 @@ from negrefine.detectors import Detector
 from negrefine.detectors.parameters import encode_parameter
 from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.errors import InputError, NotFittedError
+from negrefine.evaluation.baseline import check_baseline
 from negrefine.evaluation.images import ImageSet, SourceSet
-from negrefine.evaluation.measure import measure, measure_accuracy
+from negrefine.evaluation.measure import measure, measure_accuracy, small_sets
+from negrefine.evaluation.origins import origin_of, provenance_of
 from negrefine.evaluation.overlap import check_apart, check_contents_apart
+from negrefine.evaluation.paired import differences_from
 from negrefine.evaluation.results import (
     ID,
     MANIFEST,
@@ -49,9 +52,6 @@ _UNSEEDED = frozenset({"multi_match"})
 _UNFINISHED = frozenset({"features", "parts", "scores", "detectors"})
 
 _PACKAGES = ("negrefine", "torch", "transformers", "numpy")
-
-# With fewer images, 95 % of a set is all of it or less than the nominal rate.
-_FEW_IMAGES = 20
 
 _Scorers = Mapping[int, Sequence[Scorer]]
 
@@ -89,6 +89,7 @@ def evaluate(
     notes: Sequence[str] = (),
     batch_size: int = 64,
     streams: StreamPlan | None = None,
+    baseline: str | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Score every image with every detector and measure; each image is decoded and encoded once.
@@ -108,6 +109,8 @@ def evaluate(
         notes: What a reader of the numbers must know; shown beside them everywhere.
         streams: Also run methods that learn over streams of the images, beside the first seed of
             each of `detectors`; `write_stream_tables` writes what is measured.
+        baseline: Row of `detectors` from which the differences of all others are measured too, with
+            paired intervals.
 
     Raises NotFittedError for a detector that is not fitted, and InputError if an argument cannot be
     used, a set has no readable image, or `out` is of other classes or of another encoder.
@@ -116,6 +119,8 @@ def evaluate(
     _check_sets(id_images, ood_images)
     check_evaluation(out, [image_set.name for image_set in ood_images], seeds)
     first = _check_detectors(detectors, ablation or {})
+    if baseline is not None:
+        check_baseline(baseline, list(detectors), n_bootstrap)
     for image_set in (id_images, *ood_images):
         image_set.check(len(first.class_names_))
     image_sets = [replace(id_images, name=ID), *ood_images]
@@ -189,7 +194,7 @@ def evaluate(
                 },
                 "seeds": list(seeds),
                 "n_bootstrap": n_bootstrap,
-                "notes": [*notes, *_small_sets(scored)],
+                "notes": [*notes, *small_sets(scored)],
                 "versions": {name: version(name) for name in _PACKAGES}
                 | {"python": platform.python_version()},
                 **stream_settings,
@@ -197,7 +202,17 @@ def evaluate(
             detectors=saved,
             titles={row: d.title for row, d in detectors.items() if row == d.method and d.title},
             streams=stream_rows,
+            provenance=provenance_of(
+                detectors,
+                [
+                    origin_of(*each, progress=progress)
+                    for each in zip(image_sets, stores, blocks, strict=True)
+                ],
+            ),
         )
+        if baseline is not None:
+            differences = differences_from(evaluation, baseline, n_bootstrap)
+            evaluation = replace(evaluation, differences=differences)
         save_evaluation(evaluation)
         return evaluation
 
@@ -214,16 +229,6 @@ def _alone(out: Path) -> Iterator[None]:
                 "folder."
             ) from error
         yield
-
-
-def _small_sets(image_sets: Sequence[SetScores]) -> list[str]:
-    """Return a note for each set that is too small for its numbers to mean much."""
-    counts = {each.name: int(each.readable.sum()) for each in image_sets}
-    return [
-        f"{name} has {n} images: each moves FPR95 or the rate it is measured at by {1 / n:.0%}."
-        for name, n in counts.items()
-        if n < _FEW_IMAGES
-    ]
 
 
 def _check_detectors(

@@ -11,16 +11,21 @@ from negrefine.errors import InputError
 from negrefine.shown_text import visible
 
 
-def check_apart(id_images: Sequence[Path], ood_images: Mapping[str, Sequence[Path]]) -> None:
-    """Check that no image of an OOD set, by name, is an in-distribution image too, by content.
+def check_apart(
+    images: Sequence[Path],
+    ood_images: Mapping[str, Sequence[Path]],
+    kind: str = "in-distribution",
+) -> None:
+    """Check that no image of an OOD set, by name, is one of some others too, by content.
 
-    A few such images give a warning. Raises InputError if more than half of a set are.
+    `kind` is how sentences call the others. A few such images give a warning. Raises InputError if
+    more than half of a set are.
     """
-    given = dict.fromkeys(id_images)
+    given = dict.fromkeys(images)
     for name, paths in ood_images.items():
         first = first_copies([*given, *paths])[len(given) :]
         both = [str(path) for path, i in zip(paths, first, strict=True) if i < len(given)]
-        _complain(name, both, len(paths))
+        _complain(name, both, len(paths), kind)
 
 
 def check_contents_apart(
@@ -31,14 +36,14 @@ def check_contents_apart(
     given = set(id_contents)
     for name, (names, contents) in ood_images.items():
         both = [each for each, content in zip(names, contents, strict=True) if content in given]
-        _complain(name, both, len(contents))
+        _complain(name, both, len(contents), "in-distribution")
 
 
-def _complain(name: str, both: Sequence[str], n: int) -> None:
+def _complain(name: str, both: Sequence[str], n: int, kind: str) -> None:
     if not both:
         return
     found = (
-        f"{len(both)} of {n} images of the OOD set {name!r} are in-distribution images too, the "
+        f"{len(both)} of {n} images of the OOD set {name!r} are {kind} images too, the "
         f"first: {visible(both[0])}"
     )
     if 2 * len(both) > n:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from negrefine.constraints import Fields, Strings, Text
 from negrefine.errors import InputError
+from negrefine.evaluation.provenance import Provenance
 from negrefine.evaluation.stream_rows import StreamRow
 from negrefine.files.reading import read_json, reason
 from negrefine.files.records import from_row
@@ -88,8 +89,9 @@ class Measured:
 class Result:
     """One method or ablation variant on one OOD set, or on "mean", the plain mean over the sets.
 
-    AUROC and AUPR-in are in-distribution positive, AUPR-out is OOD positive, and FPR95 is the
-    papers' definition, `metrics.fpr95`.
+    AUROC and AUPR-in are in-distribution positive and AUPR-out is OOD positive. FPR95 is the
+    papers' definition, `metrics.fpr95`: ID positive. `fpr95_ood_positive` is that of OpenOOD and
+    pytorch-ood, `metrics.fpr95_ood_positive`, None in evaluations that did not measure it.
     """
 
     method: str
@@ -98,6 +100,24 @@ class Result:
     fpr95: Measured
     aupr_in: Measured
     aupr_out: Measured
+    fpr95_ood_positive: Measured | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The metrics of one method minus those of a baseline, on one OOD set or "mean".
+
+    Fractions with the 95 % interval of the paired bootstrap: the images are the same for both. A
+    method is better where AUROC is above 0 and FPR95 below. `fpr95` is the papers' definition, and
+    `fpr95_ood_positive` that of OpenOOD.
+    """
+
+    method: str
+    baseline: str
+    ood_set: str
+    auroc: Measured
+    fpr95: Measured
+    fpr95_ood_positive: Measured
 
 
 @dataclass(frozen=True)
@@ -118,6 +138,8 @@ class Evaluation:
         titles: Method to its name in tables for people, where it differs.
         streams: What was measured over streams, empty without them; `settings["streams"]` has the
             seeds and the false-alarm rate.
+        differences: What `paired.differences_from` returns, empty without a baseline.
+        provenance: What the numbers are of: hashes of images, features and labels.
     """
 
     directory: Path
@@ -133,6 +155,8 @@ class Evaluation:
     detectors: dict[str, Path]
     titles: Mapping[str, str] = field(default_factory=dict)
     streams: list[StreamRow] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    provenance: Provenance | None = None
 
     @property
     def sets(self) -> list[SetScores]:
@@ -175,6 +199,10 @@ def save_evaluation(evaluation: Evaluation) -> None:
     }
     if evaluation.streams:
         content["streams"] = evaluation.streams
+    if evaluation.differences:
+        content["differences"] = evaluation.differences
+    if evaluation.provenance is not None:
+        content["provenance"] = evaluation.provenance.as_dict()
     text = json_text(content, indent=2, sort_keys=True, default=asdict)
     write_text(directory / MANIFEST, text + "\n")
 
@@ -204,6 +232,8 @@ def load_evaluation(directory: Path) -> Evaluation:
             ablation=[from_row(Result, row) for row in content["ablation"]],
             accuracy=accuracy and from_row(Measured, accuracy),
             streams=[from_row(StreamRow, row) for row in content.get("streams", [])],
+            differences=[from_row(Difference, row) for row in content.get("differences", [])],
+            provenance=content.get("provenance") and Provenance.of(content["provenance"]),
         )
     except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
         what = reason(error).rstrip(".")[:300]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from negrefine.evaluation.results import MEAN, Evaluation
 from negrefine.evaluation.stream_orders import NO_OOD, StreamSetting
 from negrefine.evaluation.stream_rows import Spread, StreamRow
-from negrefine.evaluation.tables import percent
+from negrefine.evaluation.tables import FPR95_NOTE, percent
 from negrefine.files.writing import check_replaceable, write_text
 from negrefine.shown_text import json_text
 from negrefine.text_tables import console_table, markdown_table, markdown_text
@@ -79,7 +79,8 @@ def stream_caption(settings: Mapping[str, object]) -> str:
         f"In percent over {n} stream seeds: mean ± standard deviation, and the worst seed. "
         f"False alarms: ID images below a threshold calibrated for "
         f"{100 * float(str(settings['fpr'])):g} % on ID images at the start of the stream, which "
-        "only static scores guarantee. A + B is method A, which learns, on the labels of B."
+        "only static scores guarantee. A + B is method A, which learns, on the labels of B. "
+        f"{FPR95_NOTE}."
     )
     return text if n >= 5 else f"{text} With fewer than five seeds the spread means little."
 

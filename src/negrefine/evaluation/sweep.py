@@ -138,6 +138,18 @@ def sweep(
     return rows
 
 
+def chosen_setting(rows: Sequence[SweepRow], validation: str) -> Setting:
+    """Return the setting with the highest AUROC on the validation set of this name.
+
+    Of equal ones the lowest FPR95 decides, then the order of the grid. Raises InputError if no row
+    is of this set.
+    """
+    of_set = [row for row in rows if row.ood_set == validation]
+    if not of_set:
+        raise InputError(f"The sweep has no set {validation!r} to choose a setting on.")
+    return max(of_set, key=lambda row: (row.auroc, -row.fpr95)).setting
+
+
 def _complete(grid: Mapping[str, Sequence[float]]) -> dict[str, list[Any]]:
     """Return the values of all fields of `Setting`, each of the type of its field."""
     published = asdict(Setting())

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from negrefine.evaluation import paired
 from negrefine.evaluation.results import MEAN, Evaluation, Measured, Result
+from negrefine.evaluation.submission import submission
 from negrefine.files.writing import check_replaceable, write_rows, write_text
 from negrefine.shown_text import json_text, visible
 from negrefine.text_tables import console_table, latex_text, markdown_table, markdown_text
@@ -34,8 +36,20 @@ METRICS = (
     Metric("aupr_in", "AUPR-in"),
     Metric("aupr_out", "AUPR-out"),
 )
+FPR95_NOTE = (
+    "FPR95 is in-distribution positive, as in the papers: the share of OOD images accepted where "
+    "95 % of ID images are; OpenOOD's, which is OOD positive, is another number"
+)
+"""Which of the two conventions tables have; results.json and results.csv have both."""
 METRIC_PAIRS = (METRICS[:2], METRICS[2:])
 """Metrics that share a table where four have no room."""
+
+
+DIFFERENCE_COLUMNS = ("difference", "set", "AUROC", "FPR95", "FPR95 (OOD positive)")
+DIFFERENCE_NOTE = (
+    "Percentage points with 95 % intervals of a paired bootstrap: each resample draws the same "
+    f"images for both methods. {FPR95_NOTE}, and has the last column."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +131,8 @@ def write_tables(evaluation: Evaluation) -> list[Path]:
     names = [name.removesuffix(".value").replace(".", "_") for name in flat.column_names]
     schema = {name: "string" if name in ("method", "ood_set") else "double" for name in names}
     write_rows(target.with_suffix(".csv"), flat.rename_columns(names).to_pylist(), schema)
-    content = {"results": rows, "id_accuracy": evaluation.accuracy}
     texts = {
-        ".json": json_text(content, indent=2, default=asdict) + "\n",
+        ".json": json_text(submission(evaluation), indent=2, default=asdict) + "\n",
         ".md": markdown(evaluation),
         ".tex": latex(evaluation),
     }
@@ -133,7 +146,14 @@ def markdown(evaluation: Evaluation) -> str:
     text = ""
     for title, (header, *body) in _pair_tables(evaluation, "**{}**", markdown_text):
         text += f"{markdown_table(header, body)}\n{title}\n\n"
-    return text + "".join(f"- {markdown_text(note)}\n" for note in evaluation.settings["notes"])
+    if evaluation.differences:
+        rows = difference_rows(evaluation)
+        text += (
+            f"{markdown_table(DIFFERENCE_COLUMNS, [list(map(markdown_text, r)) for r in rows])}\n"
+        )
+        text += f"{DIFFERENCE_NOTE}\n\n"
+    notes = [*paired.sentences(evaluation), *evaluation.settings["notes"]]
+    return text + "".join(f"- {markdown_text(note)}\n" for note in notes)
 
 
 def latex(evaluation: Evaluation) -> str:
@@ -147,6 +167,18 @@ def latex(evaluation: Evaluation) -> str:
             f"\\toprule\n{header}\\midrule\n{''.join(body)}\\bottomrule\n\\end{{tabular}}\n"
         )
     return text
+
+
+def difference_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Return the cells of `DIFFERENCE_COLUMNS` for each method and set that was compared."""
+    return [
+        [
+            f"{evaluation.title_of(row.method)} - {evaluation.title_of(row.baseline)}",
+            row.ood_set,
+            *(paired.points(each) for each in (row.auroc, row.fpr95, row.fpr95_ood_positive)),
+        ]
+        for row in evaluation.differences
+    ]
 
 
 def rich_tables(evaluation: Evaluation) -> list[Table]:
@@ -192,6 +224,8 @@ def caption(evaluation: Evaluation, metrics: Sequence[Metric] = ()) -> str:
     text += f"; {int(evaluation.id_set.readable.sum())} ID and {n_ood} OOD images"
     if evaluation.accuracy is not None:
         text += f"; ID accuracy {Cell(evaluation.accuracy).text()}"
+    if not metrics or METRICS[1] in metrics:
+        text += f". {FPR95_NOTE}"
     return text + "."
 
 

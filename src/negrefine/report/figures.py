@@ -70,15 +70,36 @@ def row_plot(spreads: Sequence[Spread | None], *marks: float) -> Plot:
     They hold the means, the worst values and `marks`.
     """
     values = [100 * v for each in spreads if each is not None for v in (each.mean, each.worst)]
-    values += [100 * mark for mark in marks]
+    return _rows_plot([*values, *(100 * mark for mark in marks)], len(spreads))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A number in a row of its own and the ends of its interval, fractions.
+
+    `is_marked` is for one that cannot be compared with the others.
+    """
+
+    low: float
+    value: float
+    high: float
+    is_marked: bool = False
+
+
+def span_plot(spans: Sequence[Span]) -> Plot:
+    """Return the axes of a row for each span, the first on top, in percent."""
+    return _rows_plot([100 * end for each in spans for end in (each.low, each.high)], len(spans))
+
+
+def _rows_plot(values: Sequence[float], n_rows: int) -> Plot:
     low, high = min(values), max(values)
     room = max(0.06 * (high - low), 0.5)
     return Plot(
         340,
-        _TOP + _BOTTOM + 17 * len(spreads),
+        _TOP + _BOTTOM + 17 * n_rows,
         max(0.0, low - room),
         min(100.0, high + room),
-        float(len(spreads)),
+        float(n_rows),
     )
 
 

@@ -10,9 +10,17 @@ from typing import Any
 from negrefine.detectors.base import Detector
 from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
+from negrefine.evaluation.paired import sentences
 from negrefine.evaluation.results import Evaluation
 from negrefine.evaluation.stream_tables import COLUMNS, cells
-from negrefine.evaluation.tables import METRIC_PAIRS, Cell, percent
+from negrefine.evaluation.tables import (
+    DIFFERENCE_COLUMNS,
+    DIFFERENCE_NOTE,
+    METRIC_PAIRS,
+    Cell,
+    difference_rows,
+    percent,
+)
 from negrefine.files.writing import check_replaceable, write_text
 from negrefine.labels.negatives import removal_counts
 from negrefine.report import figures
@@ -74,9 +82,14 @@ def _render(content: ReportContent) -> str:
         "sentences": explanation_sentences,
         "spread": figures.spread,
         "stream_cells": cells,
+        "difference_rows": difference_rows,
+        "difference_sentences": sentences,
         "removal_counts": lambda labels: removal_counts(labels).items(),
     }
-    environment.globals |= {"figures": figures, "stream_columns": COLUMNS}
+    environment.globals |= {"figures": figures, "stream_columns": COLUMNS} | {
+        "difference_columns": DIFFERENCE_COLUMNS,
+        "difference_note": DIFFERENCE_NOTE,
+    }
     # The main method has a style of its own; the other five take turns.
     lines = {m: f"line{i and 1 + (i - 1) % 5}" for i, m in enumerate(content.methods)}
     text: str = environment.get_template("page.html.jinja").render(
