@@ -241,13 +241,13 @@ def _print(compared: JudgeComparison, judges: Sequence[str], examples: int) -> N
 
 def _print_results(results: Sequence[JudgeResult]) -> None:
     rows = []
-    for each in results:
+    for each in sorted(results, key=lambda result: result.ood_set):
         change = "" if each.score_change is None else f"{each.score_change:.4f}"
         cells = [_interval(m) for m in (each.auroc, each.fpr95, each.auroc_change)]
         rows.append([each.ood_set, each.judge, f"{each.n_labels:,}", *cells, change])
     print_table(
         ["OOD set", "judge", "labels", "AUROC", "FPR95", "AUROC change", "score change"],
-        sorted(rows, key=lambda row: row[0]),
+        rows,
         title="Scores, in percent with 95 % intervals over images; changes from the first judge",
     )
 
