@@ -34,6 +34,10 @@ def test_judges_on_the_labels_of_a_detector_and_on_a_log(quick: Any, work: Works
         ("wordnet", "wordnet", "--log", log): "named twice",
         ("wordnet", replay, "--log", log, "--id", "x"): "both --id and --ood",
         ("wordnet", replay, "--log", log, "--id", "x", "--ood", "a=x"): "without --labels",
+        (
+            *("wordnet", "hf:missing", "--labels", work.root / "missing"),
+            *("--id", work.pictures / "nothing.png", "--ood", f"far={work.pictures / '3.png'}"),
+        ): "nothing.png",
         ("wordnet", "majority:wordnet", "--log", log): "at least two judges, not 1",
         ("wordnet", "oracle", "--log", log): "A JUDGE must be 'wordnet'",
         ("wordnet", replay, "--labels", work.plain): "only 'negrefine' has a filter",

@@ -27,7 +27,7 @@ _KINDS = {"proper_noun": "proper noun", "subcategory": "subcategory"}
 
 def judge_compare(
     judges: list[str] = typer.Argument(
-        metavar="JUDGE...",
+        metavar="JUDGE",
         help="Two or more judges, as for --judge; the others are compared with the first one.",
     ),
     *,
@@ -72,7 +72,7 @@ def judge_compare(
     from negrefine.judges.replay import ReplayJudge
 
     _check(judges, labels, log, id_images, ood_images)
-    folders = named_folders("--ood", ood_images)
+    files = _find(id_images, ood_images)
     loaded = settings.load_each(judges, device, said="A JUDGE")
     asked: dict[str, Judge] = {
         text: RememberedJudge(judge) for text, judge in zip(judges, loaded, strict=True)
@@ -85,8 +85,8 @@ def judge_compare(
         detector = _load(labels, encoder, device, dtype)
         task = FilterTask.of_detector(detector, progress=True)
         compared = compare_judges(asked, task, progress=True)
-        if folders:
-            results = _score(detector, asked, id_images, folders, batch_size)
+        if files:
+            results = _score(detector, asked, files, batch_size)
     if as_json:
         content = asdict(compared)
         content["kept"] = {
@@ -122,6 +122,19 @@ def _check(
         raise InputError("--id and --ood have no effect without --labels: a log has no images.")
 
 
+def _find(id_images: list[str], ood_images: list[str]) -> dict[str, list[Path]]:
+    """Return the files of each OOD set, and of the in-distribution set as ""; {} without images."""
+    if not id_images:
+        return {}
+    from negrefine.encoders import find_images
+    from negrefine.evaluation.overlap import check_apart
+
+    outside = {n: find_images([f]) for n, f in named_folders("--ood", ood_images).items()}
+    inside = find_images(id_images)
+    check_apart(inside, outside)
+    return {"": inside, **outside}
+
+
 def _load(directory: Path, encoder: str | None, device: str, dtype: str) -> NegRefine:
     from negrefine.detectors import NegRefine, load_detector
 
@@ -137,17 +150,12 @@ def _load(directory: Path, encoder: str | None, device: str, dtype: str) -> NegR
 def _score(
     detector: NegRefine,
     judges: dict[str, Judge],
-    id_images: list[str],
-    folders: dict[str, str],
+    files: dict[str, list[Path]],
     batch_size: int,
 ) -> list[JudgeResult]:
-    from negrefine.encoders import find_images
     from negrefine.evaluation.images import encode_readable
     from negrefine.evaluation.judge_scores import compare_judge_scores
-    from negrefine.evaluation.overlap import check_apart
 
-    files = {"": find_images(id_images), **{n: find_images([f]) for n, f in folders.items()}}
-    check_apart(files[""], {name: paths for name, paths in files.items() if name})
     warn_builtin(detector.encoder, [path for paths in files.values() for path in paths])
     features = {}
     for name, paths in files.items():
