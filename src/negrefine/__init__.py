@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from negrefine.judges.openai import OpenAIJudge
     from negrefine.judges.replay import ReplayJudge
     from negrefine.judges.store import AnswerStore
+    from negrefine.judges.vote import VoteJudge
     from negrefine.judges.wordnet import WordNetJudge
     from negrefine.labels.lexicon import Lexicon
     from negrefine.labels.prompts import Prompts
@@ -74,6 +75,7 @@ __all__ = [
     "ReplayJudge",
     "Sigmoid",
     "StreamDetector",
+    "VoteJudge",
     "WordNetJudge",
     "errors",
     "evaluate",
@@ -96,6 +98,7 @@ __getattr__, __dir__ = lazy_names(
         "judges.openai": "OpenAIJudge",
         "judges.replay": "ReplayJudge",
         "judges.store": "AnswerStore",
+        "judges.vote": "VoteJudge",
         "judges.wordnet": "WordNetJudge",
         "labels.lexicon": "Lexicon",
         "labels.prompts": "Prompts",

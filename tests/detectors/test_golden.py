@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from negrefine import CSP, MCM, Lexicon, NegLabel, NegRefine, load_encoder
-from negrefine.detectors.negfilter import clean_labels, filter_labels, nearest_class_names
+from negrefine.detectors.class_candidates import nearest_class_names
+from negrefine.detectors.negfilter import clean_labels, filter_labels
 from negrefine.detectors.scores import group_negatives, multi_match_score, neglabel_score
 from negrefine.labels.negatives import NegativeLabel
 

@@ -51,6 +51,10 @@ _SECTIONS = {
         "sweep": Later(
             "Score every combination of NegRefine's constants, encoding each image and text once."
         ),
+        "judge-compare": Later(
+            "Compare judges on the same labels: agreement, labels that flip, and what that does to "
+            "scores."
+        ),
         "benchmark": Later(
             "List the published benchmarks, check what is missing of their images, and run them.",
             below=("list", "check", "run"),

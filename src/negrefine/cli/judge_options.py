@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -37,18 +38,26 @@ _TAKERS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class JudgeOptions:
-    """--judge and the options that go with it."""
+_VOTES = ("majority", "unanimous")
 
+
+@dataclass(frozen=True, kw_only=True)
+class _Chosen:
     judge: str | None = option(
         None,
         "NegRefine's filter: 'wordnet' (offline, the default), 'none', 'hf:MODEL' (a language "
         "model, hub id or directory), 'openai:MODEL' (any server that speaks the OpenAI chat "
         "protocol), or 'replay:FILE' with answers in the official log format. 'wordnet+hf:MODEL' "
-        "asks the model only what WordNet leaves open.",
+        "asks the model only what WordNet leaves open; 'majority:wordnet+hf:A+hf:B' and "
+        "'unanimous:...' ask all and let them vote.",
         "JUDGE",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSettings:
+    """The options that go with a judge."""
+
     judge_url: str | None = option(
         None,
         "Server of 'openai:MODEL', such as http://localhost:8000/v1. The key is read from the "
@@ -85,24 +94,30 @@ class JudgeOptions:
     )
     answers: Path | None = ANSWERS
 
-    def given(self, device: str) -> dict[str, Given]:
-        """Return the judge as a parameter, empty without --judge."""
-        judge = self.load(device)
-        return {} if judge is None else {"judge": Given("--judge", judge)}
+    def load_each(self, texts: Sequence[str], device: str, *, said: str = "--judge") -> list[Judge]:
+        """Return the judges of several texts, no 'none' among them; options must fit one of them.
 
-    def load(self, device: str) -> Judge | str | None:
-        """Return what `NegRefine` takes as judge; a model in this process runs on `device`."""
-        text = self.judge
-        parts = [] if text is None else _parts(text)
-        self._check_effects({part.partition(":")[0] for part in parts})
-        if text is None or text in {"wordnet", "none"}:
-            return text
+        A model in this process runs on `device`; `said` is what a wrong text was given for.
+        """
+        votes = [_vote(text) for text in texts]
+        self._check_effects({part.partition(":")[0] for _, parts in votes for part in parts})
+        return [
+            self._load_vote(*vote, f"{said} must be", text, device)
+            for vote, text in zip(votes, texts, strict=True)
+        ]
+
+    def _load_vote(
+        self, rule: str | None, parts: list[str], must_be: str, text: str, device: str
+    ) -> Judge:
         from negrefine.judges.cascade import CascadeJudge
+        from negrefine.judges.vote import VoteJudge
 
-        judges = [self._load_one(part, device) for part in parts]
+        judges = [self._load_one(part, must_be, text, device) for part in parts]
+        if rule is not None:
+            return VoteJudge(judges, rule=rule)
         return judges[0] if len(judges) == 1 else CascadeJudge(judges)
 
-    def _load_one(self, text: str, device: str) -> Judge:
+    def _load_one(self, text: str, must_be: str, whole: str, device: str) -> Judge:
         from negrefine.judges.causal_lm import check_local_model
         from negrefine.judges.hf import HFJudge
         from negrefine.judges.openai import OpenAIJudge
@@ -126,8 +141,8 @@ class JudgeOptions:
         if kind == "openai" and argument:
             return OpenAIJudge(argument, self.judge_url, store=store, **self._server_options())
         raise InputError(
-            "--judge must be 'wordnet', 'none', 'hf:MODEL', 'openai:MODEL', 'replay:FILE' or "
-            f"several of them joined by '+', not {self.judge!r}{_meant(text)}"
+            f"{must_be} 'wordnet', 'none', 'hf:MODEL', 'openai:MODEL', 'replay:FILE' or "
+            f"several of them joined by '+', not {whole!r}{_meant(text)}"
         )
 
     def _check_effects(self, kinds: set[str]) -> None:
@@ -157,6 +172,23 @@ class JudgeOptions:
         return given
 
 
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions(JudgeSettings, _Chosen):
+    """--judge and the options that go with it."""
+
+    def given(self, device: str) -> dict[str, Given]:
+        """Return the judge as a parameter, empty without --judge."""
+        judge = self.load(device)
+        return {} if judge is None else {"judge": Given("--judge", judge)}
+
+    def load(self, device: str) -> Judge | str | None:
+        """Return what `NegRefine` takes as judge; a model in this process runs on `device`."""
+        if self.judge is None or self.judge in {"wordnet", "none"}:
+            self._check_effects(set())
+            return self.judge
+        return self.load_each([self.judge], device)[0]
+
+
 def _json_object(option_name: str, text: str) -> dict[str, Any]:
     try:
         # What cannot be sent is refused by the judge.
@@ -184,6 +216,12 @@ def _meant(text: str) -> str:
             argument = takes[similar[0]] and f":{argument or takes[similar[0]]}"
             return f": did you mean {similar[0] + argument!r}?"
     return "."
+
+
+def _vote(text: str) -> tuple[str | None, list[str]]:
+    """Return the rule of a vote, None for a cascade or a single judge, and the judges' texts."""
+    rule, _, rest = text.partition(":")
+    return (rule, _parts(rest)) if rule in _VOTES else (None, _parts(text))
 
 
 def _parts(text: str) -> list[str]:

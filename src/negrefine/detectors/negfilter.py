@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from negrefine.constraints import Boolean, Constraint, Strings, Whole, check_all
+from negrefine.detectors.class_candidates import class_candidates
 from negrefine.detectors.parameters import Unsaved
-from negrefine.detectors.scores import stable_topk
 from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError
 from negrefine.files.records import from_row
@@ -318,13 +316,14 @@ def refine(
     else:
         cleaned = clean_labels(mined.labels)
         texts = [label.text for label in cleaned]
-        candidates = nearest_class_names(
-            encoder, texts, class_names, rules.n_candidates, progress=progress
+        candidates = class_candidates(
+            encoder,
+            texts,
+            class_names,
+            n_candidates=rules.n_candidates,
+            wordnet_candidates=rules.wordnet_candidates,
+            progress=progress,
         )
-        if rules.wordnet_candidates:
-            from negrefine.judges.wordnet_candidates import with_wordnet_candidates
-
-            candidates = with_wordnet_candidates(texts, candidates, class_names)
         labels, trail = filter_labels(cleaned, candidates, judge, rules, progress=progress)
     if not any(label.kept for label in labels):
         raise InputError(
@@ -342,30 +341,6 @@ def refine(
 def changed_texts(labels: Sequence[NegativeLabel]) -> list[int]:
     """Return the indices of the labels whose text is no longer the mined one."""
     return [i for i, label in enumerate(labels) if label.text != label.mined_text]
-
-
-def nearest_class_names(
-    encoder: Encoder,
-    texts: Sequence[str],
-    class_names: Sequence[str],
-    n_candidates: int,
-    *,
-    progress: bool = False,
-) -> list[list[str]]:
-    """Return for each text the min(n_candidates, K) most similar class names, best first.
-
-    Both sides are encoded as bare strings, without a template, as published. Ties keep the order
-    of the class names.
-    """
-    import torch
-
-    label_features = embed(
-        encoder, texts, ("{}",), description="Finding nearest classes", progress=progress
-    )
-    class_features = embed(encoder, class_names, ("{}",)).astype(np.float64)
-    cosines = torch.from_numpy(label_features.astype(np.float64) @ class_features.T)
-    order = stable_topk(cosines, n_candidates).tolist()
-    return [[class_names[k] for k in row] for row in order]
 
 
 def check_judge(name: str, judge: object) -> None:

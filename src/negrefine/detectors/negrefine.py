@@ -143,7 +143,7 @@ class NegRefine(NegativeLabelDetector):
             mined,
             class_names,
             resolve_judge(self.judge),
-            FilterRules(**{name: getattr(self, name) for name in FILTER_PARAMETERS}),
+            self.filter_rules,
             encoder=self.encoder,
             prompts=self.prompts_,
             progress=progress,
@@ -162,6 +162,11 @@ class NegRefine(NegativeLabelDetector):
             embeddings = PairEmbeddings(self.encoder, self.prompts_.noun, self.max_pairs)
         self.pairs_ = NamePairs(embeddings, class_names, negatives.texts)
         self.kept_pairs_ = None
+
+    @property
+    def filter_rules(self) -> FilterRules:
+        """What NegFilter asks, by the parameters."""
+        return FilterRules(**{name: getattr(self, name) for name in FILTER_PARAMETERS})
 
     @property
     def pair_lookups(self) -> PairLookups:
