@@ -145,7 +145,7 @@ def test_word_lists_and_prompts_reach_a_sweep_and_an_evaluation(
     def swept(*given: object) -> list[tuple[int, str]]:
         done = quick("sweep", *common, "--top-fraction", "1", "--n-groups", "2", *given)
         assert done.code == 0, done.err
-        rows = [line for line in done.out.splitlines() if "other" in line]
+        rows = [line for line in done.out.splitlines() if re.search(r"\bother\b", line)]
         return [(int(re.findall(r"\d+", row)[0]), row) for row in rows]
 
     ((plain, row),) = swept("--judge", "none")

@@ -97,7 +97,7 @@ def commands() -> list[tuple[str, ...]]:
     for name in command.list_commands(None):
         below = getattr(command.get_command(None, name), "commands", None)
         names += [(name,)] if below is None else [(name, each) for each in below]
-    assert len(names) == 25
+    assert len(names) == 26
     return names
 
 
@@ -140,6 +140,7 @@ OTHER_WORDS = {
     "name": {"NAME", "[NAME]"},  # of a benchmark, or of an encoder
     "out": {"FILE"},  # stored embeddings, or stored answers
     "files": {"FILE"},
+    "--id": {"IMAGES"},  # of any source, of files, or of judges that are compared
     "--calibrate": {"IMAGES"},  # of a detector, or of its exported score
     "--fpr": {"NUMBER"},
 }

@@ -12,8 +12,6 @@ from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import MethodOptions, method_options
 from negrefine.cli.options import (
     BATCH_SIZE,
-    ID_IMAGES,
-    OOD_SETS,
     ClassOptions,
     EncoderOptions,
     LabelOptions,
@@ -49,8 +47,18 @@ _COLUMNS = {
 def sweep(
     *,
     classes: ClassOptions,
-    id_images: list[str] = ID_IMAGES,
-    ood_images: list[str] = OOD_SETS,
+    id_images: list[str] = option(
+        ...,
+        "In-distribution images: files, folders or quoted patterns; may be given several times.",
+        "IMAGES",
+        name="--id",
+    ),
+    ood_images: list[str] = option(
+        ...,
+        "An OOD set: a folder, file or quoted pattern; may be given several times.",
+        "NAME=IMAGES",
+        name="--ood",
+    ),
     validation: str | None = option(
         None,
         "Choose the setting with the highest AUROC on this OOD set, which may be none of the "
