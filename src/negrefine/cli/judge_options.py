@@ -49,7 +49,7 @@ class _Chosen:
         "model, hub id or directory), 'openai:MODEL' (any server that speaks the OpenAI chat "
         "protocol), or 'replay:FILE' with answers in the official log format. 'wordnet+hf:MODEL' "
         "asks the model only what WordNet leaves open; 'majority:wordnet+hf:A+hf:B' and "
-        "'unanimous:...' ask all and let them vote.",
+        "'unanimous:A+B' ask all and let them vote.",
         "JUDGE",
     )
 

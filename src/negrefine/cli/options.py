@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from negrefine.encoders import CLIPEncoder
 
 DETECTOR_DIR = typer.Argument(metavar="DETECTOR_DIR", help="Directory written by 'negrefine fit'.")
-IMAGES = typer.Argument(metavar="IMAGES", help="Files, folders or quoted patterns.")
 SOURCES_TEXT = (
     "files, folders, quoted patterns, URLs, archives (tar, zip), tables (Parquet) or '@list.txt' "
     "with one of these on each line"
