@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from negrefine.encoders.dual_model import length_batches
+
 # Fewer texts with a common prefix make batches that are too small to gain from it.
 _MIN_SHARING = 32
 # Keys and values of n prefixes of P tokens in one layer, each (n, heads, P, head_dim).
@@ -42,24 +44,6 @@ def encode_tokens(
             indices = members[batch]
             rest = [texts[i][length:] for i in indices]
             yield indices, _pool(model, rest, cached, length, rows[indices])
-
-
-def length_batches(
-    lengths: Sequence[int], batch_size: int, token_budget: int
-) -> Iterator[list[int]]:
-    """Yield indices by ascending length, ties in order, in batches within both limits.
-
-    A batch of one text may exceed `token_budget`; longer ones count tokens once padded.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        full = len(batch) >= batch_size or lengths[index] * (len(batch) + 1) > token_budget
-        if batch and full:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def share_prefixes(
