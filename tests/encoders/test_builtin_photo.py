@@ -205,8 +205,9 @@ def test_every_method_fits_and_scores(
     encoder: CLIPEncoder, method: str, lexicon_file: Path, drawings: list[Path]
 ) -> None:
     options: dict[str, Any] = {}
-    if method in {"neglabel", "csp", "negrefine"}:
+    if method in {"eoe", "neglabel", "csp", "negrefine"}:
         options = {"lexicon": Lexicon.from_tsv(lexicon_file), "lexicon_files": "full"}
+    if method in {"neglabel", "csp", "negrefine"}:
         options["n_groups"] = 2
     scores = (
         DETECTORS[method](encoder, **options).fit(["dog", "cat", "church"]).score_samples(drawings)
