@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from typing_extensions import Self
 
 from negrefine.constraints import FINITE, Boolean, Strings, Whole
-from negrefine.detectors.bounded_scores import BoundedScores, bounded_scores
+from negrefine.detectors.bounded_scoring import BoundedScoring
 from negrefine.detectors.csp import CSP
 from negrefine.detectors.explanation import PairMatch, Unfiltered, decided_by, verdict_of
 from negrefine.detectors.image_block import ImageBlock
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from negrefine.detectors.bundle import Arrays, Tables
-    from negrefine.encoders.images import ImageSource
     from negrefine.judges.base import Judge
 
 FILTER_PARAMETERS = tuple(name for name in CONSTRAINTS if name != "ranks_per_round")
@@ -51,7 +50,7 @@ FILTER_PARAMETERS = tuple(name for name in CONSTRAINTS if name != "ranks_per_rou
 
 
 @detector
-class NegRefine(NegativeLabelDetector):
+class NegRefine(BoundedScoring):
     """S = S_NegLabel + alpha S_MM on negative labels cleaned by NegFilter.
 
     Attributes:
@@ -228,109 +227,6 @@ class NegRefine(NegativeLabelDetector):
             logit_scale=self.logit_scale_,
             ranks=ranks,
         )
-
-    @overload
-    def score_samples(
-        self,
-        images: Sequence[ImageSource],
-        *,
-        batch_size: int = 64,
-        progress: bool = False,
-        threshold: None = None,
-    ) -> NDArray[np.float64]: ...
-    @overload
-    def score_samples(
-        self,
-        images: Sequence[ImageSource],
-        *,
-        batch_size: int = 64,
-        progress: bool = False,
-        threshold: float,
-    ) -> BoundedScores: ...
-    def score_samples(
-        self,
-        images: Sequence[ImageSource],
-        *,
-        batch_size: int = 64,
-        progress: bool = False,
-        threshold: float | None = None,
-    ) -> NDArray[np.float64] | BoundedScores:
-        """Score images, float64 (n,), or with a threshold `BoundedScores`; see `score_features`."""
-        if threshold is None:
-            return super().score_samples(images, batch_size=batch_size, progress=progress)
-        self._check_fitted()
-        if np.ndim(threshold):
-            raise InputError(
-                "score_samples takes one threshold for all images: encode them and call "
-                "score_features for one of each image."
-            )
-        return BoundedScores.concatenate(
-            [
-                self.score_features(features, threshold=threshold)
-                for features, _ in self._encode_blocks(images, batch_size, progress=progress)
-            ]
-        )
-
-    @overload
-    def score_features(
-        self, features: ArrayLike, patches: ArrayLike | None = None, *, threshold: None = None
-    ) -> NDArray[np.float64]: ...
-    @overload
-    def score_features(
-        self,
-        features: ArrayLike,
-        patches: ArrayLike | None = None,
-        *,
-        threshold: float | NDArray[np.float64],
-    ) -> BoundedScores: ...
-    def score_features(
-        self,
-        features: ArrayLike,
-        patches: ArrayLike | None = None,
-        *,
-        threshold: float | NDArray[np.float64] | None = None,
-    ) -> NDArray[np.float64] | BoundedScores:
-        """Return float64 (n,) scores of image features (n, d), or bounds of them.
-
-        With a threshold, such as `offset_`, or one for each image, float64 (n,), images whose side
-        of it is clear without S_MM need no pair embedding; see `negrefine.detectors.bounded_scores`
-        and `score_feature_parts`.
-        """
-        if threshold is None:
-            return super().score_features(features, patches)
-        neglabel = self.score_feature_parts(features, patches, only=["neglabel"])["neglabel"]
-        array = self._check_features(features)
-
-        def multi_match(images: ImageBlock, rank: int) -> NDArray[np.float64]:
-            scores: NDArray[np.float64] = self._match(images, slice(rank, rank + 1)).score().numpy()
-            return scores
-
-        return bounded_scores(
-            neglabel,
-            self.alpha,
-            threshold,
-            n_ranks=min(self.k, len(self.class_names_)),
-            block=lambda rows: self._block(array[rows]),
-            multi_match=multi_match,
-        )
-
-    def predict(self, images: Sequence[ImageSource]) -> NDArray[np.int64]:
-        """Return +1 for in-distribution and -1 for out-of-distribution images, int64 (n,).
-
-        S_MM is left out where it cannot change the verdict; see `score_features`.
-        """
-        self._threshold()
-        blocks = self._encode_blocks(images, 64, progress=False)
-        return np.concatenate([self.predict_features(features) for features, _ in blocks])
-
-    def predict_features(
-        self, features: ArrayLike, patches: ArrayLike | None = None
-    ) -> NDArray[np.int64]:
-        """Do what `predict` does, from image features (n, d)."""
-        threshold: float | NDArray[np.float64] = self._threshold()
-        if self.by_ is not None:
-            threshold = self.image_thresholds(self.predicted_classes(features))
-        return self.score_features(features, patches, threshold=threshold).verdicts
 
     def _explain(self, image: ImageBlock, parts: dict[str, float], top: int) -> dict[str, Any]:
         fields = super()._explain(image, parts, top)
