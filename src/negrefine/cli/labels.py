@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from negrefine.cli.bundles import option
-from negrefine.cli.options import DETECTOR_DIR
+from negrefine.cli.options import DETECTOR_DIR, pinned_place
 from negrefine.cli.output import print_rows, say
 from negrefine.errors import InputError
 
@@ -22,9 +22,11 @@ def labels(
 
     The table is on standard output, a summary on standard error.
     """
+    from negrefine.detectors.hub import local_bundle
     from negrefine.detectors.loading import load_labels, load_left_out
     from negrefine.labels.negatives import removal_counts
 
+    detector_dir = local_bundle(pinned_place(detector_dir))
     found = load_labels(detector_dir)
     if found is None:
         raise InputError(f"The detector in {str(detector_dir)!r} has no negative labels.")

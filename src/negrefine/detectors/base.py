@@ -267,6 +267,19 @@ class Detector(Parametrised, Calibrated):
             by_class=self.by_ is not None,
         )
 
+    def push_to_hub(
+        self, repository: str, *, private: bool = True, revision: str | None = None, **options: Any
+    ) -> str:
+        """Push the fitted detector with a card to a repository of the Hugging Face hub.
+
+        The repository is made if need be, `private` unless told otherwise; one that is there stays
+        as it is. `options` are those of `negrefine.detectors.hub.push_detector`, which has the
+        errors too. Returns the address of the commit, "hf://user/name@...", for `load_detector`.
+        """
+        from negrefine.detectors.hub import push_detector
+
+        return push_detector(self, repository, private=private, revision=revision, **options)
+
     def identity(self) -> str:
         """Return a SHA-256 (hex) over everything that decides scores and verdicts."""
         self._check_fitted()
