@@ -5,28 +5,15 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from typing import Any
 
 from negrefine.connections import causes, connection_settings, reason_of
-from negrefine.errors import NegrefineError
 from negrefine.key_mask import KeyMask
-from negrefine.pretrained.hub import HUB_ADDRESS, check_hub_address
+from negrefine.pretrained.hub import HUB_ADDRESS
 from negrefine.pretrained.hub_address import HubAddress
 
 # So much is shown of what a server says.
 _SAID = 300
 _LOGIN = "log in with 'hf auth login', or set HF_TOKEN"
-
-
-def hub_api(token: str | None, error: type[NegrefineError]) -> Any:
-    """Return huggingface_hub's client for $HF_ENDPOINT; `error` if that is no address.
-
-    `token` None is the one of the environment or of `hf auth login`.
-    """
-    check_hub_address(error)
-    from huggingface_hub import HfApi
-
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
 
 
 def is_unreachable(error: Exception) -> bool:

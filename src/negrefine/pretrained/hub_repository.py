@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from negrefine.errors import NegrefineError
 from negrefine.pretrained.hub_address import HubAddress
-from negrefine.pretrained.hub_errors import hub_api, hub_failure
+from negrefine.pretrained.hub_client import hub_client
+from negrefine.pretrained.hub_errors import hub_failure
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,10 @@ class HubRepository:
         from huggingface_hub import errors
 
         try:
-            info = self._api().model_info(self.address.repository, revision=self.address.revision)
+            with self._client() as api:
+                info = api.model_info(self.address.repository, revision=self.address.revision)
+        except NegrefineError:
+            raise
         except errors.GatedRepoError as failure:
             raise self._failed(failure, "be written") from failure
         except errors.RepositoryNotFoundError:
@@ -57,7 +62,8 @@ class HubRepository:
                 reached.
         """
         try:
-            self._api().create_repo(self.address.repository, private=private, repo_type="model")
+            with self._client() as api:
+                api.create_repo(self.address.repository, private=private, repo_type="model")
         except Exception as failure:
             raise self._failed(failure, "be made") from failure
         made = replace(self, address=HubAddress(self.address.repository)).opened()
@@ -72,7 +78,8 @@ class HubRepository:
             error: The hub cannot be reached.
         """
         try:
-            path = self._api().hf_hub_download(self.address.repository, name, revision=self.commit)
+            with self._client() as api:
+                path = api.hf_hub_download(self.address.repository, name, revision=self.commit)
         except Exception as failure:
             raise self._failed(failure, f"be read ({name})") from failure
         return Path(path).read_bytes()
@@ -94,19 +101,20 @@ class HubRepository:
         ]
         operations += [CommitOperationDelete(name) for name in remove]
         try:
-            made = self._api().create_commit(
-                self.address.repository,
-                operations,
-                commit_message=message,
-                revision=self.address.revision,
-                parent_commit=self.commit,
-            )
+            with self._client() as api:
+                made = api.create_commit(
+                    self.address.repository,
+                    operations,
+                    commit_message=message,
+                    revision=self.address.revision,
+                    parent_commit=self.commit,
+                )
         except Exception as failure:
             raise self._failed(failure, "be written") from failure
         return self.address.at(str(made.oid))
 
-    def _api(self) -> Any:
-        return hub_api(self.token, self.error)
+    def _client(self) -> AbstractContextManager[Any]:
+        return hub_client(self.token, self.error)
 
     def _failed(self, failure: Exception, action: str) -> NegrefineError:
         return self.error(hub_failure(failure, self.address, action, self.token))

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from negrefine.errors import NegrefineError
 from negrefine.pretrained.hub_address import HubAddress
-from negrefine.pretrained.hub_errors import hub_api, hub_failure, is_unreachable
+from negrefine.pretrained.hub_client import hub_client
+from negrefine.pretrained.hub_errors import hub_failure, is_unreachable
 
 # A branch may move between two requests.
 _ATTEMPTS = 5
@@ -50,19 +51,19 @@ class HubSnapshot:
         cached = try_to_load_from_cache(repository, name, revision=self.commit)
         if isinstance(cached, str):
             return Path(cached)
-        api = hub_api(None, self.error)
         try:
-            sizes = self.sizes
-            if sizes is None:
-                sizes = _look(api, self.address)[1]
-            if name not in sizes:
-                return None
-            if sizes[name] > most:
-                raise self.error(
-                    f"{name} of {str(self.address)!r} has {sizes[name]:,} bytes, more than the "
-                    f"{most:,} that such a file may have: it was not downloaded."
-                )
-            return Path(api.hf_hub_download(repository, name, revision=self.commit))
+            with hub_client(None, self.error) as api:
+                sizes = self.sizes
+                if sizes is None:
+                    sizes = _look(api, self.address)[1]
+                if name not in sizes:
+                    return None
+                if sizes[name] > most:
+                    raise self.error(
+                        f"{name} of {str(self.address)!r} has {sizes[name]:,} bytes, more than the "
+                        f"{most:,} that such a file may have: it was not downloaded."
+                    )
+                return Path(api.hf_hub_download(repository, name, revision=self.commit))
         except NegrefineError:
             raise
         except Exception as failure:
@@ -85,15 +86,17 @@ def open_snapshot(
     """
     if address.is_pinned:
         return HubSnapshot(address, None, error)
-    api = hub_api(None, error)
     try:
-        for _ in range(_ATTEMPTS):
-            commit, sizes = _look(api, address)
-            if sizes.get(known_by, most + 1) > most:
-                break
-            path = api.hf_hub_download(address.repository, known_by, revision=address.revision)
-            if Path(path).parent.name == commit:
-                break
+        with hub_client(None, error) as api:
+            for _ in range(_ATTEMPTS):
+                commit, sizes = _look(api, address)
+                if sizes.get(known_by, most + 1) > most:
+                    break
+                path = api.hf_hub_download(address.repository, known_by, revision=address.revision)
+                if Path(path).parent.name == commit:
+                    break
+    except NegrefineError:
+        raise
     except Exception as failure:
         cached = _cached_commit(address, known_by) if is_unreachable(failure) else None
         if cached is None:
