@@ -480,6 +480,29 @@ def test_zip_archives_cost_a_row_each_and_hide_nothing(root: Path, tmp_path: Pat
     assert listed == [found[1].name, found[2].name, found[0].name]
 
 
+def test_a_name_that_a_zip_archive_holds_twice_is_read_once_with_a_warning(tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(tmp_path / "a.zip", "w") as archive,
+        pytest.warns(UserWarning, match="Duplicate name"),
+    ):
+        for name, seed in (("b.png", 1), ("a.png", 2), ("b.png", 3)):
+            archive.writestr(name, png(seed))
+    with pytest.warns(UserWarning, match=r"1 images twice or more under one name, b\.png first"):
+        (shard,) = open_sources(str(tmp_path / "a.zip"))
+        _, second = shard
+    assert isinstance(second.image, RemoteImage)
+    assert second.image.read() == png(3)
+
+
+def test_a_line_too_long_for_a_name_costs_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = b"a.png\n" + b"x" * 200_000 + b".png\nb.png\n" + b"y" * 70_000
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    found = images_of("-")
+    names = ["a.png", "standard input, line 2", "b.png", "standard input, line 4"]
+    assert [named.name for named in found] == names
+    assert [isinstance(named.image, ImageError) for named in found] == [False, True, False, True]
+
+
 def test_names_that_no_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wide.txt").write_bytes("a.png\n".encode("utf-16"))
     with pytest.raises(InputError, match=r"wide.txt: is no list of names in UTF-8"):
