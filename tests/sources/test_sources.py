@@ -275,8 +275,9 @@ def address(root: Path) -> Any:
 
 
 def test_a_web_server_with_a_cut_tar_and_secrets(
-    root: Path, address: str, detector: MCM, tmp_path: Path
+    root: Path, address: str, detector: MCM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("negrefine.sources.web_images.PAUSES", (0.01,))
     secret = "?token=q1w2e3r4t5y6"  # noqa: S105
     base = f"http://user:pa55word99@{address}"
     (tmp_path / "list.txt").write_text(
@@ -319,6 +320,19 @@ def test_a_web_server_with_a_cut_tar_and_secrets(
     assert again[0].score == again[N].score == 7.0
     # How much of the cut archive comes may differ.
     assert [row.path for row in again[: 2 * N + 1]] == [row.path for row in rows[: 2 * N + 1]]
+
+
+def test_an_image_is_asked_for_again_after_a_fault_of_the_moment(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("negrefine.sources.web_images.PAUSES", (0.01, 0.02))
+    url = f"http://{address}/folder/000.png?busy="
+    (plain,) = images_of(f"http://{address}/folder/000.png")
+    for faults in ("1", "2", "1x", "2x"):
+        assert RemoteImage(url + faults).read() == plain.image.read()  # type: ignore[union-attr]
+    for faults, why in (("3", "503"), ("9x", "Server disconnected")):
+        with pytest.raises(ImageError, match=rf"cannot be fetched \({why}"):
+            RemoteImage(url + faults).read()
 
 
 def test_sentences_about_what_cannot_be_opened(
