@@ -78,7 +78,7 @@ def faults_of_wheel(file: Path) -> Iterator[str]:
     sources = {
         path.relative_to(ROOT / "src").as_posix()
         for path in (ROOT / "src" / "negrefine").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not FORBIDDEN.search(path.relative_to(ROOT).as_posix())
     }
     for name in sorted(sources - names):
         yield f"{file.name} lacks {name}"
