@@ -76,6 +76,7 @@ def hub(hub_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("HF_ENDPOINT", hub_url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     # huggingface_hub reads its settings when it is imported.
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub_url)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
     made = Hub(hub_url, cache)
