@@ -75,10 +75,15 @@ def hub(hub_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     cache = tmp_path / "hub-cache"
     monkeypatch.setenv("HF_ENDPOINT", hub_url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    # huggingface_hub reads its settings when it is imported.
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub_url)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    # huggingface_hub reads the environment when it is imported.
+    settings = {
+        "ENDPOINT": hub_url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": hub_url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_DISABLE_XET": True,
+    }
+    for name, value in settings.items():
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
     made = Hub(hub_url, cache)
     yield made
     made.behave()
