@@ -216,6 +216,8 @@ class Handler(BaseHTTPRequestHandler):
         self._json({"transfer": "basic", "objects": objects})
 
     def _object(self, body: bytes, oid: str) -> None:
+        if self._token:
+            self.state.log.append("LEAK: a token came to the host of large files")
         if self.command == "PUT":
             if hashlib.sha256(body).hexdigest() != oid:
                 self._error(400, None, "the content is not what was announced")

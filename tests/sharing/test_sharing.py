@@ -52,6 +52,9 @@ def test_a_pushed_detector_scores_the_same(
     scores = load_detector(Path(address)).score_samples(demo_pictures[:3])
     np.testing.assert_array_equal(scores, detector.score_samples(demo_pictures[:3]))
     assert pinned("hf://ann/same") == address
+    asked = hub.requests()
+    assert any(line.startswith("GET /objects/") for line in asked)
+    assert not any("LEAK" in line for line in asked)
 
 
 def test_one_commit_replaces_a_detector_and_pinned_addresses_stay(

@@ -78,8 +78,8 @@ def _fetched(snapshot: HubSnapshot) -> Path:
     directory = found.parent
     with named_as(snapshot.address, directory):
         names = stored_files(directory)
-    sizes = snapshot.sizes or {}
-    total = sum(sizes.get(name, 0) for name in names)
+    missing = [name for name in names if snapshot.cached(name) is None]
+    total = sum(snapshot.sizes.get(name, 0) for name in missing)
     if len(names) > _MOST_FILES or total > _MOST_BYTES:
         raise BundleError(
             f"{str(snapshot.address)!r} names {len(names):,} files with {total:,} bytes, more than "

@@ -7,8 +7,10 @@ leaves no half file. Only files that are asked for by name are downloaded.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from negrefine.errors import NegrefineError
@@ -26,18 +28,29 @@ class HubSnapshot:
 
     Attributes:
         address: The repository at that commit.
-        sizes: Bytes of each of its files by name; None if the hub was not asked.
+        known_sizes: `sizes` if the hub was asked already.
         error: Class of all errors.
     """
 
     address: HubAddress
-    sizes: Mapping[str, int] | None
+    known_sizes: Mapping[str, int] | None
     error: type[NegrefineError]
 
-    @property
-    def commit(self) -> str:
-        """The commit, 40 hexadecimal digits."""
-        return str(self.address.revision)
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of each file by name; asks the hub, and raises `error` if it cannot be reached."""
+        if self.known_sizes is not None:
+            return self.known_sizes
+        with self._reading("be read"), hub_client(None, self.error) as api:
+            return _look(api, self.address)[1]
+
+    def cached(self, name: str) -> Path | None:
+        """Return the path of a file in the cache, None if it is not there."""
+        from huggingface_hub import try_to_load_from_cache
+
+        revision = str(self.address.revision)
+        found = try_to_load_from_cache(self.address.repository, name, revision=revision)
+        return Path(found) if isinstance(found, str) else None
 
     def fetch(self, name: str, most: int) -> Path | None:
         """Return the path of a file in the cache, downloaded if need be; None if there is none.
@@ -45,30 +58,27 @@ class HubSnapshot:
         Raises:
             error: It has more than `most` bytes, or the hub cannot be reached.
         """
-        from huggingface_hub import try_to_load_from_cache
+        if (path := self.cached(name)) is not None:
+            return path
+        if name not in self.sizes:
+            return None
+        if self.sizes[name] > most:
+            raise self.error(
+                f"{name} of {str(self.address)!r} has {self.sizes[name]:,} bytes, more than the "
+                f"{most:,} that such a file may have: it was not downloaded."
+            )
+        revision = self.address.revision
+        with self._reading(f"be read ({name})"), hub_client(None, self.error) as api:
+            return Path(api.hf_hub_download(self.address.repository, name, revision=revision))
 
-        repository = self.address.repository
-        cached = try_to_load_from_cache(repository, name, revision=self.commit)
-        if isinstance(cached, str):
-            return Path(cached)
+    @contextmanager
+    def _reading(self, action: str) -> Iterator[None]:
         try:
-            with hub_client(None, self.error) as api:
-                sizes = self.sizes
-                if sizes is None:
-                    sizes = _look(api, self.address)[1]
-                if name not in sizes:
-                    return None
-                if sizes[name] > most:
-                    raise self.error(
-                        f"{name} of {str(self.address)!r} has {sizes[name]:,} bytes, more than the "
-                        f"{most:,} that such a file may have: it was not downloaded."
-                    )
-                return Path(api.hf_hub_download(repository, name, revision=self.commit))
+            yield
         except NegrefineError:
             raise
         except Exception as failure:
-            sentence = hub_failure(failure, self.address, f"be read ({name})")
-            raise self.error(sentence) from failure
+            raise self.error(hub_failure(failure, self.address, action)) from failure
 
 
 def open_snapshot(
