@@ -25,7 +25,7 @@ def ruled(detectors: dict[str, Detector], rule: str, **parameters: Any) -> NegRe
     """Return a copy of the fitted NegRefine with a rule, and for "class" with chosen factors."""
     detector = detectors["negrefine"].with_params(alpha_rule=rule, **parameters)
     assert isinstance(detector, NegRefine)
-    if rule == "class" and detector.alpha != 0:
+    if rule.startswith("class") and detector.alpha != 0:
         detector.choose_alphas_features(features_of(detector, 99, 200), least=10)
     return detector
 
@@ -117,6 +117,10 @@ def test_scores_are_sums_with_the_own_alpha(detectors: dict[str, Detector]) -> N
     np.testing.assert_allclose(
         by_class.score_features(features), p + 2.0 * own * s_mm, rtol=0, atol=1e-12
     )
+    for rule, factor in (("uncertain-scaled", 4 * p * (1 - p)), ("class-scaled", own)):
+        scaled = ruled(detectors, rule).score_features(features)
+        mean = (p + 2.0 * factor * s_mm) / (1 + 2.0 * factor)
+        np.testing.assert_allclose(scaled, 3.0 * mean, rtol=0, atol=1e-12)
     # The factors multiply alpha, whatever it is.
     np.testing.assert_allclose(
         by_class.with_params(alpha=0.5).score_features(features),
@@ -129,7 +133,7 @@ def test_scores_are_sums_with_the_own_alpha(detectors: dict[str, Detector]) -> N
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 1000),
-    rule=st.sampled_from(["uncertain", "class"]),
+    rule=st.sampled_from(["uncertain", "class", "uncertain-scaled", "class-scaled"]),
     alpha=st.sampled_from([2.0, 0.3, -1.5, 0.0]),
     threshold=st.floats(-1.7, 3.2),
     by_image=st.booleans(),
@@ -157,14 +161,17 @@ def test_bounds_with_an_alpha_of_each_image_are_true(
     assert (bounded.values[upper] >= plain[upper] - 1e-9).all()
 
 
-@pytest.mark.parametrize("rule", ["uncertain", "class"])
+@pytest.mark.parametrize("rule", ["uncertain", "class", "uncertain-scaled"])
 def test_explanations_use_the_own_alpha(detectors: dict[str, Detector], rule: str) -> None:
     detector = ruled(detectors, rule)
     features = features_of(detector, 5, 12)
     scores = detector.score_features(features)
     neglabel = detector.score_feature_parts(features)["neglabel"]
     most = int(np.argmax(scores - neglabel))
-    detector.offset_ = float(scores[most] + neglabel[most]) / 2
+    # Between the ends of the image that owes most to S_MM.
+    detector.offset_ = (
+        float(scores[most]) - 1e-6 if "-" in rule else float(scores[most] + neglabel[most]) / 2
+    )
     found = detector.explain_features(features, unfiltered=True)
     everything = copy(detector)
     everything._hold(detector.mined_, detector.class_names_)
@@ -172,10 +179,13 @@ def test_explanations_use_the_own_alpha(detectors: dict[str, Detector], rule: st
     kinds = set()
     for i, each in enumerate(found):
         own = detector.alpha * each.parts["alpha_factor"]
+        rest = each.parts["neglabel"]
+        if rule.endswith("-scaled"):
+            rest, own = (3.0 * term / (1.0 + own) for term in (rest, own))
         assert each.pair is not None
         assert each.pair.added == pytest.approx(own * each.parts["multi_match"], abs=1e-9)
-        assert each.score == pytest.approx(each.parts["neglabel"] + each.pair.added, abs=1e-9)
-        ends = [each.parts["neglabel"] + w >= detector.offset_ for w in (0.0, own)]
+        assert each.score == pytest.approx(rest + each.pair.added, abs=1e-9)
+        ends = [rest + w >= detector.offset_ for w in (0.0, own)]
         assert each.decided_by == ("neglabel" if ends[0] == ends[1] else "multi_match")
         kinds.add(each.decided_by)
         assert each.unfiltered is not None
@@ -194,7 +204,7 @@ def test_alphas_of_classes_must_be_chosen(detectors: dict[str, Detector]) -> Non
         assert isinstance(other, NegRefine)
         with pytest.raises(InputError, match="alpha_rule 'class' with an alpha other than 0"):
             other.choose_alphas_features(features)
-    with pytest.raises(InputError, match="alpha_rule must be one of constant, uncertain, class"):
+    with pytest.raises(InputError, match="alpha_rule must be one of constant, uncertain, class, "):
         detectors["negrefine"].with_params(alpha_rule="adaptive")
 
 
@@ -233,7 +243,7 @@ def test_images_that_chose_alphas_are_known_again(
     assert detector.offset_ is not None
 
 
-@pytest.mark.parametrize("rule", ["constant", "uncertain", "class"])
+@pytest.mark.parametrize("rule", ["constant", "uncertain", "class-scaled"])
 def test_saved_detectors_score_the_same(
     detectors: dict[str, Detector], tmp_path: Path, rule: str
 ) -> None:

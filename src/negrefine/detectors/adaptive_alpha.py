@@ -9,8 +9,11 @@ adaptive alpha open, and none is published elsewhere:
 - "class": one factor for each predicted class, chosen from in-distribution images alone,
   `factors_by_class`.
 
-The attainable range of a score S_NegLabel + a S_MM is 1 + |a|, because both parts are in [0, 1].
-With "uncertain" the scores of an image are in [0, 1 + alpha] still, for alpha of at least 0.
+The attainable range of a score S_NegLabel + a S_MM is 1 + |a|, because both parts are in [0, 1]. So
+images with different alphas have scores that mean different things: with "uncertain" and S_MM near
+1, p = 0.5 gives 2.5 and p = 1 gives 1, and what is certainly of a class ranks last. "uncertain-scaled"
+and "class-scaled" multiply the score by (1 + |alpha|) / (1 + |a|), which gives all images the range
+of the published score. It is then a mean of the two parts with weights of the image's own.
 """
 
 from __future__ import annotations
@@ -24,8 +27,8 @@ from numpy.typing import ArrayLike, NDArray
 from negrefine.errors import InputError
 from negrefine.real_arrays import as_real
 
-CONSTANT, UNCERTAIN, BY_CLASS = "constant", "uncertain", "class"
-ALPHA_RULES = (CONSTANT, UNCERTAIN, BY_CLASS)
+CONSTANT, UNCERTAIN, BY_CLASS, SCALED = "constant", "uncertain", "class", "-scaled"
+ALPHA_RULES = (CONSTANT, UNCERTAIN, BY_CLASS, UNCERTAIN + SCALED, BY_CLASS + SCALED)
 """The names of the rules, the published one first."""
 
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)

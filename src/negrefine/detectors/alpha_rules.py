@@ -15,12 +15,14 @@ from negrefine.detectors.adaptive_alpha import (
     CONSTANT,
     FACTORS,
     LEAST_IMAGES,
+    SCALED,
     ClassFactors,
     factors_by_class,
     uncertain_factor,
 )
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.saved_form import checked
+from negrefine.detectors.scores import Part
 from negrefine.detectors.selected import ALPHAS, Selected, union
 from negrefine.detectors.selection import Marks, marks_of_features, marks_of_images
 from negrefine.encoders.base import FloatArray
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 
 FACTOR = "alpha_factor"
 """The part of the score that says what alpha is multiplied with for an image."""
-
-Parts = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class AlphaRules(Selected):
     """A detector with a weight alpha, and a rule by which images may have other ones.
 
     With another rule than "constant" the score has the part "alpha_factor" beside the others: the
-    weight of an image is alpha times it. See `negrefine.detectors.adaptive_alpha`.
+    alpha of an image is alpha times it. See `negrefine.detectors.adaptive_alpha`.
 
     Attributes:
         alpha_factors_: The factor of each class, float64 (K,), from `choose_alphas`; else None.
@@ -136,11 +136,14 @@ class AlphaRules(Selected):
 
     def _check_choice(self) -> None:
         self._check_fitted()
-        if self.alpha_rule != BY_CLASS or self.alpha == 0:
+        if not self._is_by_class() or self.alpha == 0:
             raise InputError(
                 f"Alphas are chosen for alpha_rule 'class' with an alpha other than 0, not for "
                 f"alpha_rule {self.alpha_rule!r} with alpha {self.alpha:g}."
             )
+
+    def _is_by_class(self) -> bool:
+        return self.alpha_rule.removesuffix(SCALED) == BY_CLASS
 
     def _factor_names(self) -> list[str]:
         """Return the name of the part of the rule, none for "constant"."""
@@ -150,7 +153,7 @@ class AlphaRules(Selected):
         """Return what alpha is multiplied with for each of a block of images, float64 (n,)."""
         import torch
 
-        if self.alpha_rule != BY_CLASS:
+        if not self._is_by_class():
             return torch.from_numpy(uncertain_factor(self.compute_part("neglabel", images).numpy()))
         if self.alpha_factors_ is None:
             raise NotFittedError(
@@ -161,17 +164,22 @@ class AlphaRules(Selected):
         nearest = images.classes.numpy().argmax(axis=1)
         return torch.from_numpy(self.alpha_factors_[nearest])
 
-    def weights_of(self, parts: Parts) -> float | NDArray[np.float64]:
-        """Return the weight of S_MM: alpha, or with another rule one for each image (n,)."""
-        return self.alpha * parts[FACTOR] if FACTOR in parts else self.alpha
+    def _terms(self, parts: Mapping[str, Part]) -> tuple[Part, Part | float]:
+        """Return the score without S_MM, and the weight of S_MM: S is their sum with S_MM in it.
 
-    def _weight(self, parts: Mapping[str, float]) -> float:
-        """Return the weight of S_MM for one image with these parts."""
-        return self.alpha * parts.get(FACTOR, 1.0)
+        Of one image or of n, as the parts are.
+        """
+        if FACTOR not in parts:
+            return parts["neglabel"], self.alpha
+        weight = self.alpha * parts[FACTOR]
+        if not self.alpha_rule.endswith(SCALED):
+            return parts["neglabel"], weight
+        scale = (1.0 + abs(self.alpha)) / (1.0 + abs(weight))
+        return scale * parts["neglabel"], scale * weight
 
     def _in_force(self) -> dict[str, Marks]:
         marks = super()._in_force()
-        if self.alpha_rule != BY_CLASS:
+        if not self._is_by_class():
             marks.pop(ALPHAS, None)
         return marks
 
@@ -188,7 +196,7 @@ class AlphaRules(Selected):
 
     def _saved_arrays(self) -> Arrays:
         arrays = super()._saved_arrays()
-        if self.alpha_rule == BY_CLASS and self.alpha_factors_ is not None:
+        if self._is_by_class() and self.alpha_factors_ is not None:
             arrays["alpha_factors"] = self.alpha_factors_
         return arrays
 

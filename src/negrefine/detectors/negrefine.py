@@ -114,7 +114,8 @@ class NegRefine(BoundedScoring):
         CONSTANT,
         OneOf(ALPHA_RULES),
         "'constant' (published), 'uncertain' (alpha times 4 p (1 - p), p = S_NegLabel of the "
-        "image), or 'class' (alpha times a factor of each class, which choose_alphas sets).",
+        "image) or 'class' (alpha times a factor of the class, from choose_alphas); with '-scaled' "
+        "behind the last two, scores of all images have one range.",
     )
     k: int = parameter(
         5, Whole(1), "S_MM pairs the k most similar class names with the k most similar labels."
@@ -223,10 +224,11 @@ class NegRefine(BoundedScoring):
         return super().compute_part(name, images)
 
     def combine(self, parts: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-        """Return S = S_NegLabel + alpha S_MM, with the image's own alpha unless it is constant."""
+        """Return S = S_NegLabel + alpha S_MM; see `alpha_rule` for other alphas."""
         if self.alpha == 0:
             return parts["neglabel"]
-        return negrefine_score(parts["neglabel"], parts["multi_match"], self.weights_of(parts))
+        rest, weight = self._terms(parts)
+        return negrefine_score(rest, parts["multi_match"], weight)
 
     def _match(self, images: ImageBlock, ranks: slice = slice(None)) -> MultiMatch:
         return self.pairs_.match(
@@ -252,12 +254,15 @@ class NegRefine(BoundedScoring):
             text=pair_text(name, negative),
             similarity=float(match.pair_similarities[0, row, column]),
             negative_similarity=float(match.negative_similarities[0, column]),
-            added=self._weight(parts) * float(match.score()[0]),
+            added=self._terms(parts)[1] * float(match.score()[0]),
         )
         return fields
 
     def _decided_by(self, parts: dict[str, float], threshold: float | None) -> str | None:
-        return decided_by(parts, self._weight(parts), threshold)
+        if "multi_match" not in parts:
+            return None
+        rest, weight = self._terms(parts)
+        return decided_by({**parts, "neglabel": rest}, weight, threshold)
 
     def _explain_unfiltered(
         self, images: ImageBlock, top: int, thresholds: Sequence[float | None]
