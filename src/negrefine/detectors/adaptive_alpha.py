@@ -11,9 +11,10 @@ adaptive alpha open, and none is published elsewhere:
 
 The attainable range of a score S_NegLabel + a S_MM is 1 + |a|, because both parts are in [0, 1]. So
 images with different alphas have scores that mean different things: with "uncertain" and S_MM near
-1, p = 0.5 gives 2.5 and p = 1 gives 1, and what is certainly of a class ranks last. "uncertain-scaled"
-and "class-scaled" multiply the score by (1 + |alpha|) / (1 + |a|), which gives all images the range
-of the published score. It is then a mean of the two parts with weights of the image's own.
+1, p = 0.5 gives 2.5 and p = 1 gives 1, and what is certainly of a class ranks last.
+"uncertain-scaled" and "class-scaled" multiply the score by (1 + |alpha|) / (1 + |a|), which gives
+all images the range of the published score. It is then a mean of the two parts with weights of the
+image's own, times 1 + |alpha|.
 """
 
 from __future__ import annotations

@@ -136,11 +136,16 @@ class AlphaRules(Selected):
 
     def _check_choice(self) -> None:
         self._check_fitted()
-        if not self._is_by_class() or self.alpha == 0:
+        if not self.chooses_alphas:
             raise InputError(
                 f"Alphas are chosen for alpha_rule 'class' with an alpha other than 0, not for "
                 f"alpha_rule {self.alpha_rule!r} with alpha {self.alpha:g}."
             )
+
+    @property
+    def chooses_alphas(self) -> bool:
+        """Whether the score needs `choose_alphas`."""
+        return self.alpha != 0 and self._is_by_class()
 
     def _is_by_class(self) -> bool:
         return self.alpha_rule.removesuffix(SCALED) == BY_CLASS

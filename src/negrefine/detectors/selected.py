@@ -64,6 +64,11 @@ class Selected(NegativeLabelDetector):
             marks.pop(TUNING, None)
         return marks
 
+    @property
+    def has_seen_images(self) -> bool:
+        """Whether something about this detector was chosen on images."""
+        return bool(self._in_force())
+
     def check_unseen(self, marks: Marks, purpose: str = "calibrate") -> None:
         """Raise InputError if images with these marks have chosen something about this detector."""
         for what, known in self._in_force().items():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from negrefine.constraints import FINITE, Boolean, Constraint, Fields, Text, Whole, check_all
+from negrefine.constraints import FINITE, Constraint, Fields, Number, Text, Whole, check_all
 from negrefine.errors import InputError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -36,10 +36,10 @@ _CONSTRAINTS: Mapping[str, Constraint] = {
     "candidates": Whole(1),
     "chosen": _check_values,
     "instead_of": _check_values,
-    "improved": Boolean(),
     "gain": FINITE,
     "low": FINITE,
     "high": FINITE,
+    "p_value": Number("lie in [0, 1]", low=0, high=1, closed="both"),
 }
 
 
@@ -56,11 +56,11 @@ class Tuning:
         candidates: Number of combinations that were compared.
         chosen: Parameter to its value in the detector.
         instead_of: The same parameters to the values before.
-        improved: Whether the interval of the gain is above 0.
         gain: AUROC of the best candidate minus that of `instead_of`, on these images, where it
             looks better than it is.
         low: Lower end of its 95 % interval of a paired bootstrap.
         high: Upper end.
+        p_value: Chance of a gain this large among as many candidates if none were better.
     """
 
     validation: str
@@ -71,10 +71,10 @@ class Tuning:
     candidates: int
     chosen: Values
     instead_of: Values
-    improved: bool
     gain: float
     low: float
     high: float
+    p_value: float
 
     def __post_init__(self) -> None:
         check_all(self, _CONSTRAINTS)
