@@ -50,6 +50,17 @@ def check_alpha_images(detector: Detector, given: Sequence[object]) -> None:
         )
 
 
+def describe_alphas(detector: Detector) -> list[str]:
+    """Return a sentence if alphas are still to be chosen, nothing otherwise."""
+    from negrefine.detectors import NegRefine
+
+    if not (isinstance(detector, NegRefine) and detector.chooses_alphas):
+        return []
+    if detector.alpha_factors_ is not None:
+        return []
+    return ["It scores nothing before 'negrefine calibrate --alpha-images' has chosen its alphas."]
+
+
 def choose_alphas(detector: Detector, paths: Sequence[Path], batch_size: int) -> list[str]:
     """Choose alphas on image files; return what was chosen as lines, none without files."""
     from negrefine.detectors import NegRefine

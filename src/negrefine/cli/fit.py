@@ -11,6 +11,7 @@ from negrefine.cli.alpha_images import (
     ALPHA_IMAGES,
     check_alpha_images,
     choose_alphas,
+    describe_alphas,
     find_alpha_images,
 )
 from negrefine.cli.bundles import option
@@ -143,3 +144,4 @@ def fit(
     if isinstance(detector, NegRefine) and hasattr(detector.judge, "usage"):
         print_filter_summary(detector)
     say(f"Saved {method} to {out}: {summary}.", *describe_left_out(detector), *groups)
+    say(*describe_alphas(detector))

@@ -187,6 +187,8 @@ def _numbers(result: TuningResult) -> dict[str, Any]:
 
 
 def _print(result: TuningResult, name: str) -> None:
+    from rich.text import Text
+
     from negrefine.detectors.tuning import shown
     from negrefine.evaluation.tables import FPR95_NOTE
 
@@ -195,15 +197,14 @@ def _print(result: TuningResult, name: str) -> None:
     ]
     rows = []
     for i, row in enumerate(result.rows):
-        marks = [
-            text for text, holds in (("as it was", i == 0), ("best", i == result.best)) if holds
-        ]
-        cells = [_percent(each, "\n") for each in (row.auroc, row.auroc_gain)]
-        cells += [_percent(each, "\n") for each in (row.fpr95, row.fpr95_gain)]
+        measured = (row.auroc, row.auroc_gain, row.fpr95, row.fpr95_gain)
+        cells = [Text(_percent(each, "\n")) for each in measured]
         values = ", ".join(f"{name} {shown(row.values[name])}" for name in varied)
-        rows.append([values.removeprefix("alpha_rule "), *cells, ", ".join(marks)])
+        marks = [text for text, on in (("as it was", i == 0), ("best", i == result.best)) if on]
+        said = f"\n({', '.join(marks)})" if marks else ""
+        rows.append([Text(f"{values.removeprefix('alpha_rule ')}{said}"), *cells])
     print_table(
-        [", ".join(varied), "AUROC", "gain", "FPR95", "change", ""],
+        ["candidate", "AUROC", "gain", "FPR95", "change"],
         rows,
         title=f"Against the validation set {name}",
         caption="In percent with 95 % intervals over images; gains and changes are from the first "

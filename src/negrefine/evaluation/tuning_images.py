@@ -99,7 +99,8 @@ class TuningImages:
             high=float(gain.high or 0.0),
             p_value=result.p_value,
         )
-        marks = map(marks_of_images, (self.inside, self.outside))
+        # Of the images of alphas, too: candidates that were not chosen were made on them.
+        marks = map(marks_of_images, (self.inside, self.outside, self.alphas))
         chosen.set_tuning(tuning, union(*marks, *map(marks_of_features, features)))
         return chosen
 
