@@ -80,7 +80,7 @@ def choose_alphas(detector: Detector, paths: Sequence[Path], batch_size: int) ->
     found = detector.class_factors(features)
     detector.choose_alphas_features(features, marks=marks_of_images(paths))
     of_all = "the published alpha" if not found.pooled else "one alpha, chosen together"
-    own = counted(found.n_own, "class")
+    own = f"{found.n_own} {'class' if found.n_own == 1 else 'classes'}"
     lines = [
         f"Alphas from {counted(len(features), 'image')}: {own} with the {found.least} images that "
         f"one of its own needs; the others have {of_all}."

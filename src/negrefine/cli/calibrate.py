@@ -114,6 +114,7 @@ def calibrate(
     if as_json:
         rates = {name: asdict(detection) for name, detection in detections.items()}
         calibration = calibration_as_dict(report, detector.class_names_)
+        say(*alphas, err=True)
         print_json({"calibration": calibration, "ood": rates}, indent=None)
         return
     say(f"Saved {saved.detector_dir}: {describe_calibration(report)}.")

@@ -115,7 +115,8 @@ class NegRefine(BoundedScoring):
         OneOf(ALPHA_RULES),
         "'constant' (published), 'uncertain' (alpha times 4 p (1 - p), p = S_NegLabel of the "
         "image) or 'class' (alpha times a factor of the class, from choose_alphas); with '-scaled' "
-        "behind the last two, scores of all images have one range.",
+        "behind the last two, scores of all images have one range, without which 'uncertain' ranks "
+        "sure images last.",
     )
     k: int = parameter(
         5, Whole(1), "S_MM pairs the k most similar class names with the k most similar labels."
