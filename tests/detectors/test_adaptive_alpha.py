@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from negrefine import Detector, NegRefine, load_detector
+from negrefine import EOE, OODD, Detector, NegRefine, load_detector
+from negrefine.adapters.onnx_description import exported_score
 from negrefine.detectors.adaptive_alpha import (
     FACTORS,
     factors_by_class,
@@ -19,6 +20,7 @@ from negrefine.detectors.adaptive_alpha import (
     uncertain_factor,
 )
 from negrefine.errors import BundleError, InputError, NotFittedError
+from negrefine.evaluation.sweep import sweep
 
 
 def ruled(detectors: dict[str, Detector], rule: str, **parameters: Any) -> NegRefine:
@@ -300,3 +302,32 @@ def test_fitting_again_forgets_the_choice(detectors: dict[str, Detector]) -> Non
     detector = ruled(detectors, "class")
     detector.fit(detector.class_names_[:4])
     assert detector.alpha_factors_ is None
+
+
+@pytest.mark.parametrize("rule", ["uncertain-scaled", "class"])
+def test_other_methods_on_top_use_the_own_alpha(
+    detectors: dict[str, Detector], tmp_path: Path, rule: str
+) -> None:
+    detector = ruled(detectors, rule)
+    features = features_of(detector, 6, 20)
+    stream = OODD(detector, size=10, k=2, weight=0.5)
+    stream.update_and_score(features)
+    frozen = stream.freeze()
+    parts = frozen.score_feature_parts(features)
+    np.testing.assert_array_equal(parts["base"], detector.score_features(features))
+    frozen.save(tmp_path / "frozen")
+    loaded = load_detector(tmp_path / "frozen", detector.encoder)
+    np.testing.assert_array_equal(loaded.score_features(features), frozen.score_features(features))
+    labels = EOE.on_labels_of(detector).score_features(features)
+    np.testing.assert_array_equal(
+        labels, EOE.on_labels_of(detectors["negrefine"]).score_features(features)
+    )
+    exported = exported_score(detector)
+    assert exported.detector.part_names_ == ["neglabel"]
+    assert "S_MM is left out" in str(exported.left_out)
+
+
+def test_a_sweep_has_no_images_to_choose_alphas_on(detectors: dict[str, Detector]) -> None:
+    encoder = detectors["negrefine"].encoder
+    with pytest.raises(InputError, match="has no images to choose alphas of classes on"):
+        sweep(encoder, ["a", "b"], np.eye(2), {"x": np.eye(2)}, {}, alpha_rule="class-scaled")

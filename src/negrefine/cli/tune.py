@@ -202,7 +202,9 @@ def _print(result: TuningResult, name: str) -> None:
         values = ", ".join(f"{name} {shown(row.values[name])}" for name in varied)
         marks = [text for text, on in (("as it was", i == 0), ("best", i == result.best)) if on]
         said = f"\n({', '.join(marks)})" if marks else ""
-        rows.append([Text(f"{values.removeprefix('alpha_rule ')}{said}"), *cells])
+        if "alpha_rule" in varied:
+            values = values.removeprefix("alpha_rule ").replace(", ", "\n", 1)
+        rows.append([Text(f"{values}{said}"), *cells])
     print_table(
         ["candidate", "AUROC", "gain", "FPR95", "change"],
         rows,
