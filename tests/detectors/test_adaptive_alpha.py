@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from negrefine import EOE, OODD, Detector, NegRefine, load_detector
+from negrefine import EOE, OODD, Detector, NegRefine, load_detector, metrics
 from negrefine.adapters.onnx_description import exported_score
 from negrefine.detectors.adaptive_alpha import (
     FACTORS,
@@ -325,6 +325,22 @@ def test_other_methods_on_top_use_the_own_alpha(
     exported = exported_score(detector)
     assert exported.detector.part_names_ == ["neglabel"]
     assert "S_MM is left out" in str(exported.left_out)
+
+
+def test_a_sweep_keeps_the_rule(detectors: dict[str, Detector]) -> None:
+    detector = ruled(detectors, "uncertain-scaled")
+    inside, outside = features_of(detector, 7, 20), features_of(detector, 8, 20)
+    given = {
+        name: getattr(detector, name)
+        for name in ("alpha_rule", "judge", "lexicon", "lexicon_files")
+    }
+    grid = {"alpha": [0.0, 0.5, 2.0], "n_groups": [4], "top_fraction": [0.8], "n_candidates": [3]}
+    rows = sweep(detector.encoder, detector.class_names_, inside, {"x": outside}, grid, **given)
+    for row in rows:
+        single = detector.with_params(alpha=row.setting.alpha)
+        scores = single.score_features(inside), single.score_features(outside)
+        assert row.auroc == pytest.approx(metrics.auroc(*scores), abs=1e-12)
+    assert len({row.auroc for row in rows}) == 3
 
 
 def test_a_sweep_has_no_images_to_choose_alphas_on(detectors: dict[str, Detector]) -> None:

@@ -105,6 +105,19 @@ def test_candidates_are_scored_as_by_themselves(refine: NegRefine, features: lis
     assert best.auroc.value == max(row.auroc.value for row in result.rows)
 
 
+def test_parts_that_no_feature_tells_are_given(refine: NegRefine, features: list[Any]) -> None:
+    inside, outside, _ = features
+    known = (np.linspace(0, 1, len(inside)), np.linspace(0.5, 0.2, len(outside)))
+    result = tune(
+        refine, inside, outside, {"alpha": [3.0]}, known_parts={"multi_match": known}, n_bootstrap=5
+    )
+    scores = [
+        refine.score_feature_parts(each, only=["neglabel"])["neglabel"] + 3.0 * part
+        for each, part in zip((inside, outside), known, strict=True)
+    ]
+    assert result.rows[1].auroc.value == pytest.approx(metrics.auroc(*scores), abs=1e-12)
+
+
 def test_a_better_candidate_is_told_from_a_lucky_one(
     refine: NegRefine, features: list[Any], turned: TuningResult
 ) -> None:

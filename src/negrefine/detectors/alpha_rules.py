@@ -21,6 +21,7 @@ from negrefine.detectors.adaptive_alpha import (
     uncertain_factor,
 )
 from negrefine.detectors.image_block import ImageBlock
+from negrefine.detectors.negative_labels import NegativeLabelDetector
 from negrefine.detectors.saved_form import checked
 from negrefine.detectors.scores import Part
 from negrefine.detectors.selected import ALPHAS, Selected, union
@@ -51,7 +52,7 @@ class _Factors:
             raise InputError(f"{name} must be finite numbers of at least 0.")
 
 
-class AlphaRules(Selected):
+class AlphaRules(Selected, NegativeLabelDetector):
     """A detector with a weight alpha, and a rule by which images may have other ones.
 
     With another rule than "constant" the score has the part "alpha_factor" beside the others: the
@@ -169,10 +170,11 @@ class AlphaRules(Selected):
         nearest = images.classes.numpy().argmax(axis=1)
         return torch.from_numpy(self.alpha_factors_[nearest])
 
-    def _terms(self, parts: Mapping[str, Part]) -> tuple[Part, Part | float]:
-        """Return the score without S_MM, and the weight of S_MM: S is their sum with S_MM in it.
+    def score_terms(self, parts: Mapping[str, Part]) -> tuple[Part, Part | float]:
+        """Return what is added up: S is the first plus the second times S_MM.
 
-        Of one image or of n, as the parts are.
+        Of one image or of n, float64 (n,), as the parts are. With the published rule they are
+        S_NegLabel and alpha.
         """
         if FACTOR not in parts:
             return parts["neglabel"], self.alpha

@@ -111,7 +111,7 @@ class BoundedScoring(AlphaRules):
             return scores
 
         found = bounded_scores(
-            *self._terms(parts),
+            *self.score_terms(parts),
             threshold,
             n_ranks=min(self.k, len(self.class_names_)),
             block=lambda rows: self._block(array[rows]),

@@ -228,7 +228,7 @@ class NegRefine(BoundedScoring):
         """Return S = S_NegLabel + alpha S_MM; see `alpha_rule` for other alphas."""
         if self.alpha == 0:
             return parts["neglabel"]
-        rest, weight = self._terms(parts)
+        rest, weight = self.score_terms(parts)
         return negrefine_score(rest, parts["multi_match"], weight)
 
     def _match(self, images: ImageBlock, ranks: slice = slice(None)) -> MultiMatch:
@@ -255,14 +255,14 @@ class NegRefine(BoundedScoring):
             text=pair_text(name, negative),
             similarity=float(match.pair_similarities[0, row, column]),
             negative_similarity=float(match.negative_similarities[0, column]),
-            added=self._terms(parts)[1] * float(match.score()[0]),
+            added=self.score_terms(parts)[1] * float(match.score()[0]),
         )
         return fields
 
     def _decided_by(self, parts: dict[str, float], threshold: float | None) -> str | None:
         if "multi_match" not in parts:
             return None
-        rest, weight = self._terms(parts)
+        rest, weight = self.score_terms(parts)
         return decided_by({**parts, "neglabel": rest}, weight, threshold)
 
     def _explain_unfiltered(

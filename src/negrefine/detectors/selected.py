@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from typing_extensions import Self
 
-from negrefine.detectors.negative_labels import NegativeLabelDetector
+from negrefine.detectors.base import Detector
 from negrefine.detectors.saved_form import checked
 from negrefine.detectors.selection import (
     Marks,
@@ -32,7 +32,7 @@ _SAID = {
 }
 
 
-class Selected(NegativeLabelDetector):
+class Selected(Detector):
     """A detector with parameters that may have been chosen on images.
 
     `calibrate` and `calibrate_features` refuse images that the choice has seen, with which the

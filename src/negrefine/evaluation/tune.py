@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from negrefine.detectors import NegRefine
-from negrefine.detectors.alpha_rules import FACTOR
+from negrefine.detectors import Detector
+from negrefine.detectors.alpha_rules import FACTOR, AlphaRules
 from negrefine.detectors.selection import Marks
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
@@ -65,7 +65,7 @@ class TuningResult:
     rows: list[TunedRow]
     best: int
     p_value: float
-    detectors: list[NegRefine] = field(repr=False)
+    detectors: Sequence[Detector] = field(repr=False)
 
     @property
     def improved(self) -> bool:
@@ -74,13 +74,14 @@ class TuningResult:
 
 
 def tune(
-    detector: NegRefine,
+    detector: Detector,
     id_features: FloatArray,
     ood_features: FloatArray,
     grid: Mapping[str, Sequence[Any]] | None = None,
     *,
     alpha_features: FloatArray | None = None,
     alpha_marks: Marks | None = None,
+    known_parts: Mapping[str, tuple[Scores, Scores]] | None = None,
     n_bootstrap: int = 1000,
     progress: bool = False,
 ) -> TuningResult:
@@ -98,6 +99,8 @@ def tune(
         alpha_features: Features of further in-distribution images, on which rules by class choose
             their alphas for each candidate; without them, alphas that the detector has are used.
         alpha_marks: Marks of these images (`negrefine.detectors.selection`).
+        known_parts: Parts of the score that no feature tells, by name, each of the in-distribution
+            images (n,) and the validation set (m,); the same for all candidates.
         n_bootstrap: Resamples of intervals and of `p_value`.
 
     Raises:
@@ -120,8 +123,9 @@ def tune(
     ]
     if len(candidates) < 2:
         raise InputError("There is one candidate only, the detector's own values: give others.")
-    parts = _SharedParts([id_features, ood_features], alpha_features, alpha_marks)
-    variants, scores = [], []
+    parts = _SharedParts([id_features, ood_features], alpha_features, alpha_marks, known_parts)
+    variants: list[Detector] = []
+    scores = []
     with progress_bar("Tuning", 2 * len(candidates), enabled=progress) as advance:
         for each in candidates:
             variant, of_sets = parts.scored(detector, each)
@@ -147,17 +151,19 @@ class _SharedParts:
         features: Sequence[FloatArray],
         alpha_features: FloatArray | None,
         alpha_marks: Marks | None,
+        known_parts: Mapping[str, Sequence[Scores]] | None,
     ) -> None:
         self._features = features
         self._alpha_features, self._alpha_marks = alpha_features, alpha_marks
+        self._given = dict(known_parts or {})
         self._known: dict[tuple[Any, ...], list[Scores]] = {}
 
     def scored(
-        self, detector: NegRefine, values: Mapping[str, Any]
-    ) -> tuple[NegRefine, list[Scores]]:
+        self, detector: Detector, values: Mapping[str, Any]
+    ) -> tuple[Detector, list[Scores]]:
         """Return the candidate with these values, and its scores of each set of images."""
         variant = detector.with_params(**values)
-        if variant.chooses_alphas:
+        if isinstance(variant, AlphaRules) and variant.chooses_alphas:
             if self._alpha_features is not None:
                 variant.choose_alphas_features(self._alpha_features, marks=self._alpha_marks)
             elif variant.alpha_factors_ is None:
@@ -171,11 +177,14 @@ class _SharedParts:
             for i in range(len(self._features))
         ]
 
-    def _part(self, variant: NegRefine, name: str, values: Mapping[str, Any]) -> list[Scores]:
+    def _part(self, variant: Detector, name: str, values: Mapping[str, Any]) -> Sequence[Scores]:
+        if name in self._given:
+            return self._given[name]
         known = tunables_of(variant)
         key: tuple[Any, ...] = (name, *(v for n, v in values.items() if name in known[n].parts))
-        if name == FACTOR and variant.alpha_factors_ is not None:
-            key += (variant.alpha_factors_.tobytes(),)
+        if name == FACTOR and isinstance(variant, AlphaRules):
+            factors = variant.alpha_factors_
+            key += () if factors is None else (factors.tobytes(),)
         if key not in self._known:
             self._known[key] = [
                 variant.score_feature_parts(each, only=[name])[name] for each in self._features

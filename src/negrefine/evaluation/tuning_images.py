@@ -7,8 +7,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from negrefine.detectors import NegRefine
-from negrefine.detectors.selected import union
+from negrefine.detectors.selected import Selected, union
 from negrefine.detectors.selection import (
     Marks,
     check_apart_from,
@@ -61,7 +60,7 @@ class TuningImages:
             marks = marks_of_images(paths)
             check_apart_from(union(tuned, alphas), marks, said, "test")
 
-    def check_tests(self, detector: NegRefine) -> None:
+    def check_tests(self, detector: Selected) -> None:
         """Raise InputError for images to test on, on which the detector was chosen before."""
         for paths in (self.test_inside, *self.tests.values()):
             detector.check_unseen_images(paths, "test")
@@ -72,17 +71,21 @@ class TuningImages:
 
     def recorded(
         self,
-        detector: NegRefine,
+        detector: Selected,
         result: TuningResult,
         position: int,
         features: Sequence[FloatArray],
-    ) -> NegRefine:
+    ) -> Selected:
         """Return one of the candidates, which says what it was chosen on and among how many.
 
         The first candidate is the detector as it was, with its threshold. `features` are those of
         the readable images of both sets, by which `calibrate_features` knows them again.
         """
-        chosen = copy(result.detectors[position] if position else detector)
+        chosen = copy(detector)
+        if position:
+            candidate = result.detectors[position]
+            assert isinstance(candidate, Selected)  # noqa: S101 - made from `detector`
+            chosen = copy(candidate)
         best = result.rows[result.best]
         gain = best.auroc_gain or Measured(0.0, 0.0, 0.0)
         tuning = Tuning(
@@ -106,8 +109,8 @@ class TuningImages:
 
 
 def differences_on_tests(
-    before: NegRefine,
-    chosen: NegRefine,
+    before: Selected,
+    chosen: Selected,
     inside: FloatArray,
     tests: Mapping[str, FloatArray],
     n_bootstrap: int = 1000,
