@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import CLASS_NAMES
 from negrefine import EOE, OODD, Detector, NegRefine, load_detector, metrics
 from negrefine.adapters.onnx_description import exported_score
 from negrefine.detectors.adaptive_alpha import (
@@ -328,14 +329,21 @@ def test_other_methods_on_top_use_the_own_alpha(
 
 
 def test_a_sweep_keeps_the_rule(detectors: dict[str, Detector]) -> None:
-    detector = ruled(detectors, "uncertain-scaled")
+    detector = ruled(detectors, "uncertain")
     inside, outside = features_of(detector, 7, 20), features_of(detector, 8, 20)
-    given = {
-        name: getattr(detector, name)
-        for name in ("alpha_rule", "judge", "lexicon", "lexicon_files")
-    }
-    grid = {"alpha": [0.0, 0.5, 2.0], "n_groups": [4], "top_fraction": [0.8], "n_candidates": [3]}
-    rows = sweep(detector.encoder, detector.class_names_, inside, {"x": outside}, grid, **given)
+    given = {name: getattr(detector, name) for name in ("alpha_rule", "lexicon", "lexicon_files")}
+    plain = NegRefine(detector.encoder, judge="none", top_fraction=0.8, n_groups=100, **given)
+    detector = plain.set_params(official=False).fit(CLASS_NAMES)
+    rows = sweep(
+        detector.encoder,
+        CLASS_NAMES,
+        inside,
+        {"x": outside},
+        {"alpha": [0.0, 0.5, 2.0], "top_fraction": [0.8]},
+        judge="none",
+        official=False,
+        **given,
+    )
     for row in rows:
         single = detector.with_params(alpha=row.setting.alpha)
         scores = single.score_features(inside), single.score_features(outside)

@@ -190,9 +190,9 @@ class AlphaRules(Selected, NegativeLabelDetector):
             marks.pop(ALPHAS, None)
         return marks
 
-    def _fit(self, class_names: list[str], class_features: FloatArray, *, progress: bool) -> None:
+    def _forget_choices(self) -> None:
+        super()._forget_choices()
         self.alpha_factors_ = None
-        super()._fit(class_names, class_features, progress=progress)
 
     def _facts(self) -> dict[str, Any]:
         facts = super()._facts()

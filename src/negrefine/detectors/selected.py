@@ -119,8 +119,12 @@ class Selected(Detector):
         return super().calibrate_features(features, fpr, patches=patches, delta=delta, by=by)
 
     def _fit(self, class_names: list[str], class_features: FloatArray, *, progress: bool) -> None:
-        self._marks, self._tuning = {}, None
+        self._forget_choices()
         super()._fit(class_names, class_features, progress=progress)
+
+    def _forget_choices(self) -> None:
+        """Forget what was chosen on images, for `fit`."""
+        self._marks, self._tuning = {}, None
 
     def _records(self) -> dict[str, Any]:
         tuning = self.tuning_
