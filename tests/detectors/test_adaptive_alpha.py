@@ -348,7 +348,7 @@ def test_a_sweep_keeps_the_rule(detectors: dict[str, Detector]) -> None:
         single = detector.with_params(alpha=row.setting.alpha)
         scores = single.score_features(inside), single.score_features(outside)
         assert row.auroc == pytest.approx(metrics.auroc(*scores), abs=1e-12)
-    assert len({row.auroc for row in rows}) == 3
+    assert rows[0].auroc != rows[-1].auroc
 
 
 def test_a_sweep_has_no_images_to_choose_alphas_on(detectors: dict[str, Detector]) -> None:
