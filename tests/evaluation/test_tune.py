@@ -205,6 +205,22 @@ def test_a_tuned_detector_says_so_and_refuses_the_same_images(
         run(tmp_path / "same", {"tuned": loaded})
 
 
+def test_images_of_an_earlier_tuning_stay_refused(
+    turned: TuningResult, images: TuningImages, features: list[Any]
+) -> None:
+    once = images.recorded(turned.detectors[0], turned, 1, features[:2])
+    assert isinstance(once, NegRefine)
+    other = TuningImages(images.test_inside, "vehicles", images.tests["vehicles"])
+    second = [features[2], encoded(once, other.outside)]
+    result = tune(once, *second, {"alpha": [1.0, 2.0]}, n_bootstrap=5)
+    twice = other.recorded(once, result, 1, second)
+    assert twice.tuning_ is not None
+    assert twice.tuning_.validation == "vehicles"
+    for paths in (images.inside, images.outside, other.inside, other.outside):
+        with pytest.raises(InputError, match="tuned on"):
+            twice.check_unseen_images(paths[:1])
+
+
 def test_an_evaluation_of_a_tuned_detector_says_so(
     turned: TuningResult,
     images: TuningImages,

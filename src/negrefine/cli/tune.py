@@ -109,14 +109,15 @@ def tune(
     )
     position = result.best if best or result.improved else 0
     chosen = images.recorded(detector, result, position, [inside, outside])
+    target = out or saved.detector_dir
+    # Another process may have saved a detector there while the images were scored.
+    chosen.save(target, replacing=version if out is None else None)
+    # After saving: a test set that cannot be read must not cost the choice.
     differences: list[Difference] = []
     if position and images.tests:
         tests = {name: encode(paths, name) for name, paths in images.tests.items()}
         test_inside = encode(images.test_inside, "--test-id")
         differences = differences_on_tests(detector, chosen, test_inside, tests, bootstrap)
-    target = out or saved.detector_dir
-    # Another process may have saved a detector there while the images were scored.
-    chosen.save(target, replacing=version if out is None else None)
     if as_json:
         content = {"validation": images.name, **_numbers(result)}
         content |= {"chosen": position, "tuning": chosen.tuning_ and chosen.tuning_.as_dict()}

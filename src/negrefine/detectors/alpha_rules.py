@@ -60,6 +60,8 @@ class AlphaRules(Selected, NegativeLabelDetector):
 
     Attributes:
         alpha_factors_: The factor of each class, float64 (K,), from `choose_alphas`; else None.
+            `fit` forgets them; copies by `with_params` and `with_filter` keep them, although their
+            scores may differ from those that chose them.
     """
 
     alpha: float

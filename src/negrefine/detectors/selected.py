@@ -49,6 +49,11 @@ class Selected(Detector):
         tuning = self._tuning
         return tuning if tuning is not None and tuning.is_of(self) else None
 
+    @property
+    def tuning_marks(self) -> Marks:
+        """The marks of the images that chose the tuned parameters, uint64 (n,), none without."""
+        return self._in_force().get(TUNING, np.array([], dtype=np.uint64))
+
     def set_tuning(self, tuning: Tuning, marks: Marks) -> None:
         """Take up what was tuned, and the marks of the images that chose."""
         self._tuning = tuning

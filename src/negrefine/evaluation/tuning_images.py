@@ -104,7 +104,9 @@ class TuningImages:
         )
         # Of the images of alphas, too: candidates that were not chosen were made on them.
         marks = map(marks_of_images, (self.inside, self.outside, self.alphas))
-        chosen.set_tuning(tuning, union(*marks, *map(marks_of_features, features)))
+        # And of those that had chosen the values from before.
+        earlier = detector.tuning_marks
+        chosen.set_tuning(tuning, union(earlier, *marks, *map(marks_of_features, features)))
         return chosen
 
 
