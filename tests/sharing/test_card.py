@@ -10,6 +10,7 @@ import yaml
 
 from negrefine import MCM, Detector, NegRefine
 from negrefine.detectors.card import detector_card, is_unedited
+from negrefine.detectors.tuning import Tuning
 from negrefine.encoders import CLIPEncoder
 
 
@@ -99,3 +100,31 @@ def test_many_classes_are_counted(builtin_encoder: CLIPEncoder, tmp_path: Path) 
     card = detector_card(tmp_path)
     assert "| thing 196 | thing 197 | thing 198 | thing 199 |\n\nAnd 50 more" in card
     assert "thing 200" not in card
+
+
+def test_what_was_chosen_on_images_is_said(detectors: dict[str, Detector], tmp_path: Path) -> None:
+    given = detectors["negrefine"]
+    assert isinstance(given, NegRefine)
+    detector = given.with_params(alpha=4.0)
+    tuning = Tuning(
+        validation="odd|things",
+        n_validation=9,
+        validation_images="ab" * 32,
+        n_id=30,
+        id_images="cd" * 32,
+        candidates=6,
+        chosen={"alpha": 4.0},
+        instead_of={"alpha": 2.0},
+        gain=0.01,
+        low=0.0,
+        high=0.02,
+        p_value=0.4,
+    )
+    detector.set_tuning(tuning, np.array([1, 2], dtype=np.uint64))
+    detector.save(tmp_path)
+    card = detector_card(tmp_path)
+    assert "with constants chosen on images" in card
+    assert "alone, without training images" not in card
+    assert r"alpha 4: tuned on the validation set 'odd\|things' (9 images" in card
+    assert "among 6 candidates" in card
+    assert "alpha = 4.0" in card

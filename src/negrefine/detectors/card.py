@@ -16,6 +16,7 @@ from typing import Any
 
 from negrefine.detectors.bundle import MANIFEST, Arrays, Tables, damaged, read_bundle, version_of
 from negrefine.detectors.card_words import (
+    choices,
     guarantee,
     is_path,
     label_sentences,
@@ -109,6 +110,13 @@ class Described:
         return [name for name in named if is_path(name)]
 
     @property
+    def chosen_on_images(self) -> bool:
+        """Whether some of its constants were chosen on images."""
+        return "tuning" in self.manifest or any(
+            name.startswith("chosen_on.") for name in self.arrays
+        )
+
+    @property
     def has_wordnet_words(self) -> bool:
         """Whether its labels are words of WordNet."""
         return self.lexicon.startswith("wordnet-3.1")
@@ -157,6 +165,7 @@ def detector_card(
         "## What it is made of\n",
         _made_of(found),
         *([f"{' '.join(label_sentences(found))}\n"] if found.labels is not None else []),
+        *([f"{choices(found)}\n"] if found.chosen_on_images else []),
         "## Threshold\n",
         guarantee(found.manifest, found.arrays) + "\n",
         "## Intended use\n",
@@ -202,6 +211,8 @@ def _front_matter(found: Described, licence: str | None) -> str:
 def _origin(found: Described) -> str:
     if str(found.manifest["method"]) in FROZEN:
         return "the class names and from the images of a stream, which nobody has labelled,"
+    if found.chosen_on_images:
+        return "the class names, with constants chosen on images,"
     return "the class names alone, without training images,"
 
 

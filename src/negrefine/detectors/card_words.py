@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from negrefine.detectors.kept_calibration import KeptCalibration, restored_calibration
+from negrefine.detectors.tuning import Tuning
 from negrefine.encoders.names import BUILTIN, BUILTIN_PHOTO
 from negrefine.errors import InputError, NotFittedError
 from negrefine.labels.negatives import removal_counts
@@ -111,6 +112,20 @@ def label_sentences(found: Described) -> list[str]:
     if "left_out" in found.manifest:
         sentences.append(markdown_text(str(read_left_out(dict(found.manifest)))))
     return sentences
+
+
+def choices(found: Described) -> str:
+    """Return what of a detector was chosen on images, in Markdown."""
+    said = []
+    if "tuning" in found.manifest:
+        try:
+            said.append(markdown_text(str(Tuning.of(found.manifest["tuning"]))))
+        except InputError as error:
+            said.append(f"What was tuned cannot be read: {markdown_text(str(error))}")
+    if "chosen_on.alphas" in found.arrays:
+        n = len(found.arrays["chosen_on.alphas"])
+        said.append(f"The alpha of each class was chosen on {n:,} in-distribution images.")
+    return " ".join(said)
 
 
 def _judge(judge: str, n_answers: int) -> str:
