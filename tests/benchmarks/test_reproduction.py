@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +102,36 @@ def test_settings_and_counts_are_those_of_the_notes(notes: str) -> None:
     assert f"{known['texts']['nouns']:,} nouns / {known['texts']['adjectives']:,}" in notes
 
 
+def test_the_documented_script_joins_the_words_in_the_published_order(
+    shared: Path, tmp_path: Path
+) -> None:
+    with gzip.open(shared / "reference" / "lexicon_official.tsv.gz", "rt") as stream:
+        expected = stream.read()
+    words: dict[str, list[str]] = {}
+    for line in expected.splitlines()[1:]:
+        word, lexname, _ = line.split("\t")
+        words.setdefault(lexname, []).append(word)
+    (tmp_path / "txtfiles").mkdir()
+    for lexname, lines in words.items():
+        (tmp_path / "txtfiles" / f"{lexname}.txt").write_text("\n".join(lines) + "\n")
+    page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    script = page.partition("```python\n")[2].partition("```")[0]
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "words.tsv").read_text(encoding="utf-8") == expected
+
+
+def test_the_readme_repeats_the_main_table() -> None:
+    readme = Path(__file__).parents[2] / "README.md"
+    _, _, below = readme.read_text(encoding="utf-8").partition("## Published results")
+    names = {"mcm": "MCM", "glmcm": "GL-MCM", "clipn": "CLIPN", "neglabel": "NegLabel"}
+    names |= {"csp": "CSP", "negrefine": "NegRefine"}
+    columns = ["inaturalist", "openimage-o", "clean", "ninco", "mean"]
+    for method, title in names.items():
+        numbers = [published()["main", method, name, "auroc"] for name in columns]
+        numbers.append(published()["main", method, "mean", "fpr95"])
+        assert f"| {title} | {' | '.join(f'{n:.2f}' for n in numbers)} |" in below
+
+
 # Tolerances, and several draws
 
 
@@ -145,6 +178,14 @@ def test_a_number_agrees_within_the_tolerance_of_its_reasons() -> None:
     assert "agrees" in summary(cells)
 
 
+def test_the_documentation_has_every_tolerance() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    for key, reason in read_data("published.json")["reasons"].items():
+        if allows := reason.get("allows"):
+            numbers = f"{allows['auroc']:g} | {allows['fpr95']:g}"
+            assert f"| `{key}` | {numbers} | {allows['why']} |" in page
+
+
 @pytest.mark.parametrize(
     "fact", ["random weights", "incomplete", "other encoder", "other settings"]
 )
@@ -174,7 +215,8 @@ def reproduce(*arguments: str | Path) -> Any:
 def test_the_plan_adds_up_what_is_needed(tmp_path: Path) -> None:
     benchmark = load_benchmark("imagenet-1k-all")
     found = needs(benchmark.sets, [], 10)
-    images, texts, pairs = found.work
+    images, texts, pairs, scores = found.work
+    assert scores.least == (3 + 60) * 111_866
     assert images.least == images.most == 2 * 86_226 + 25_640
     assert images.hours[0][0] == pytest.approx(images.least / 5.7 / 3600)
     further = needs(benchmark.sets, [], 1).work[1]
@@ -235,6 +277,22 @@ def test_options_that_do_not_go_together(arguments: tuple[str, ...], message: st
     result = reproduce(*arguments)
     assert isinstance(result.exception, InputError)
     assert message in str(result.exception)
+
+
+def test_what_is_wrong_is_said_before_a_model_is_loaded(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "ImageNet" / "val" / "n01440764").mkdir(parents=True)
+    (data / "ImageNet" / "val" / "n01440764" / "a.JPEG").write_bytes(b"x")
+    common = ("--data", data, "--allow-incomplete", "--encoder", tmp_path / "no-model")
+    # The sets that are missing are named, not the one that is there.
+    result = reproduce(*common, "--out", tmp_path / "out")
+    assert "cannot be run at all: iNaturalist is missing" in str(result.exception)
+    assert "So are openimage-o, clean, ninco." in str(result.exception)
+    (data / "iNaturalist").mkdir()
+    (data / "iNaturalist" / "a.jpg").write_bytes(b"x")
+    (tmp_path / "file").write_text("mine")
+    result = reproduce(*common, "--out", tmp_path / "file" / "out")
+    assert "The results cannot be written to" in str(result.exception)
 
 
 # The dry run

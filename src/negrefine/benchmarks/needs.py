@@ -99,12 +99,14 @@ def needs(sets: Sequence[Dataset], findings: Sequence[Finding], n_seeds: int = 1
     # further seed, the phrases are.
     n_pairs = 2 * n_images * known["pairs_per_image"] * texts["noun_templates"]
     n_pairs += (n_seeds - 1) * n_pairs * texts["phrases"] // texts["labels"]
+    # A row for each seed of CSP, of NegRefine and of its four variants, and for three methods.
+    rows = 3 + 6 * n_seeds
     work = (
         _work(known, "images, encoded for two resize filters", "images", n_images + n_again),
         _work(known, "texts of class names and words, once", "texts", n_texts),
         _work(known, "texts of pairs for S_MM: none or all new", "pair_texts", 0, n_pairs),
+        _work(known, f"scores of images, {rows} rows", "scores", rows * n_images),
     )
-    rows = 4 + 6 * n_seeds
     return Needs(
         sets=tuple(_set_need(dataset, by_name.get(dataset.name)) for dataset in sets),
         work=work,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from negrefine.cli.bundles import option
 from negrefine.cli.opening import open_page
 from negrefine.cli.output import print_table, say
-from negrefine.errors import InputError
+from negrefine.files.writing import check_folder
 
 if TYPE_CHECKING:
     from negrefine.demo.reading import Reading
@@ -47,8 +47,7 @@ def demo(
     25 animals are the classes; food, vehicles, objects and plants are out-of-distribution. The
     encoder is the built-in toy. On a terminal with a browser, the page is opened at the end.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"The folder {str(out)!r} cannot be written to: it is a file.")
+    check_folder(out)
     say("negrefine demo: which pictures show none of 25 animals?", err=True)
     say(*(_FULL_COSTS if full else _COSTS), err=True)
     step = _steps()

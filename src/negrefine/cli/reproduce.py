@@ -18,7 +18,7 @@ from negrefine.cli.options import (
 )
 from negrefine.cli.output import print_tables, say, warn
 from negrefine.cli.runs import Run, RunOptions
-from negrefine.detectors import DETECTORS, NegRefine
+from negrefine.detectors import CLIPN, DETECTORS, NegRefine
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _reproduce(
         run_benchmark,
     )
     from negrefine.evaluation.experiment import check_evaluation
-    from negrefine.files.writing import check_replaceable, write_text
+    from negrefine.files.writing import check_folder, check_replaceable, write_text
 
     run = options.prepare(new.device)
     _check_methods(run, tables, options)
@@ -128,10 +128,15 @@ def _reproduce(
     check_evaluation(out, ready.ood_names, run.seeds)
     check_replaceable(out / "reproduce.json", '"comparable": ', '"cells": ')
     check_replaceable(out / "reproduce.md", "# Measured and published\n")
+    check_folder(out)
     lexicons = [each["lexicon"] for each in run.parameters.values() if "lexicon" in each]
     papers_words = bool(lexicons) and published.is_published_lexicon(lexicons[0])
     is_random = has_random_weights(new.encoder)
+    # CLIPN's weights are its own.
+    is_papers = new.encoder == PAPERS_ENCODER or list(run.parameters) == [CLIPN.method]
     departures = _departures(new, options, papers_words=papers_words)
+    if not is_papers:
+        departures.append(f"the encoder is {new.encoder}, the paper's is {PAPERS_ENCODER}.")
     warnings = [*ready.warnings, *(f"{NOT_COMPARABLE} {sentence}" for sentence in departures)]
     if is_random:
         warnings.insert(0, f"{NOT_COMPARABLE} random weights: numbers mean nothing.")
@@ -150,7 +155,7 @@ def _reproduce(
     is_replay = (options.judge.judge or "").startswith("replay:")
     states = {
         "incomplete": bool(ready.warnings),
-        "other encoder": new.encoder != PAPERS_ENCODER and not is_random,
+        "other encoder": not (is_papers or is_random),
         "random weights": is_random,
         "other settings": bool(departures),
         "lexicon": papers_words,
@@ -223,8 +228,6 @@ def _departures(new: EncoderOptions, options: RunOptions, *, papers_words: bool)
         if value is not None:
             shown = name.replace("_", "-")
             sentences.append(f"--{shown} was given, which the paper's run had not.")
-    if new.encoder != PAPERS_ENCODER:
-        sentences.append(f"the encoder is {new.encoder}, the paper's is {PAPERS_ENCODER}.")
     if new.exif_orientation:
         sentences.append("photographs were turned upright by their EXIF tag.")
     if (new.background or "none").strip().lower() != "none":
