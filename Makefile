@@ -19,7 +19,7 @@ help:
 	@echo "make clean   remove the environment and results"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "Creating $(VENV). It takes minutes, and 1.6 GB on the disk without CUDA libraries."
+	@echo "Creating $(VENV). It takes minutes, and 1.3 GB on the disk without CUDA libraries."
 	@echo "Download: 0.4 GB with a CPU build of torch; 2.9 GB with the CUDA libraries that the torch of"
 	@echo "PyPI brings on Linux (TORCH_INDEX=https://download.pytorch.org/whl/cpu leaves them out) ..."
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'

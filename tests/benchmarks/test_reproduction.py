@@ -215,10 +215,13 @@ def reproduce(*arguments: str | Path) -> Any:
 def test_the_plan_adds_up_what_is_needed(tmp_path: Path) -> None:
     benchmark = load_benchmark("imagenet-1k-all")
     found = needs(benchmark.sets, [], 10)
-    images, texts, pairs, scores = found.work
+    images, texts, pairs, scores, resamples = found.work
     assert scores.least == (3 + 60) * 111_866
+    assert resamples.least == 63_000
     assert images.least == images.most == 2 * 86_226 + 25_640
+    # A measured rate, and one by the arithmetic.
     assert images.hours[0][0] == pytest.approx(images.least / 5.7 / 3600)
+    assert images.hours[1][0] == pytest.approx(images.least * 35e9 / 10e12 / 3600)
     further = needs(benchmark.sets, [], 1).work[1]
     assert texts.least - further.least == 9 * 9_360 * 4
     assert pairs.most > 2 * 111_866 * 200

@@ -13,6 +13,7 @@ _FEATURE_BYTES = 512 * 4
 # Bytes for each image and row of the tables, in parts and scores.
 _SCORE_BYTES = 24
 _CACHE_GIGABYTES = 4.0
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ def needs(sets: Sequence[Dataset], findings: Sequence[Finding], n_seeds: int = 1
         _work(known, "texts of class names and words, once", "texts", n_texts),
         _work(known, "texts of pairs for S_MM: none or all new", "pair_texts", 0, n_pairs),
         _work(known, f"scores of images, {rows} rows", "scores", rows * n_images),
+        _work(known, "resamples for the intervals", "resamples", rows * _RESAMPLES),
     )
     return Needs(
         sets=tuple(_set_need(dataset, by_name.get(dataset.name)) for dataset in sets),
@@ -124,9 +126,16 @@ def _work(
     most = least if most is None else most
     hours = []
     for device in known["devices"]:
-        an_hour = 3600 * device[f"{unit}_per_second"]
+        an_hour = 3600 * _rate(known, device, unit)
         hours.append((least / an_hour, most / an_hour))
     return Work(title, least, most, tuple(hours))
+
+
+def _rate(known: dict[str, Any], device: dict[str, Any], unit: str) -> float:
+    """Return how many of a unit a device does in a second, measured or by the arithmetic."""
+    if (measured := device.get(f"{unit}_per_second")) is not None:
+        return float(measured)
+    return float(1000 * device["teraflops"] / known["gigaflop"][unit])
 
 
 def _set_need(dataset: Dataset, finding: Finding | None) -> SetNeed:

@@ -98,10 +98,10 @@ def _print_verdicts(verdicts: Verdicts) -> None:
         ],
     )
     say("", "For example:")
-    for row in verdicts.chosen():
+    for row, why in verdicts.examples:
         state = "flagged" if row.flagged else "passed "
         mark = "" if row.is_right else "  (wrong)"
-        nearest = row.explanation.summary().partition(";")[0]
+        nearest = why.summary().partition(";")[0]
         say(f"  {state}  {row.image.annotation}{mark}: {nearest}")
 
 

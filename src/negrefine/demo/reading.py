@@ -11,7 +11,7 @@ from negrefine.benchmarks.catalogue import read_data
 from negrefine.evaluation.paired import SameImages, is_better, points
 from negrefine.evaluation.results import MEAN, Difference, Evaluation, Measured
 
-N_RESAMPLES = 400
+N_RESAMPLES = 300
 BASE, REFINED = "no filter, no S_MM", "NegFilter + S_MM"
 NAMES = {
     "mcm": "MCM",

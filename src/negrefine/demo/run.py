@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from negrefine.benchmarks.bundled import ID_SET, DemoImage, demo_class_names, de
 from negrefine.benchmarks.run import make_ready, run_benchmark
 from negrefine.demo.page import check_page, write_page
 from negrefine.demo.reading import Reading, read
-from negrefine.demo.verdicts import Verdict, Verdicts
+from negrefine.demo.verdicts import Verdict, Verdicts, choose
 from negrefine.detectors import MCM, NegRefine
 from negrefine.detectors.bundle import check_target
 from negrefine.encoders import load_encoder
@@ -95,9 +95,7 @@ def run_demo(
     verdicts = _judge(detector, images, _features(evaluation, images))
     detector.save(out / "detector")
     reading = read(evaluation)
-    described = [
-        {"file": row.image.path.name, **row.explanation.as_dict()} for row in verdicts.chosen()
-    ]
+    described = [{"file": row.image.path.name, **why.as_dict()} for row, why in verdicts.examples]
     content = {"caveat": CAVEAT, "examples": described}
     write_text(out / "examples.json", json_text(content, indent=2) + "\n")
     write_tables(evaluation)
@@ -119,10 +117,17 @@ def _judge(
 ) -> Verdicts:
     """Set the threshold from every second animal, and return the verdicts on all others."""
     setting = [image for image in images if image.set_name == ID_SET][::2]
-    detector.calibrate_features(np.stack([features[image.path] for image in setting]), fpr=FPR)
     others = [image for image in images if image not in setting]
-    explanations = detector.explain_features(
-        np.stack([features[image.path] for image in others]), top=3
-    )
-    rows = [Verdict(*pair) for pair in zip(others, explanations, strict=True)]
-    return Verdicts(rows, len(detector.class_names_), len(setting), FPR)
+
+    def features_of(chosen: Sequence[DemoImage]) -> FloatArray:
+        return np.stack([features[image.path] for image in chosen])
+
+    detector.calibrate_features(features_of(setting), fpr=FPR)
+    verdicts = detector.predict_features(features_of(others))
+    rows = [
+        Verdict(image, bool(verdict < 0)) for image, verdict in zip(others, verdicts, strict=True)
+    ]
+    chosen = choose(rows)
+    explanations = detector.explain_features(features_of([row.image for row in chosen]), top=3)
+    examples = list(zip(chosen, explanations, strict=True))
+    return Verdicts(rows, examples, len(detector.class_names_), len(setting), FPR)

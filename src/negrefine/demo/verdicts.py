@@ -20,15 +20,10 @@ _CHOSEN = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """A picture, and what decided about it."""
+    """A picture, and whether it was flagged: said to show none of the classes."""
 
     image: DemoImage
-    explanation: Explanation
-
-    @property
-    def flagged(self) -> bool:
-        """Whether it was said to show none of the classes."""
-        return self.explanation.verdict == "OOD"
+    flagged: bool
 
     @property
     def is_right(self) -> bool:
@@ -44,9 +39,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """All verdicts; `n_calibration` other pictures of animals set the threshold."""
+    """All verdicts, and `examples` with what decided them.
+
+    `n_calibration` other pictures of animals set the threshold.
+    """
 
     rows: Sequence[Verdict]
+    examples: Sequence[tuple[Verdict, Explanation]]
     n_classes: int
     n_calibration: int
     fpr: float
@@ -86,15 +85,15 @@ class Verdicts:
             f"promises at most {self.fpr:.0%} on average."
         )
 
-    def chosen(self) -> list[Verdict]:
-        """Return a few, right and wrong ones, at fixed places of their sets."""
-        found: list[Verdict] = []
-        for name, flagged in _CHOSEN:
-            members = [
-                row for row in self.by_set[name] if row.flagged == flagged and row not in found
-            ]
-            found += members[len(members) // 3 :][:1]
-        return found
+
+def choose(rows: Sequence[Verdict]) -> list[Verdict]:
+    """Return a few verdicts, right and wrong ones, at fixed places of their sets."""
+    found: list[Verdict] = []
+    for name, flagged in _CHOSEN:
+        members = [row for row in rows if row.image.set_name == name and row.flagged == flagged]
+        members = [row for row in members if row not in found]
+        found += members[len(members) // 3 :][:1]
+    return found
 
 
 def count_flagged(rows: Sequence[Verdict]) -> int:
