@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from cli.workspace import Workspace
-from commands import run
+from browser import chromium, opened as opened_page
+from commands import Done, run
 from negrefine import load_detector
 from negrefine.benchmarks.bundled import demo_images
 from negrefine.demo.reading import NAMES
@@ -61,9 +62,16 @@ def test_the_page_is_opened_on_a_terminal_with_a_browser_and_nowhere_else(tmp_pa
     assert opened(tmp_path, BROWSER="") == (7, "")
 
 
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Path]:
+    """What the demo printed, and its folder."""
+    folder = tmp_path_factory.mktemp("demo")
+    return run("demo", cwd=folder), folder / "demo-results"
+
+
 @pytest.mark.slow
-def test_demo(tmp_path: Path) -> None:
-    done = run("demo", cwd=tmp_path)
+def test_demo(shown: tuple[Done, Path]) -> None:
+    done, results = shown
     assert done.code == 0, done.err
     assert "Traceback" not in done.err
     assert "\x1b" not in done.out
@@ -89,7 +97,6 @@ def test_demo(tmp_path: Path) -> None:
     assert [told.index(text) for text in order] == sorted(told.index(text) for text in order)
     assert told.count("within noise") + told.count("(better)") + told.count("(worse)") == 6
     assert "no evidence for or against any method" in done.out
-    results = tmp_path / "demo-results"
     rows = json.loads((results / "results.json").read_text(encoding="utf-8"))["results"]
     methods[0] = "mcm"
     assert list(dict.fromkeys(row["method"] for row in rows)) == methods
@@ -126,3 +133,17 @@ def test_demo(tmp_path: Path) -> None:
     assert f"it flagged {n_alarms};" in page
     assert page.count("<img ") == 258 + len(content["examples"])
     assert f"{100 * rows[24]['auroc']['value']:.1f}" in page
+
+
+@pytest.mark.slow
+def test_the_page_of_the_demo_in_a_browser(shown: tuple[Done, Path]) -> None:
+    address = (shown[1] / "demo.html").as_uri()
+    with chromium() as browser:
+        for width, dark in ((1280, False), (390, True)):
+            with opened_page(browser, address, width=width, dark=dark) as found:
+                assert found.problems == []
+                assert found.overflow() == 0
+                assert all(each == address or each.startswith("data:") for each in found.requests)
+                loaded = "[...document.images].every(i => i.complete && i.naturalWidth === 144)"
+                assert found.page.evaluate(loaded)
+                assert found.page.locator("h2").first.inner_text().startswith("A few verdicts")
