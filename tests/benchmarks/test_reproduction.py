@@ -306,7 +306,7 @@ def test_a_dry_run_proves_every_step_but_the_numbers(tmp_path: Path) -> None:
     done = reproduce("--dry-run", "--out", out)
     assert done.exit_code == 0, (done.output, done.exception)
     steps = [line for line in done.stderr.splitlines() if line.startswith("[")]
-    assert [line[:3] for line in steps] == [f"[{i}/" for i in range(1, 10)]
+    assert [line.partition("/")[0] for line in steps] == [f"[{i}" for i in range(1, 11)]
     assert "The numbers of this run mean nothing" in done.stdout
     content = json.loads((out / "reproduced" / "reproduce.json").read_text(encoding="utf-8"))
     assert content["comparable"] is False
@@ -327,6 +327,10 @@ def test_a_dry_run_proves_every_step_but_the_numbers(tmp_path: Path) -> None:
     page = (out / "reproduced" / "reproduce.md").read_text(encoding="utf-8")
     assert "random weights: numbers mean nothing" in page
     assert "52 not comparable" in page
+    clipn = json.loads((out / "clipn" / "reproduce.json").read_text(encoding="utf-8"))
+    measured = {cell["method"] for cell in clipn["cells"] if cell["measured"] is not None}
+    assert measured == {"clipn"}
+    assert not any("the encoder is" in warning for warning in clipn["warnings"])
     # The folder is not used twice.
     again = reproduce("--dry-run", "--out", out)
     assert isinstance(again.exception, InputError)

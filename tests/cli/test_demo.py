@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from browser import chromium
+from browser import opened as opened_page
 from cli.workspace import Workspace
-from browser import chromium, opened as opened_page
 from commands import Done, run
 from negrefine import load_detector
 from negrefine.benchmarks.bundled import demo_images

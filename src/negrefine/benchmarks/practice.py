@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from negrefine.benchmarks.catalogue import class_list, wordnet_ids
+from negrefine.encoders.clip_config import NO_TOWER
 from negrefine.labels.lexicon import Lexicon
 
 RANDOM_WEIGHTS = "RANDOM_WEIGHTS"
@@ -46,6 +47,8 @@ class Practice:
     Attributes:
         data: Folder that holds the data sets.
         encoder: Directory of the model.
+        clipn: Directory of the same model with CLIPN's second text tower.
+        prompts: One template for CLIPN, whose 128 take long.
         lexicon: The words, .tsv.
         answers: Logs of recorded answers, in the official format.
         proper_nouns: The words that the answers call proper nouns.
@@ -53,6 +56,8 @@ class Practice:
 
     data: Path
     encoder: Path
+    clipn: Path
+    prompts: Path
     lexicon: Path
     answers: tuple[Path, ...]
     proper_nouns: frozenset[str]
@@ -67,8 +72,17 @@ def make_practice(folder: Path) -> Practice:
         for pos in ("noun", "adj")
     )
     _write_images(folder / "data")
-    model = write_random_clip(folder / "random-clip")
-    return Practice(folder / "data", model, folder / "words.tsv", answers, proper_nouns)
+    prompts = folder / "prompts.json"
+    prompts.write_text(json.dumps({"class_name": ["a photo of a {}."]}) + "\n", encoding="utf-8")
+    return Practice(
+        data=folder / "data",
+        encoder=write_random_clip(folder / "random-clip"),
+        clipn=write_random_clip(folder / "random-clipn", no_tower=True),
+        prompts=prompts,
+        lexicon=folder / "words.tsv",
+        answers=answers,
+        proper_nouns=proper_nouns,
+    )
 
 
 def has_random_weights(model: str | Path | None) -> bool:
@@ -76,8 +90,11 @@ def has_random_weights(model: str | Path | None) -> bool:
     return model is not None and (Path(model) / RANDOM_WEIGHTS).is_file()
 
 
-def write_random_clip(target: Path) -> Path:
-    """Write a tiny CLIP model with random weights, and return its directory."""
+def write_random_clip(target: Path, *, no_tower: bool = False) -> Path:
+    """Write a tiny CLIP model with random weights, and return its directory.
+
+    With `no_tower`, it has a second text tower, the negated first one, for CLIPN.
+    """
     built_in = files("negrefine.encoders") / "builtin" / "model"
     target.mkdir(parents=True)
     for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
@@ -111,6 +128,9 @@ def write_random_clip(target: Path) -> Path:
             tensors[name] += 1
     tensors["logit_scale"] = np.array(np.log(100), dtype=np.float32)
     save_file(tensors, target / "model.safetensors", {"format": "pt"})
+    if no_tower:
+        negated = {name: -each for name, each in tensors.items() if name.startswith("text_")}
+        save_file(negated, target / NO_TOWER, {"format": "pt"})
     (target / RANDOM_WEIGHTS).write_text(
         "Random weights: numbers mean nothing.\n", encoding="utf-8"
     )

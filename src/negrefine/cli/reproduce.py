@@ -49,7 +49,7 @@ def reproduce(
     ),
     dry_run: bool = option(
         False,
-        "Prove every step but the numbers on random weights and generated images, in a minute: "
+        "Prove every step but the numbers on random weights and generated images, within a minute: "
         "nothing is needed.",
         name="--dry-run",
     ),
