@@ -13,10 +13,13 @@ from negrefine.detectors.bounded_scores import BoundedScores, bounded_scores
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.multi_match import MultiMatch
 from negrefine.detectors.negative_labels import NegativeLabelDetector
+from negrefine.detectors.scoring import row_blocks
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
     from negrefine.encoders.images import ImageSource
+
+_TIE = 1e-12
 
 
 class BoundedScoring(NegativeLabelDetector):
@@ -105,7 +108,7 @@ class BoundedScoring(NegativeLabelDetector):
             scores: NDArray[np.float64] = self._match(images, slice(rank, rank + 1)).score().numpy()
             return scores
 
-        return bounded_scores(
+        bounded = bounded_scores(
             neglabel,
             self.alpha,
             threshold,
@@ -113,6 +116,13 @@ class BoundedScoring(NegativeLabelDetector):
             block=lambda rows: self._block(array[rows]),
             multi_match=multi_match,
         )
+        # Fewer pairs at a time may round otherwise, and the image that set the threshold ties.
+        ties = np.abs(bounded.values - bounded.threshold) < _TIE
+        for rows in row_blocks(len(array)):
+            if (tied := ties[rows]).any():
+                bounded.values[rows][tied] = super().score_features(array[rows])[tied]
+                bounded.exact[rows][tied] = True
+        return bounded
 
     def predict(self, images: Sequence[ImageSource]) -> NDArray[np.int64]:
         """Return +1 for in-distribution and -1 for out-of-distribution images, int64 (n,).

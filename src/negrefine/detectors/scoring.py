@@ -81,8 +81,7 @@ class Scored(ABC):
         local = self._check_patches(patches, len(array))
         blocks = [
             self._score_block(names, array[rows], None if local is None else local[rows])
-            for start in range(0, max(len(array), 1), _SCORE_ROWS)
-            for rows in [slice(start, start + _SCORE_ROWS)]
+            for rows in row_blocks(max(len(array), 1))
         ]
         return {name: np.concatenate([block[name] for block in blocks]) for name in names}
 
@@ -242,6 +241,11 @@ def _most_similar(similar: NDArray[np.float64], top: int) -> NDArray[np.intp]:
         best: NDArray[np.intp] = similar.argmax(axis=1, keepdims=True)
         return best
     return np.argsort(-similar, axis=1, kind="stable")[:, :top]
+
+
+def row_blocks(n: int) -> list[slice]:
+    """Return which of n rows are scored together."""
+    return [slice(start, start + _SCORE_ROWS) for start in range(0, n, _SCORE_ROWS)]
 
 
 def checked_features(features: ArrayLike, dim: int, what: str = "Image features") -> FloatArray:
