@@ -323,7 +323,9 @@ def test_eoe_on_proposals(
     np.testing.assert_allclose(
         near.score_features(features), eoe_score(*cosines, temperature=0.01), atol=1e-6
     )
-    far = EOE(builtin_encoder, propose=proposer, proposed="far", temperature=0.01).fit(CLASS_NAMES)
+    far = EOE(builtin_encoder, propose=proposer, proposal_kind="far", temperature=0.01).fit(
+        CLASS_NAMES
+    )
     assert [label.text for label in far.kept_negative_labels_] == ["guitar"]
     assert [(line.text, line.kept) for line in far.proposals_] == [("guitar", True), ("Owl", False)]
     near.save(tmp_path / "eoe")
@@ -331,8 +333,8 @@ def test_eoe_on_proposals(
     assert isinstance(loaded, EOE)
     assert loaded.proposals_ == near.proposals_
     np.testing.assert_array_equal(loaded.score_features(features), near.score_features(features))
-    with pytest.raises(InputError, match="proposed has no effect without propose"):
-        EOE(builtin_encoder, proposed="far").fit(CLASS_NAMES)
+    with pytest.raises(InputError, match="proposal_kind has no effect without propose"):
+        EOE(builtin_encoder, proposal_kind="far").fit(CLASS_NAMES)
 
 
 def test_vsnl_is_the_near_score_of_the_proposals(

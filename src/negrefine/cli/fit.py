@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from negrefine.cli.bundles import option
-from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import (
     MethodOptions,
     check_methods,
@@ -30,12 +29,14 @@ from negrefine.cli.output import (
     describe_detector,
     describe_groups,
     describe_left_out,
+    describe_proposals,
     print_filter_summary,
     say,
     warn_builtin,
     warn_unreadable,
 )
-from negrefine.detectors import DETECTORS, NegRefine
+from negrefine.cli.propose_options import ProposeOptions, check_proposed
+from negrefine.detectors import DETECTORS, VSNL, NegRefine
 from negrefine.detectors.thresholds import check_by
 from negrefine.errors import InputError
 
@@ -72,7 +73,7 @@ def fit(
     fpr: float | None = FPR,
     delta: float | None = DELTA,
     by: str | None = BY,
-    judge: JudgeOptions,
+    judge: ProposeOptions,
     labels: LabelOptions,
     options: Annotated[MethodOptions, _ParameterOptions],
     batch_size: int | None = option(
@@ -105,6 +106,9 @@ def fit(
     if images:
         check_enough(len(images), fpr, delta)
     given = {**labels.given(), **judge.given(new.device), **options.given()}
+    # VSNL asks WordNet unless another proposer is named.
+    if method != VSNL.method:
+        check_proposed(given)
     parameters = parameters_for([method], given)[method]
     encoder = new.load()
     warn_builtin(encoder, images or [])
@@ -131,4 +135,5 @@ def fit(
     detector.save(out)
     if isinstance(detector, NegRefine) and hasattr(detector.judge, "usage"):
         print_filter_summary(detector)
-    say(f"Saved {method} to {out}: {summary}.", *describe_left_out(detector), *groups)
+    notes = [*describe_left_out(detector), *describe_proposals(detector)]
+    say(f"Saved {method} to {out}: {summary}.", *notes, *groups)

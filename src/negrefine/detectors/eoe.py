@@ -72,7 +72,7 @@ class EOE(MinedLabelDetector):
         "and propose_far(class_names, n); None mines them.",
         on_command_line=False,
     )
-    proposed: str = parameter(
+    proposal_kind: str = parameter(
         "near",
         OneOf(("near", "far")),
         "What is proposed: 'near', labels like each class, or 'far', labels like none.",
@@ -114,7 +114,7 @@ class EOE(MinedLabelDetector):
         """Check the parameters; the lexicon only if labels are mined."""
         super().check_parameters(names)
         if names is None and self.propose is None:
-            for name, default in (("proposed", "near"), ("n_proposed", None)):
+            for name, default in (("proposal_kind", "near"), ("n_proposed", None)):
                 if getattr(self, name) != default:
                     raise InputError(f"{name} has no effect without propose: leave it out.")
 
@@ -124,7 +124,7 @@ class EOE(MinedLabelDetector):
         self.proposals_ = []
         if self.propose is None:
             return super()._negatives(class_names, class_features, progress=progress)
-        far = self.proposed == "far"
+        far = self.proposal_kind == "far"
         n = self.n_proposed or (_PUBLISHED_FAR if far else _PUBLISHED_NEAR)
         self.left_out_ = None
         self.proposals_ = propose(resolve_proposer(self.propose), class_names, n, far=far)
@@ -138,7 +138,7 @@ class EOE(MinedLabelDetector):
         return len(class_names) * len(self.prompts_.class_name)
 
     def _facts(self) -> dict[str, Any]:
-        return facts_of(super()._facts(), "propose", "proposed", "n_proposed")
+        return facts_of(super()._facts(), "propose", "proposal_kind", "n_proposed")
 
     def _saved_tables(self) -> Tables:
         audit = {"audit": [line.as_row() for line in self.proposals_]} if self.proposals_ else {}

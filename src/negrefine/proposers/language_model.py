@@ -54,14 +54,14 @@ class ModelProposer:
         }
 
     def propose_far(self, class_names: Sequence[str], n: int) -> Sequence[str]:
-        """Ask for 50 names at a time, n in all, in one conversation, as EOE does.
+        """Ask for 50 names at a time in one conversation, as EOE does, and return n of them.
 
         Models repeat themselves, so that fewer different names may come. Raises as
         `propose_similar`.
         """
         replies: list[str] = []
-        for asked in range(0, n, _PER_REQUEST):
-            request = far_query(class_names, min(_PER_REQUEST, n - asked), replies)
+        for _ in range(0, n, _PER_REQUEST):
+            request = far_query(class_names, min(_PER_REQUEST, n), replies)
             (answer,) = answer_all(self._asker, [request])
             if not text(answer):
                 break

@@ -59,6 +59,10 @@ class ProposalPrompts:
                     "and no other field."
                 )
 
+    def question(self, query: Query) -> str:
+        """Return the last message of the user in a request."""
+        return self.messages(query)[-1]["content"]
+
     def messages(self, query: Query, *, system_role: bool = True) -> list[dict[str, str]]:
         """Return a request of `similar_query` or `far_query` as the messages of a chat."""
         kind, n, *rest = query.class_names
