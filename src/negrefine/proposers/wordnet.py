@@ -34,16 +34,17 @@ class WordNetProposer:
 
     Args:
         steps: How many hypernyms up to go, at least 1.
+        overlap: Leave out what the overlap rules would remove, so that n other names come instead.
     """
 
     name = "wordnet"
     why_nothing = "they have no sense in WordNet, or nothing beside them"
 
-    def __init__(self, steps: int = 3) -> None:
+    def __init__(self, steps: int = 3, *, overlap: bool = True) -> None:
         """Read the bundled graph, once per process; InputError for fewer than one step."""
         if steps < 1:
             raise InputError(f"steps must be at least 1, not {steps}.")
-        self.steps = steps
+        self.steps, self.overlap = steps, overlap
         self._wordnet = WordNet.load()
         self._finder = WordFinder(self._wordnet)
         self._frequencies = word_frequencies()
@@ -63,7 +64,7 @@ class WordNetProposer:
             names: dict[str, None] = {}
             for row in () if sense.row is None else self._beside(sense.row):
                 text = self._word(row) if self._usable(row, classes, above) else ""
-                if not text or rules.objection(text):
+                if not text or (self.overlap and rules.objection(text)):
                     continue
                 names[text] = None
                 if len(names) == n:
