@@ -1,10 +1,12 @@
 """Measure proposed negative labels near the classes: OpenMoji's class animals against its others.
 
+The demo's sets that are far from the classes are scored, too.
+
     python build.py fetch --work DIR; python build.py render --work DIR
     python near_proposals.py --work DIR [--encoder builtin]
 
-Writes WORK/near_proposals.json and prints a table. The differences are of the same images with and
-without proposals, resampled together.
+Writes WORK/near_proposals_ENCODER.json and prints the same. The differences are of the same images
+with and without proposals, resampled together.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from evaluate import near_sides, pictures
 from numpy.typing import NDArray
 
 import negrefine
-from negrefine.benchmarks.bundled import demo_class_names
+from negrefine.benchmarks.bundled import ID_SET, demo_class_names, demo_images
 from negrefine.encoders import CLIPEncoder
 from negrefine.evaluation.measure import metrics_of_scores, resampled_metrics
 
@@ -89,6 +91,10 @@ def main(work: Path, encoder_name: str) -> None:
     sides = near_sides(work, rows)
     encoder = negrefine.load_encoder(encoder_name, device="cpu")
     features = [encoder.encode_images(pictures(squares, side)) for side in sides]
+    far = {
+        name: encoder.encode_images([i.path for i in demo_images() if i.set_name == name])
+        for name in dict.fromkeys(image.set_name for image in demo_images())
+    }
     names = demo_class_names()
     found: dict[str, Any] = {"images": [len(side) for side in sides], "encoder": encoder_name}
     scores: dict[str, Scores] = {}
@@ -101,9 +107,17 @@ def main(work: Path, encoder_name: str) -> None:
         proposals = getattr(detector, "proposals_", [])
         row: dict[str, Any] = {"auroc": auroc(scores[title]), "interval": interval(scores[title])}
         row["proposals"] = [len(proposals), sum(each.kept for each in proposals)]
-        if "near" in detector.part_names_:
-            near = [-detector.score_feature_parts(side)["near"] for side in features]
-            row["near_alone"] = auroc((near[0], near[1]))
+        parts = [detector.score_feature_parts(side) for side in features]
+        if len(parts[0]) > 1:
+            # A larger mass on proposed labels is less in-distribution.
+            signs = {part: -1 if part == "near" else 1 for part in parts[0]}
+            row["parts"] = {p: auroc((s * parts[0][p], s * parts[1][p])) for p, s in signs.items()}
+        of_far = detector.score_features(far[ID_SET])
+        row["far"] = {
+            name: auroc((of_far, detector.score_features(each)))
+            for name, each in far.items()
+            if name != ID_SET
+        }
         without = title.rpartition(", ")[0]
         if title.startswith("NegRefine") and title.endswith("proposed"):
             row["difference"] = difference(scores[title], scores[without])
