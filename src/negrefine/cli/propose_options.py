@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from negrefine.cli.bundles import option
 from negrefine.cli.given import Given
 from negrefine.cli.judge_options import JudgeOptions
+from negrefine.detectors import VSNL
 from negrefine.errors import InputError
 from negrefine.similar_names import similar_names
 
@@ -72,8 +73,11 @@ class ProposeOptions(JudgeOptions):
         )
 
 
-def check_proposed(given: Mapping[str, Given]) -> None:
-    """Raise InputError for an option about proposals without any."""
+def check_proposed(given: Mapping[str, Given], methods: Sequence[str]) -> None:
+    """Raise InputError for an option about proposals if none of the methods has any."""
+    if VSNL.method in methods:
+        # It asks WordNet unless another proposer is named.
+        return
     for name in ("n_proposed", "proposal_kind"):
         if name in given and "propose" not in given:
             raise InputError(
