@@ -15,7 +15,7 @@ import negrefine
 from negrefine.detectors.scores import eoe_score
 
 Arrays = dict[str, NDArray[Any]]
-# EOE's cases are of cosines in single precision, which processors sum up to 6e-8 differently, divided
+# Cosines of EOE's cases are in single precision, summed by processors up to 6e-8 differently, divided
 # by a temperature of 0.01 before a softmax whose slope is at most 1/4, twice with beta.
 TOLERANCES = {"AdaNeg": 2e-6, "TANL": 2e-6, "OODD": 1e-6, "EOE": 3e-6}
 
