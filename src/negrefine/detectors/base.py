@@ -62,6 +62,7 @@ class Detector(Parametrised, Calibrated):
         title: Its name in tables.
         paper: Where it was published.
         parts: Names of the components of the score, in order.
+        further_parts: Names of components that some detectors of the class have beside these.
         seed_parameter: The parameter that repeated evaluations vary; None without randomness.
         uses_patches: The score needs patch features beside image features.
         uses_no_texts: The method needs an encoder with CLIPN's "no" text tower.

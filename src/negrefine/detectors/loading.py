@@ -11,6 +11,7 @@ from negrefine.detectors.bundle import MANIFEST, damaged, manifest_of, read_bund
 from negrefine.detectors.hub import check_encoder_of_stranger, local_bundle, named_as
 from negrefine.detectors.kept_calibration import KeptCalibration, restored_calibration
 from negrefine.detectors.parameters import check_decoded, decode_parameters
+from negrefine.detectors.proposed import Proposed, read_proposals
 from negrefine.detectors.registry import saved_methods
 from negrefine.detectors.saved_form import FACTS
 from negrefine.encoders.base import Encoder, check_encoder
@@ -111,6 +112,19 @@ def load_labels(path: str | os.PathLike[str]) -> list[NegativeLabel] | None:
         return [NegativeLabel.from_row(row) for row in tables["negative_labels"]]
     except ValueError as error:
         raise damaged(directory, f"its labels cannot be read: {_short(error)}") from error
+
+
+def load_proposals(path: str | os.PathLike[str]) -> list[Proposed]:
+    """Read what was proposed to a saved detector, without its encoder.
+
+    Raises BundleError as `load_detector`.
+    """
+    directory = Path(path)
+    _, _, tables = read_bundle(directory)
+    try:
+        return read_proposals(tables.get("audit", ()))
+    except ValueError as error:
+        raise damaged(directory, f"its proposals cannot be read: {_short(error)}") from error
 
 
 def load_left_out(path: str | os.PathLike[str]) -> LeftOut | None:
