@@ -146,6 +146,8 @@ def choices(found: Described) -> str:
     if "chosen_on.alphas" in found.arrays:
         # How many is not said: an image may have two marks, of its content and of its features.
         said.append("The alpha of each class was chosen on in-distribution images.")
+    if "chosen_on.base" in found.arrays:
+        said.append("Parameters of its base were chosen on images.")
     return " ".join(said)
 
 

@@ -26,6 +26,7 @@ from negrefine.detectors.parameters import (
 from negrefine.detectors.prototypes import adapted_cosines
 from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import group_negatives, neglabel_score, tanl_score
+from negrefine.detectors.selected import Selected
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
 from negrefine.labels.negatives import Negatives
@@ -182,7 +183,7 @@ class FrozenTANL(Frozen, LabelDetector):
 
 
 @detector
-class FrozenOODD(Frozen, Detector):
+class FrozenOODD(Frozen, Selected):
     """A detector's score minus the k-th largest cosine with the images of a dictionary.
 
     Attributes:
@@ -203,6 +204,7 @@ class FrozenOODD(Frozen, Detector):
     def hold(self, base: Detector, dictionary: FloatArray) -> Self:
         """Take the detector and the dictionary."""
         self.base_, self.dictionary_, self.negatives_ = base, dictionary, base.negatives_
+        self._mark_base(base)
         return self
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:
