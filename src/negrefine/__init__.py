@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         NegLabel,
         NegRefine,
         Sigmoid,
+        VisionChecked,
         load_detector,
     )
     from negrefine.encoders import Encoder, load_encoder
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
     from negrefine.judges.base import Answer, Judge
     from negrefine.judges.cascade import CascadeJudge
     from negrefine.judges.hf import HFJudge
+    from negrefine.judges.hf_vision import HFVision
     from negrefine.judges.openai import OpenAIJudge
+    from negrefine.judges.openai_vision import OpenAIVision
     from negrefine.judges.replay import ReplayJudge
     from negrefine.judges.store import AnswerStore
+    from negrefine.judges.vision import VisionJudge
     from negrefine.judges.vote import VoteJudge
     from negrefine.judges.wordnet import WordNetJudge
     from negrefine.labels.lexicon import Lexicon
@@ -63,6 +67,7 @@ __all__ = [
     "Encoder",
     "Energy",
     "HFJudge",
+    "HFVision",
     "Judge",
     "Lexicon",
     "MaxLogit",
@@ -71,10 +76,13 @@ __all__ = [
     "NegRefine",
     "OODDictionary",
     "OpenAIJudge",
+    "OpenAIVision",
     "Prompts",
     "ReplayJudge",
     "Sigmoid",
     "StreamDetector",
+    "VisionChecked",
+    "VisionJudge",
     "VoteJudge",
     "WordNetJudge",
     "errors",
@@ -89,15 +97,18 @@ __getattr__, __dir__ = lazy_names(
     {
         "": "errors metrics",
         "detectors": "CLIPN CSP EOE GLMCM MCM Detector Energy MaxLogit NegLabel NegRefine "
-        "Sigmoid load_detector",
+        "Sigmoid VisionChecked load_detector",
         "encoders": "Encoder load_encoder",
         "evaluation.experiment": "evaluate",
         "judges.base": "Answer Judge",
         "judges.cascade": "CascadeJudge",
         "judges.hf": "HFJudge",
+        "judges.hf_vision": "HFVision",
         "judges.openai": "OpenAIJudge",
+        "judges.openai_vision": "OpenAIVision",
         "judges.replay": "ReplayJudge",
         "judges.store": "AnswerStore",
+        "judges.vision": "VisionJudge",
         "judges.vote": "VoteJudge",
         "judges.wordnet": "WordNetJudge",
         "labels.lexicon": "Lexicon",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from negrefine.detectors.registry import DETECTORS, register
     from negrefine.detectors.sigmoid import Sigmoid
     from negrefine.detectors.thresholds import ThresholdGroup
+    from negrefine.detectors.vision_checked import VisionChecked
 
 __all__ = [
     "CLIPN",
@@ -44,6 +45,7 @@ __all__ = [
     "PatchMatch",
     "Sigmoid",
     "ThresholdGroup",
+    "VisionChecked",
     "detector",
     "load_detector",
     "parameter",
@@ -70,5 +72,6 @@ __getattr__, __dir__ = lazy_names(
         "registry": "DETECTORS register",
         "sigmoid": "Sigmoid",
         "thresholds": "ThresholdGroup",
+        "vision_checked": "VisionChecked",
     },
 )
