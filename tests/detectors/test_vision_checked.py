@@ -395,6 +395,6 @@ def test_an_oracle_separates_better_and_the_band_asks_little(base: NegRefine, sc
     plain, seen, band = script.measure(base.with_params(), pictures, inside, 0.0, settings)
     assert plain.questions == 0
     assert seen.questions == 5
-    assert seen.figures["auroc"] > plain.figures["auroc"]
-    assert seen.figures["fpr95"] < plain.figures["fpr95"]
+    assert seen.figures["auroc"] > plain.figures["auroc"] + 0.005
+    assert seen.flagged_other > plain.flagged_other
     assert band.questions < 1.5

@@ -22,6 +22,7 @@ from negrefine.detectors.vision_asking import ImageAsker
 from negrefine.detectors.vision_band import Band
 from negrefine.detectors.vision_checks import VisionChecks, VisionReport
 from negrefine.detectors.vision_questions import RULES, Questions
+from negrefine.detectors.vision_saved import check_vision, saved_judge, usable_judge
 from negrefine.detectors.vision_score import checked_score
 from negrefine.errors import InputError
 from negrefine.judges.vision import VisionJudge, vision_identity
@@ -33,14 +34,6 @@ if TYPE_CHECKING:
     from negrefine.detectors.bundle import Arrays, Tables
     from negrefine.encoders.base import FloatArray
     from negrefine.encoders.images import ImageSource
-
-
-def _check_vision(name: str, value: Any) -> None:
-    if value is not None and not isinstance(value, (VisionJudge, Unsaved)):
-        raise InputError(
-            f"{name} must have a name and yes_margins(images, names), as HFVision and OpenAIVision "
-            f"have them, not {value!r}."
-        )
 
 
 @detector
@@ -78,7 +71,7 @@ class VisionChecked(Detector):
     default_prompts = CSP_PROMPTS
 
     vision: VisionJudge | Unsaved | None = parameter(
-        None, _check_vision, "Answers questions about images.", on_command_line=False
+        None, check_vision, "Answers questions about images.", on_command_line=False
     )
     weight: float = parameter(
         0.5,
@@ -333,22 +326,7 @@ class VisionChecked(Detector):
         return checks
 
     def _judge(self) -> VisionJudge:
-        """Return the vision judge; InputError if none is given, or another than was saved."""
-        judge = self.vision
-        if isinstance(judge, Unsaved):
-            raise InputError(
-                f"The vision judge {judge.name!r} is not part of the saved detector: give it with "
-                "set_params(vision=...)."
-            )
-        if judge is None:
-            raise InputError("No vision judge is given: set_params(vision=...).")
-        if self.vision_identity_ not in (None, vision_identity(judge)):
-            raise InputError(
-                f"The vision judge {judge.name!r} is not the one that this detector was saved "
-                "with, so its threshold means nothing for it: make the detector again with "
-                "VisionChecked.of, or give the same model and settings."
-            )
-        return judge
+        return usable_judge(self.vision, self.vision_identity_)
 
     @property
     def _band(self) -> Band:
@@ -381,17 +359,8 @@ class VisionChecked(Detector):
         return {
             **super()._saved_tables(),
             **base_tables(self.base_),
-            "vision": [self._saved_judge()],
+            "vision": [saved_judge(self.vision, self.vision_identity_)],
         }
-
-    def _saved_judge(self) -> dict[str, Any]:
-        from negrefine.judges.vision_settings import settings_of
-
-        if isinstance(self.vision, Unsaved):
-            # A user's own judge of a loaded detector, of which no more is known.
-            facts = {"name": self.vision.name, "identity": self.vision_identity_}
-            return {**facts, "kind": "own", "settings": {}}
-        return settings_of(self._judge())
 
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
         from negrefine.judges.vision_settings import judge_from
