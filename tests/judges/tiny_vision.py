@@ -129,8 +129,8 @@ def _idefics3() -> tuple[Any, Any]:
 KINDS: dict[str, Callable[[], tuple[Any, Any]]] = {"llava": _llava, "idefics3": _idefics3}
 
 
-def save_vision_model(directory: Path, kind: str) -> Path:
-    """Write a random model as the hub holds one."""
+def save_vision_model(directory: Path, kind: str, *, decided: bool = False) -> Path:
+    """Write a random model as the hub holds one; one that is decided says nothing but yes or no."""
     config, processor = KINDS[kind]()
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -138,6 +138,13 @@ def save_vision_model(directory: Path, kind: str) -> Path:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.25)
+    if decided:
+        first = processor.tokenizer("YesNo", add_special_tokens=False)["input_ids"]
+        yes, no = first[0], first[-1]
+        with torch.no_grad():
+            direction = 1000 * model.lm_head.weight[yes]
+            model.lm_head.weight.zero_()
+            model.lm_head.weight[yes], model.lm_head.weight[no] = direction, -direction
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
     return directory

@@ -60,6 +60,7 @@ class VisionChecked(Detector):
 
     Attributes:
         base_: The NegRefine detector, without a threshold.
+        total_: The `report` of all images that were checked since it was made or loaded.
         band_thresholds_: float64, what the band is around: the threshold of NegRefine (1,), or
             that of each class (K,); none, (0,), if NegRefine had none.
     """
@@ -68,6 +69,7 @@ class VisionChecked(Detector):
     title = "NegRefine with S_VLM"
     paper = ""
     parts = ("neglabel", "multi_match", "vision")
+    image_parts = ("vision",)
     default_prompts = CSP_PROMPTS
 
     vision: VisionJudge | Unsaved | None = parameter(
@@ -103,6 +105,7 @@ class VisionChecked(Detector):
     base_: NegRefine = fitted()
     band_thresholds_: NDArray[np.float64] = fitted()
     vision_identity_: str | None = fitted(None)
+    total_: VisionReport = fitted(VisionReport())
 
     @classmethod
     def of(cls, base: Detector, vision: VisionJudge, **parameters: Any) -> Self:
@@ -188,9 +191,12 @@ class VisionChecked(Detector):
         if self.confine:
             scores = np.where(asked, self._band.confine(scores, classes), scores)
         scores[list(failed)] = np.nan
-        return VisionChecks(
-            parts, base_scores, scores, classes, asked, margins, len(rows) * questions.width, failed
+        n_questions = len(rows) * questions.width
+        checks = VisionChecks(
+            parts, base_scores, scores, classes, asked, margins, n_questions, failed
         )
+        self.total_ += self.report(checks)
+        return checks
 
     def report(self, checks: VisionChecks) -> VisionReport:
         """Return how often the model was asked, and how many verdicts it changed."""

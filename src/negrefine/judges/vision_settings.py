@@ -7,9 +7,11 @@ from typing import Any
 
 from negrefine.constraints import FINITE, Fields, Text
 from negrefine.errors import InputError
+from negrefine.judges.causal_lm import pick_dtype
 from negrefine.judges.hf_vision import HFVision
 from negrefine.judges.openai_vision import OpenAIVision
 from negrefine.judges.vision import VisionJudge, VisionPrompts, vision_identity
+from negrefine.pretrained.loading import pick_device
 
 # What determines the answers. A server's address and the name of a key's variable are left out: a
 # detector of somebody else must not choose where images and keys are sent.
@@ -23,6 +25,9 @@ def settings_of(judge: VisionJudge) -> dict[str, Any]:
     for kind, cls, names in (("hf", HFVision, _HF), ("openai", OpenAIVision, _OPENAI)):
         if type(judge) is cls:
             settings = {name: getattr(judge, name) for name in names}
+            if isinstance(judge, HFVision):
+                # On another machine "auto" may be another one.
+                settings["dtype"] = pick_dtype(judge.dtype, pick_device(judge.device))
             question = judge.prompts.question
             return {**facts, "kind": kind, "settings": {**settings, "question": question}}
     return {**facts, "kind": "own", "settings": {}}
