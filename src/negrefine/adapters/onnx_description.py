@@ -55,8 +55,9 @@ def exported_score(detector: Detector) -> ExportedScore:
     detector without a threshold.
 
     Raises:
-        InputError: The method scores patches, asks another model or is what a stream has left, or its encoder has no
-            image tower that can be exported, is not on the CPU or not of dtype float32.
+        InputError: The method scores patches, asks another model or is what a stream has left, or
+            its encoder has no image tower that can be exported, is not on the CPU or not of dtype
+            float32.
     """
     encoder, title = detector.encoder, detector.title or type(detector).__name__
     if not isinstance(encoder, CLIPEncoder):
