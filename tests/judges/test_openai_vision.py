@@ -218,6 +218,8 @@ class Runs:
         return asked, cached
 
     def close(self) -> None:
+        # Torch takes seconds to leave.
+        self._parent.kill()
         self._parent.communicate()
 
     def _read(self) -> int:

@@ -19,6 +19,8 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2VLConfig,
+    Qwen2VLImageProcessorPil,
 )
 
 MARKS = [
@@ -126,7 +128,62 @@ def _idefics3() -> tuple[Any, Any]:
     return config, processor
 
 
-KINDS: dict[str, Callable[[], tuple[Any, Any]]] = {"llava": _llava, "idefics3": _idefics3}
+class _Parts:
+    """What a processor is saved as, where it cannot be made without torchvision."""
+
+    def __init__(self, *parts: Any) -> None:
+        self._parts = parts
+        self.tokenizer = parts[0]
+
+    def save_pretrained(self, directory: Path) -> None:
+        for each in self._parts:
+            each.save_pretrained(directory)
+
+
+def _qwen2_vl() -> tuple[Any, Any]:
+    tok = tokenizer()
+    ids = {
+        f"{name}_id": tok.convert_tokens_to_ids(mark)
+        for name, mark in (
+            ("image_token", "<image>"),
+            ("video_token", "<global-img>"),
+            ("vision_start_token", "<row_1_col_1>"),
+            ("vision_end_token", "<row_1_col_2>"),
+        )
+    }
+    tok.chat_template = TEMPLATE.replace("<image>", "<row_1_col_1><image><row_1_col_2>")
+    config = Qwen2VLConfig(
+        text_config={
+            **LANGUAGE,
+            # Positions in time, height and width.
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "mrope_section": [1, 1, 2],
+            },
+        },
+        vision_config={
+            "depth": 2,
+            "embed_dim": 32,
+            "hidden_size": 32,
+            "num_heads": 4,
+            "mlp_ratio": 2,
+            "patch_size": 14,
+        },
+        **ids,
+        tie_word_embeddings=False,
+    )
+    images = Qwen2VLImageProcessorPil(
+        min_pixels=28 * 28, max_pixels=2 * 56 * 56, patch_size=14, merge_size=2
+    )
+    return config, _Parts(tok, images)
+
+
+KINDS: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "llava": _llava,
+    "idefics3": _idefics3,
+    "qwen2_vl": _qwen2_vl,
+}
 
 
 def save_vision_model(directory: Path, kind: str, *, decided: bool = False) -> Path:

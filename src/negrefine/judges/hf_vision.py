@@ -19,7 +19,13 @@ from negrefine.judges.chat_reply import LEAST_MASS
 from negrefine.judges.language_model import LanguageModelJudge
 from negrefine.judges.prompts import judge_identity
 from negrefine.judges.store import AnswerStore
-from negrefine.judges.vision import VISION_PROMPTS, VisionPrompts, answer_of, margins_by
+from negrefine.judges.vision import (
+    VISION_PROMPTS,
+    QuestionsFailedError,
+    VisionPrompts,
+    answer_of,
+    margins_by,
+)
 from negrefine.judges.vision_lm import VISION_LM, load_vision_lm
 from negrefine.pretrained.loading import pick_device
 
@@ -153,10 +159,19 @@ class _Asking(LanguageModelJudge):
             rows.setdefault(query.word, []).append(position)
         keys = list(rows)
         texts = [[self.settings.prompts.text(queries[i]) for i in rows[key]] for key in keys]
+        failures: list[str] = []
         for row, found in self.lm.score([self.pictures[key] for key in keys], texts):
+            if isinstance(found, str):
+                failures.append(found)
+                continue
             self.usage.asked += len(found)
             self.usage.prompt_tokens = self.lm.tokens
             yield list(zip(rows[keys[row]], itertools.starmap(self._answer, found), strict=True))
+
+        if failures:
+            raise QuestionsFailedError(
+                f"{len(failures)} of {len(keys)} images cannot be asked about: {failures[0]}"
+            )
 
     def _answer(self, margin: float, mass: float) -> Answer:
         if mass < self.settings.least_mass:

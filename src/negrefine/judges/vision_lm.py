@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from negrefine.errors import InputError
+from negrefine.judges.vision_grid import MODEL_TYPES, load_grid_processor
 from negrefine.pretrained import hub
 from negrefine.pretrained.files import newer_tokenizers, read_object, weight_files
 from negrefine.pretrained.loading import load_weights, loading
@@ -43,10 +44,14 @@ def load_vision_lm(
         "give a model whose images Pillow can prepare, such as LLaVA or SmolVLM, or serve it and "
         "use OpenAIVision (--vision openai:MODEL)"
     )
-    with loading(f"The processor of {name!r} cannot be loaded", advice, InputError):
-        processor = AutoProcessor.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False, backend="pil"
-        )
+    processor: Any
+    if config.get("model_type") in MODEL_TYPES:
+        processor = load_grid_processor(directory, config, name)
+    else:
+        with loading(f"The processor of {name!r} cannot be loaded", advice, InputError):
+            processor = AutoProcessor.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False, backend="pil"
+            )
     if not hasattr(processor, "image_processor"):
         raise InputError(
             f"The processor of {name!r} prepares no images: it is not a vision-language model."

@@ -68,15 +68,22 @@ class VisionModel:
 
     def score(
         self, images: Sequence[Image], questions: Sequence[Sequence[str]]
-    ) -> Iterator[tuple[int, list[Found]]]:
+    ) -> Iterator[tuple[int, list[Found] | str]]:
         """Yield (position of an image, what was found for its questions in order), in any order.
 
+        Of an image that the processor cannot prepare, why stands in place of what was found.
         Raises InputError if one image does not fit into memory, or for NaN.
         """
         for first in range(0, len(images), self.batch_size):
             rows = range(first, min(first + self.batch_size, len(images)))
-            asked = [self._prepare(i, images[i], questions[i]) for i in rows]
-            if self._shares is None and len(asked[0].prompts) > 1:
+            asked: list[_Asked] = []
+            for i in rows:
+                made = self._prepare(i, images[i], questions[i])
+                if isinstance(made, str):
+                    yield i, made
+                else:
+                    asked.append(made)
+            if self._shares is None and asked and len(asked[0].prompts) > 1:
                 self._shares = self._sharing_is_exact(asked[0])
             # Of equal length, so that nothing stands between a prompt's beginning and its end.
             alike: dict[Any, list[_Asked]] = {}
@@ -113,7 +120,7 @@ class VisionModel:
                 )
             yield each.position, answers
 
-    def _prepare(self, position: int, image: Image, questions: Sequence[str]) -> _Asked:
+    def _prepare(self, position: int, image: Image, questions: Sequence[str]) -> _Asked | str:
         texts = [question_text(self.processor, question, self.name) for question in questions]
         try:
             made = self.processor(text=[texts[0]], images=[[image]], return_tensors="pt")
@@ -122,10 +129,10 @@ class VisionModel:
                 other = self.processor(text=[text], images=[[image]], return_tensors="pt")
                 prompts.append(other["input_ids"][0].tolist())
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise InputError(
+            return (
                 f"The processor of {self.name!r} cannot prepare an image of {image.width} x "
-                f"{image.height} pixels with a question ({str(error)[:200]}): give another model."
-            ) from error
+                f"{image.height} pixels with a question ({str(error)[:200]})."
+            )
         return _Asked(position, prompts, common_prefix(prompts), dict(made))
 
     def _read(self, group: list[_Asked]) -> list[list[Found]]:
@@ -157,22 +164,21 @@ class VisionModel:
         padded = pad_sequence(
             [torch.tensor(end) for end in ends], batch_first=True, padding_value=-1
         ).to(self._device)
-        mask = (padded >= 0).long()
         rows = torch.tensor(owners, device=self._device)
         repeated = DynamicCache(config=self.model.config.get_text_config())
         for layer, read in zip(repeated.layers, cache.layers, strict=True):
             keys, values = read.keys.index_select(0, rows), read.values.index_select(0, rows)
             layer.lazy_initialization(keys, values)
             layer.keys, layer.values = keys, values
-        before = torch.ones((len(ends), length), dtype=torch.long, device=self._device)
+        # Without a mask, because no token attends to the padding on its right; some models make
+        # wrong positions of one.
         logits = self.model(
             input_ids=padded.clamp(min=0),
-            attention_mask=torch.cat([before, mask], dim=1),
             past_key_values=repeated,
             use_cache=True,
         ).logits
         self.tokens += length * len(group) + sum(map(len, ends))
-        last = mask.sum(dim=1) - 1
+        last = (padded >= 0).sum(dim=1) - 1
         found = iter(self._found(logits[torch.arange(len(ends), device=self._device), last]))
         return [[next(found) for _ in each.prompts] for each in group]
 
