@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from negrefine import CSP, NegRefine, VisionChecked, load_detector
+from negrefine import CSP, NegRefine, OpenAIVision, VisionChecked, load_detector
 from negrefine.detectors.base import Detector
+from negrefine.detectors.bundle import read_bundle, write_bundle
 from negrefine.detectors.vision_score import (
     checked_score,
     class_seen,
@@ -22,7 +24,8 @@ from negrefine.detectors.vision_score import (
     vision_score,
 )
 from negrefine.encoders import CLIPEncoder
-from negrefine.errors import ImageError, InputError, JudgeError
+from negrefine.errors import BundleError, ImageError, InputError, JudgeError
+from negrefine.evaluation.image_scores import score_files
 from negrefine.judges.vision import ImagesFailedError, image_key
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "vision.py"
@@ -358,6 +361,58 @@ def test_it_is_saved_and_loaded_with_its_base_and_the_name_of_its_judge(
     loaded.set_params(vision=other)
     with pytest.raises(InputError, match="'other' is not the one that this detector was saved"):
         loaded.score_samples(images)
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda _, tables: tables["vision"].clear(), "do not fit together"),
+        (lambda _, tables: tables["vision"][0].update(kind=3), "vision.kind must be a text"),
+        (lambda _, tables: tables["vision"][0]["settings"].update(more=1), "vision.settings must"),
+        (lambda _, tables: tables["vision"][0]["settings"].update(question="?"), "must be a text"),
+        (lambda arrays, _: arrays.update(band_thresholds=np.array([np.nan])), "must be finite"),
+        (lambda arrays, _: arrays.update(band_thresholds=np.array([1])), "must be finite float64"),
+        (lambda arrays, _: arrays.update(band_thresholds=np.zeros(0)), "A band is around"),
+    ],
+)
+def test_a_damaged_form_is_refused(
+    base: NegRefine,
+    tmp_path: Path,
+    builtin_encoder: CLIPEncoder,
+    damage: Callable[[Any, Any], object],
+    problem: str,
+) -> None:
+    VisionChecked.of(base, OpenAIVision("m", store=None), band=0.1).save(tmp_path)
+    manifest, arrays, tables = read_bundle(tmp_path)
+    assert "http" not in json.dumps(tables["vision"])
+    damage(arrays, tables)
+    own = ("format", "format_version", "negrefine_version", "files")
+    write_bundle(tmp_path, {n: f for n, f in manifest.items() if n not in own}, arrays, tables)
+    with pytest.raises(BundleError, match=problem):
+        load_detector(tmp_path, builtin_encoder)
+
+
+def test_rows_of_files_continue_an_interrupted_run(
+    base: NegRefine, pictures: list[Any], tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(len(pictures))]
+    for path, each in zip(paths, pictures, strict=True):
+        each.image.save(path)
+    journal = tmp_path / "journal"
+    checked = VisionChecked.of(base, Plain(), band=0.2)
+    checked.offset_ = 1.0
+    rows = score_files(checked, paths, journal=journal)
+    checks = checked.check(paths)
+    assert [row.score for row in rows] == checks.scores.tolist()
+    assert ["vision" in row.parts for row in rows] == checks.asked.tolist()
+    judge = Plain()
+    again = VisionChecked.of(base, judge, band=0.2)
+    again.offset_ = 1.0
+    assert score_files(again, paths, journal=journal) == rows
+    assert judge.asked == []
+    failing = VisionChecked.of(base, Sometimes(fails=[image_key(pictures[5].image)]), weight=0.9)
+    (wrong,) = [row for row in score_files(failing, paths) if row.error]
+    assert (wrong.path, wrong.error, wrong.score) == (str(paths[5]), "no answer", None)
 
 
 def test_an_explanation_says_what_the_model_sees(
