@@ -415,6 +415,26 @@ def test_rows_of_files_continue_an_interrupted_run(
     assert (wrong.path, wrong.error, wrong.score) == (str(paths[5]), "no answer", None)
 
 
+def test_it_takes_the_alphas_of_its_base_and_refuses_the_images_that_chose_them(
+    base: NegRefine, pictures: list[Any], tmp_path: Path, builtin_encoder: CLIPEncoder
+) -> None:
+    images = images_of(pictures)
+    other = base.with_params(alpha_rule="class-scaled").choose_alphas(images[:12], least=2)
+    checked = VisionChecked.of(other, Plain(), weight=1.0)
+    checks = checked.check(images)
+    factor = checks.parts["alpha_factor"]
+    assert (factor != 1).any()
+    alpha = 2 * factor
+    expected = (checks.parts["neglabel"] + alpha * checks.parts["vision"]) * 3 / (1 + alpha)
+    np.testing.assert_allclose(checks.scores, expected)
+    checked.save(tmp_path)
+    loaded = load_detector(tmp_path, builtin_encoder).set_params(vision=Plain())
+    for each in (checked, loaded):
+        with pytest.raises(InputError, match="alphas of this detector were chosen on"):
+            each.calibrate(images, 0.1)
+    np.testing.assert_array_equal(loaded.score_samples(images), checks.scores)
+
+
 def test_an_explanation_says_what_the_model_sees(
     base: NegRefine, pictures: list[Any], script: Any
 ) -> None:

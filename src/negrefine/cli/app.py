@@ -54,6 +54,10 @@ _SECTIONS = {
         "sweep": Later(
             "Score every combination of NegRefine's constants, encoding each image and text once."
         ),
+        "tune": Later(
+            "Choose alpha, its rule and k of a saved detector on a validation set, which is "
+            "recorded."
+        ),
         "judge-compare": Later(
             "Compare judges on the same labels: agreement, labels that flip, and what that does to "
             "scores."

@@ -15,7 +15,7 @@ from negrefine.cli.method_options import (
     check_methods,
     parameters_for,
 )
-from negrefine.cli.options import BATCH_SIZE, LabelOptions, split_list
+from negrefine.cli.options import BATCH_SIZE, BOOTSTRAP, LabelOptions, split_list
 from negrefine.cli.output import print_tables, say, warn, warn_unreadable
 from negrefine.cli.stream_options import StreamChoice, seed_numbers
 from negrefine.detectors import DETECTORS, NegRefine
@@ -45,7 +45,7 @@ class RunOptions:
         "Seeds of the methods' random draws, such as '0', '0,1,2' or '0-9'; default: 0.",
         "LIST",
     )
-    bootstrap: int = option(1000, "Resamples for the confidence intervals; 0 for none.", min=0)
+    bootstrap: int = BOOTSTRAP
     baseline: str | None = option(
         None,
         "One of the methods: also show by how much each other is better, with intervals of a "

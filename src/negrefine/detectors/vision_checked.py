@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,16 @@ from typing_extensions import Self
 
 from negrefine.constraints import Boolean, Number, OneOf, Whole
 from negrefine.detectors.base import Detector
-from negrefine.detectors.explanation import Explanation, VisionEvidence
+from negrefine.detectors.explanation import Explanation
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.negrefine import NegRefine
 from negrefine.detectors.parameters import Unsaved, detector, fitted, parameter
 from negrefine.detectors.saved_base import base_arrays, base_tables, restored_base
+from negrefine.detectors.selected import Selected
 from negrefine.detectors.vision_asking import ImageAsker
 from negrefine.detectors.vision_band import Band
 from negrefine.detectors.vision_checks import VisionChecks, VisionReport
-from negrefine.detectors.vision_questions import RULES, Questions
+from negrefine.detectors.vision_questions import RULES, Questions, needs_images
 from negrefine.detectors.vision_saved import check_vision, saved_judge, usable_judge
 from negrefine.detectors.vision_score import checked_score
 from negrefine.errors import InputError
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from negrefine.detectors.bundle import Arrays, Tables
+    from negrefine.detectors.selection import Marks
+    from negrefine.detectors.tuning import Tuning
     from negrefine.encoders.base import FloatArray
     from negrefine.encoders.images import ImageSource
 
 
 @detector
-class VisionChecked(Detector):
+class VisionChecked(Selected):
     """S = S_NegLabel + alpha [(1 - w) S_MM + w S_VLM], S_VLM from a model that sees the image.
 
     The vision model is asked "Is there a {name} in this image?" for the k class names and the k
@@ -220,16 +223,28 @@ class VisionChecked(Detector):
         without = self.base_.combine({name: parts[name] for name in self.base_.part_names_})
         if self.weight == 0:
             return without
-        vision = parts["vision"]
-        with_vision = checked_score(
-            parts["neglabel"], parts["multi_match"], vision, self.base_.alpha, self.weight
-        )
+        vision, (rest, alpha) = parts["vision"], self.base_.score_terms(parts)
+        with_vision = checked_score(rest, parts["multi_match"], vision, alpha, self.weight)
         return np.where(np.isnan(vision), without, with_vision)
+
+    def _part_names(self) -> list[str]:
+        return [*self.base_.part_names_, *self.image_parts]
+
+    @property
+    def tuning_(self) -> Tuning | None:
+        """What `negrefine tune` has chosen about the base."""
+        return self.base_.tuning_
+
+    def _in_force(self) -> dict[str, Marks]:
+        return {**super()._in_force(), **self.base_._in_force()}
+
+    def _restore_records(self, manifest: Mapping[str, Any]) -> None:
+        self.base_._restore_records(manifest)
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:
         """Return S_NegLabel or S_MM; InputError for S_VLM, which no feature tells."""
         if name == "vision":
-            raise _needs_images()
+            raise needs_images()
         return self.base_.compute_part(name, images)
 
     def score_feature_parts(
@@ -241,7 +256,7 @@ class VisionChecked(Detector):
     ) -> dict[str, NDArray[np.float64]]:
         """Raise InputError: the vision model must see the images."""
         del features, patches, only
-        raise _needs_images()
+        raise needs_images()
 
     def score_parts(
         self, images: Sequence[ImageSource], *, batch_size: int = 64, progress: bool = False
@@ -300,22 +315,9 @@ class VisionChecked(Detector):
             verdict=decision.verdict,
             p_value=decision.p_value,
             threshold_kind=None if kinds is None else kinds[checks.classes[0]],
-            vision=self._evidence(features, checks),
-        )
-
-    def _evidence(self, features: FloatArray, checks: VisionChecks) -> VisionEvidence | None:
-        if not checks.asked[0]:
-            return None
-        questions = self._questions
-        (names,) = questions.names(features)
-        classes, negatives = questions.seen(names, checks.margins[0])
-        return VisionEvidence(
-            model=self._judge().name,
-            classes=classes,
-            negatives=negatives,
-            score_without=float(checks.base_scores[0]),
-            changed=bool(self.report(checks).changed),
-            undecided=bool(checks.undecided[0]),
+            vision=self._questions.evidence(
+                features, checks, self._judge().name, changed=bool(self.report(checks).changed)
+            ),
         )
 
     def _whole(
@@ -359,7 +361,7 @@ class VisionChecked(Detector):
         }
 
     def _kept_arrays(self) -> Arrays:
-        return base_arrays(self.base_._kept_arrays())
+        return {**super()._kept_arrays(), **base_arrays(self.base_._kept_arrays())}
 
     def _saved_tables(self) -> Tables:
         return {
@@ -388,10 +390,3 @@ class VisionChecked(Detector):
             self.vision = judge
         self.vision_identity_ = saved["identity"]
         self.hold(base, thresholds)
-
-
-def _needs_images() -> InputError:
-    return InputError(
-        "VisionChecked needs the images, because its vision model looks at them: call "
-        "score_samples, predict, calibrate or explain with images, not with features."
-    )

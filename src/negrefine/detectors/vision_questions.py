@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from negrefine.detectors.base import Detector
-from negrefine.detectors.explanation import Seen
+from negrefine.detectors.explanation import Seen, VisionEvidence
+from negrefine.detectors.vision_checks import VisionChecks
 from negrefine.detectors.vision_score import class_seen, sigmoid, vision_score
 from negrefine.encoders.base import FloatArray
+from negrefine.errors import InputError
 
 RULES = ("pair", "class")
 
@@ -62,12 +63,33 @@ class Questions:
         classes, negatives = margins[:, : self.n_classes], margins[:, self.n_classes :]
         return class_seen(classes) if self.rule == "class" else vision_score(classes, negatives)
 
-    def seen(
-        self, names: Sequence[str], margins: NDArray[np.float64]
-    ) -> tuple[list[Seen], list[Seen]]:
-        """Return what the model says of the class names and of the negative labels of an image."""
+    def evidence(
+        self, features: FloatArray, checks: VisionChecks, model: str, *, changed: bool
+    ) -> VisionEvidence | None:
+        """Return what the model says of one image with features (1, d), None if it was not asked.
+
+        `changed` tells whether the verdict is another one than without the model.
+        """
+        if not checks.asked[0]:
+            return None
+        (names,) = self.names(features)
         shown = [
             Seen(name, None if np.isnan(margin) else float(sigmoid(margin)))
-            for name, margin in zip(names, margins, strict=True)
+            for name, margin in zip(names, checks.margins[0], strict=True)
         ]
-        return shown[: self.n_classes], shown[self.n_classes :]
+        return VisionEvidence(
+            model=model,
+            classes=shown[: self.n_classes],
+            negatives=shown[self.n_classes :],
+            score_without=float(checks.base_scores[0]),
+            changed=changed,
+            undecided=bool(checks.undecided[0]),
+        )
+
+
+def needs_images() -> InputError:
+    """Return the error of what has features alone."""
+    return InputError(
+        "VisionChecked needs the images, because its vision model looks at them: call "
+        "score_samples, predict, calibrate or explain with images, not with features."
+    )

@@ -52,7 +52,7 @@ def corrected_margins(margins: ArrayLike, grey_margins: ArrayLike) -> NDArray[np
 
 
 def checked_score(
-    neglabel: Part, multi_match: Part, vision: Part, alpha: float, weight: float
+    neglabel: Part, multi_match: Part, vision: Part, alpha: Part | float, weight: float
 ) -> Part:
     """S = S_NegLabel + alpha [(1 - w) S_MM + w S_VLM]; w = 0 is NegRefine's score, bit for bit.
 
