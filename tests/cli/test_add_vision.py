@@ -119,6 +119,8 @@ def test_a_failing_question_is_one_row_and_images_of_archives_are_seen(
     (failed,) = [row for row in rows if row["score"] is None]
     assert "too odd" in failed["error"]
     assert "1 failed" in done.stderr
+    lines = call("explain", checked, folder, "--json").stdout.splitlines()
+    assert ["error" in json.loads(line) for line in lines].count(True) == 1
 
 
 def test_a_model_in_this_process(

@@ -148,6 +148,10 @@ def test_failing_questions_cost_their_images_and_the_rest_is_stored(
     with pytest.raises(ImagesFailedError, match=r"2 of 16 questions .* no answer") as caught:
         judge.yes_margins(pictures(4), [NAMES] * 4)
     assert sorted(caught.value.reasons) == [1, 2]
+    # What remains is refused for good: an error of these images, not of the server.
+    server.behave = lambda handler, *_: handler.send(400, {"error": {"message": "odd"}}) or True
+    with pytest.raises(ImagesFailedError, match=r"2 of 2 questions .* odd"):
+        judge_at(server.url, store=path).yes_margins(pictures(4), [NAMES] * 4)
     server.behave = lambda *_: False
     again = judge_at(server.url, store=path)
     found = again.yes_margins(pictures(4), [NAMES] * 4)

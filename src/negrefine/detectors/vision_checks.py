@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from negrefine.errors import JudgeError
+from negrefine.judges.vision import ImagesFailedError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,12 +69,13 @@ class VisionChecks:
         )
 
     def check_whole(self) -> None:
-        """Raise JudgeError if a question about an image failed."""
+        """Raise ImagesFailedError if a question about an image failed."""
         if self.failed:
             first = next(iter(self.failed.values()))
-            raise JudgeError(
+            raise ImagesFailedError(
                 f"{len(self.failed)} of {len(self.scores)} images have no score, because a "
-                f"question about them failed; the first: {first}"
+                f"question about them failed; the first: {first}",
+                self.failed,
             )
 
 

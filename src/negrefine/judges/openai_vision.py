@@ -148,6 +148,12 @@ class _Asking(OpenAIJudge):
         # A refused question is undecided, which whoever asked counts.
         return LanguageModelJudge.iter_answers(self, queries)
 
+    def _ask(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
+        # With answers of this model in the store, an error is one of a question and not of all:
+        # else an image that the server refuses would end each run that continues another.
+        self._server.understood |= self.usage.cached > 0
+        return super()._ask(queries)
+
     def _unanswered(self, failures: Sequence[str], n_queries: int, where: str) -> JudgeError:
         return QuestionsFailedError(str(super()._unanswered(failures, n_queries, where)))
 
