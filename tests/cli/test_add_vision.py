@@ -164,6 +164,8 @@ def test_what_works_on_features_alone_refuses_it(
 ) -> None:
     checked = tmp_path / "checked"
     call("add-vision", work.detector, "--vision", "openai:m", "--out", checked)
+    # What is about its labels is that of NegRefine.
+    assert call("labels", checked).stdout == call("labels", work.detector).stdout != ""
     with pytest.raises(NegrefineError, match="another model looks at the images"):
         call("export", checked, "--onnx", tmp_path / "x.onnx")
     with pytest.raises(NegrefineError, match="asks a vision model about images, which the server"):
