@@ -74,9 +74,7 @@ _SECTIONS = {
         "encoders": Later(
             "List models that --encoder takes, with their sizes, languages and licences."
         ),
-        "demo": Later(
-            "Run NegRefine and its ablation on bundled pictures with the built-in toy encoder."
-        ),
+        "demo": Later("Show NegRefine's verdicts on bundled pictures, and what its two steps do."),
         "cache": Later(
             "Look at, export and import the stored embeddings of prompts.",
             below=("info", "export", "import"),
