@@ -28,6 +28,7 @@ ROOMS = (
     ("sources",),
     ("labels",),
     ("judges",),
+    ("proposers",),
     ("detectors",),
     ("monitoring", "streaming"),
     ("evaluation",),

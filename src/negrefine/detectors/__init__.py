@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from negrefine.detectors.sigmoid import Sigmoid
     from negrefine.detectors.thresholds import ThresholdGroup
     from negrefine.detectors.vision_checked import VisionChecked
+    from negrefine.detectors.vsnl import VSNL
 
 __all__ = [
     "CLIPN",
@@ -33,6 +34,7 @@ __all__ = [
     "EOE",
     "GLMCM",
     "MCM",
+    "VSNL",
     "BoundedScores",
     "Detector",
     "Energy",
@@ -73,5 +75,6 @@ __getattr__, __dir__ = lazy_names(
         "sigmoid": "Sigmoid",
         "thresholds": "ThresholdGroup",
         "vision_checked": "VisionChecked",
+        "vsnl": "VSNL",
     },
 )

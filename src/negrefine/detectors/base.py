@@ -62,6 +62,7 @@ class Detector(Parametrised, Calibrated):
         title: Its name in tables.
         paper: Where it was published.
         parts: Names of the components of the score, in order.
+        further_parts: Names of components that some detectors of the class have beside these.
         seed_parameter: The parameter that repeated evaluations vary; None without randomness.
         uses_patches: The score needs patch features beside image features.
         uses_no_texts: The method needs an encoder with CLIPN's "no" text tower.
@@ -269,6 +270,19 @@ class Detector(Parametrised, Calibrated):
             replacing=replacing,
             by_class=self.by_ is not None,
         )
+
+    def push_to_hub(
+        self, repository: str, *, private: bool = True, revision: str | None = None, **options: Any
+    ) -> str:
+        """Push the fitted detector with a card to a repository of the Hugging Face hub.
+
+        The repository is made if need be, `private` unless told otherwise; one that is there stays
+        as it is. `options` are those of `negrefine.detectors.hub.push_detector`, which has the
+        errors too. Returns the address of the commit, "hf://user/name@...", for `load_detector`.
+        """
+        from negrefine.detectors.hub import push_detector
+
+        return push_detector(self, repository, private=private, revision=revision, **options)
 
     def identity(self) -> str:
         """Return a SHA-256 (hex) over everything that decides scores and verdicts."""
