@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from negrefine.errors import InputError, JudgeError
 from negrefine.judges.base import Answer, Query
-from negrefine.judges.language_model import LanguageModelJudge
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from negrefine.judges.language_model import LanguageModelJudge
 
 _QUESTION = "Is there a {name} in this image? Answer with one word, yes or no."
 
