@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test docs lint format clean
 
 help:
 	@echo "make demo    run NegRefine on the bundled pictures"
 	@echo "make test    run the test suite"
+	@echo "make docs    build the documentation in site/, and check its links"
 	@echo "make lint    check style (ruff) and types (mypy)"
 	@echo "make format  format the code"
 	@echo "make clean   remove the environment and results"
@@ -32,6 +33,11 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+docs: $(VENV)/.installed-dev
+	$(BIN)/sphinx-build -q -W --keep-going -j 2 -c tools/site -d build/doctrees . site
+	$(BIN)/python tools/site/check_links.py site
+	@echo "Open site/index.html"
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,4 +48,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo-results build dist
+	rm -rf $(VENV) demo-results build dist site
