@@ -75,7 +75,8 @@ def is_like(line: str, printed: str) -> bool:
 
 def assert_printed(wanted: Iterable[str], printed: Iterable[str]) -> None:
     """Fail unless the lines are those that a page has, where "..." stands for any lines."""
-    rest, shown = iter(printed), list(printed)
+    shown = list(printed)
+    rest = iter(shown)
     skipping = False
     for line in wanted:
         if line.strip() == "...":

@@ -48,6 +48,10 @@ def _output(output: dict[str, Any]) -> str:
         # A blank line would end the block of HTML.
         lines = "\n".join(line for line in html.splitlines() if line.strip())
         return f'<div class="notebook-output">\n{lines}\n</div>'
+    if "image/png" in data:
+        image = "".join(data["image/png"]).replace("\n", "")
+        source = f"data:image/png;base64,{image}"
+        return f'<div class="notebook-output">\n<img alt="The picture" src="{source}">\n</div>'
     return _printed("".join(data["text/plain"]))
 
 

@@ -267,6 +267,12 @@ class Detector(Parametrised, Calibrated):
             by_class=self.by_ is not None,
         )
 
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: classes, labels, threshold and what it promises."""
+        from negrefine.detectors.html import detector_html
+
+        return detector_html(self)
+
     def identity(self) -> str:
         """Return a SHA-256 (hex) over everything that decides scores and verdicts."""
         self._check_fitted()
