@@ -70,6 +70,16 @@ class Detector(Parametrised, Calibrated):
         class_names_: K class names.
         class_features_: float32 (K, d), their prompt ensembles, rows of length one.
         negatives_: The negative labels, None for methods without any.
+
+    Example:
+        >>> detector = refine.calibrate(animals, fpr=0.1)
+        >>> detector.predict(["cat.png", "doughnut.png"])
+        array([ 1, -1])
+        >>> print(detector.explain("doughnut.png").headline())
+        Closest to 'turtle', but 'firm environment' fits better: not one of your classes.
+        >>> detector.save("saved")
+        >>> negrefine.load_detector("saved").identity() == detector.identity()
+        True
     """
 
     method: ClassVar[str]

@@ -30,6 +30,12 @@ class EOE(MinedLabelDetector):
     The paper's negative labels are those that a language model envisions; these are mined as
     NegLabel's unless they come from a word list (`lexicon` with `top_fraction=1`) or from a fitted
     detector (`on_labels_of`).
+
+    Example:
+        >>> detector = negrefine.EOE.on_labels_of(refine)
+        >>> known, strange = detector.score_samples(["cat.png", "doughnut.png"])
+        >>> bool(known > strange)
+        True
     """
 
     method = "eoe"

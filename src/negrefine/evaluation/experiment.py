@@ -114,6 +114,13 @@ def evaluate(
 
     Raises NotFittedError for a detector that is not fitted, and InputError if an argument cannot be
     used, a set has no readable image, or `out` is of other classes or of another encoder.
+
+    Example:
+        >>> from negrefine.evaluation.images import ImageSet
+        >>> known, strange = ImageSet("animals", animals), ImageSet("food", food)
+        >>> done = negrefine.evaluate({"nr": refine}, known, [strange], out="results")
+        >>> done.results[0].auroc.value > 0.7
+        True
     """
     out = Path(out)
     _check_sets(id_images, ood_images)

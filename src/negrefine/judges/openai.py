@@ -67,6 +67,11 @@ class OpenAIJudge(LanguageModelJudge):
 
     Raises:
         InputError: A setting is out of range or unusable.
+
+    Example:
+        >>> judge = negrefine.OpenAIJudge("qwen2.5:14b", "http://localhost:11434/v1", store=None)
+        >>> [answer.yes for answer in judge.is_proper_noun(["dallas", "bridge"])]
+        [True, False]
     """
 
     model: str
