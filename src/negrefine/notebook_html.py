@@ -47,7 +47,8 @@ def pairs(rows: Iterable[tuple[str, str]]) -> str:
     """Return a table of two columns, names and HTML."""
     lines = [
         f'<tr style="background:none"><th scope="row" style="{_CELL}{_FAINT}font-weight:normal;'
-        f'white-space:nowrap">{escaped(name)}</th><td style="{_CELL}">{content}</td></tr>'
+        f'white-space:nowrap">{escaped(name)}</th>'
+        f'<td style="{_CELL}overflow-wrap:anywhere">{content}</td></tr>'
         for name, content in rows
     ]
     return f'<table style="border-collapse:collapse;margin:.4em 0">{"".join(lines)}</table>'

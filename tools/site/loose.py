@@ -1,12 +1,14 @@
-"""Files that Sphinx does not see: images in raw HTML, and the page at the root of the site."""
+"""What Sphinx leaves out: images in raw HTML, the page at the root, and the last letter of `fpr_`."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
+_FIELD = re.compile(r"^(\s*:(?:ivar|vartype|param|type) \w+)_:")
 _ROOT_PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>negrefine</title>
@@ -24,7 +26,16 @@ def copy_loose_files(app: Sphinx, exception: Exception | None) -> None:
         (out / "index.html").write_text(_ROOT_PAGE, encoding="utf-8")
 
 
+def keep_underscores(*arguments: object) -> None:
+    """Keep the last letter of fields such as `:ivar fpr_:`, which otherwise makes a reference."""
+    lines = arguments[-1]
+    if isinstance(lines, list):
+        lines[:] = [_FIELD.sub(r"\1\_:", line) for line in lines]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the function."""
+    """Register the functions."""
+    # After napoleon has made fields of the sections of a docstring.
+    app.connect("autodoc-process-docstring", keep_underscores, priority=900)
     app.connect("build-finished", copy_loose_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -22,7 +22,7 @@ NEW = (
     *("newspaper.png", "calendar.png", "light-bulb.png"),
     *("elephant.png", "turtle.png", "cat-face.png"),
 )
-WIDTH, MARGIN = 1120, 16
+WIDTH, PHONE, MARGIN = 1120, 430, 16
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -48,30 +48,29 @@ def scored_page(folder: Path) -> Path:
 
 
 def take_pictures(page: Path) -> None:
-    """Write start.png and start-dark.png: the page from its filters to the end of the cards."""
+    """Write start.png, the page from its filters to its end, and start-phone.png, two cards."""
     found = next(filter(None, map(shutil.which, _CHROMIUM)))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        for scheme, name in (("light", "start.png"), ("dark", "start-dark.png")):
-            opened = browser.new_page(
-                viewport={"width": WIDTH, "height": 1400},
-                color_scheme=scheme,
-                device_scale_factor=1.5,
-            )
-            opened.goto(page.as_uri())
-            top, last = (
-                place.bounding_box() or {}
-                for place in (
-                    opened.get_by_text("Verdict", exact=True).first,
-                    opened.locator("li[data-state]").last,
+        for width, name in ((WIDTH, "start"), (PHONE, "start-phone")):
+            for scheme, end in (("light", ".png"), ("dark", "-dark.png")):
+                opened = browser.new_page(
+                    viewport={"width": width, "height": 2400},
+                    color_scheme=scheme,
+                    device_scale_factor=1.5,
                 )
-            )
-            x, y = top["x"] - MARGIN, top["y"] - MARGIN
-            bottom = last["y"] + last["height"] + MARGIN
-            clip = {"x": x, "y": y, "width": WIDTH - 2 * x, "height": bottom - y}
-            opened.screenshot(path=IMAGES / name, clip=clip)
-            picture = Image.open(IMAGES / name).convert("RGB").quantize(128)
-            picture.save(IMAGES / name, optimize=True)
+                opened.goto(page.as_uri())
+                cards = opened.locator("li[data-state]")
+                filters = opened.get_by_text("Verdict", exact=True).first
+                few = (cards.nth(2), cards.nth(3))
+                first, last = (filters, cards.last) if width == WIDTH else few
+                top, bottom = (place.bounding_box() or {} for place in (first, last))
+                x, y = top["x"] - MARGIN, top["y"] - MARGIN
+                height = bottom["y"] + bottom["height"] + MARGIN - y
+                clip = {"x": x, "y": y, "width": width - 2 * x, "height": height}
+                opened.screenshot(path=IMAGES / (name + end), clip=clip)
+                picture = Image.open(IMAGES / (name + end)).convert("RGB").quantize(128)
+                picture.save(IMAGES / (name + end), optimize=True)
         browser.close()
 
 
