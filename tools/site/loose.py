@@ -1,4 +1,4 @@
-"""What Sphinx leaves out: images in raw HTML, the page at the root, and the last letter of `fpr_`."""
+"""What Sphinx leaves out: images in raw HTML, the page at the root, the last letter of `fpr_`."""
 
 from __future__ import annotations
 
