@@ -13,8 +13,10 @@ from typing import Any
 # Models this small gain nothing from threads, which only get into each other's way on a busy
 # machine. Set before torch is imported, and inherited by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Nothing that a test stores may reach the user's own cache, or come from it.
-os.environ["NEGREFINE_CACHE"] = tempfile.mkdtemp(prefix="negrefine-tests-")
+# Nothing that a test stores may reach the user's own cache, or come from it. The workers of one run
+# share a cache, which they inherit.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["NEGREFINE_CACHE"] = tempfile.mkdtemp(prefix="negrefine-tests-")
 
 import numpy as np
 import pytest

@@ -21,12 +21,12 @@ from commands import NEGREFINE
 from negrefine import load_detector
 from negrefine.evaluation.scored_image import ScoredImage
 
-N_MANY = 3000
+N_MANY = 1000
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thousands of small pictures and a broken one."""
+    """A thousand small pictures and a broken one."""
     folder = tmp_path_factory.mktemp("many")
     rng = np.random.default_rng(0)
     for i, pixels in enumerate(rng.integers(0, 256, (N_MANY - 1, 12, 12, 3), dtype=np.uint8)):

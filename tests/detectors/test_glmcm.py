@@ -150,7 +150,7 @@ def test_images_and_features_give_the_same_scores(
 ) -> None:
     expected = detector.score_features(*encoded)
     np.testing.assert_array_equal(detector.score_samples(demo_pictures), expected)
-    monkeypatch.setattr("negrefine.detectors.scoring._SCORE_ROWS", 7)
+    monkeypatch.setattr("negrefine.detectors.scoring.SCORE_ROWS", 7)
     monkeypatch.setattr("negrefine.detectors.glmcm._PATCH_ROWS", 48)
     in_chunks = detector.score_samples(demo_pictures, batch_size=4)
     np.testing.assert_allclose(in_chunks, expected, atol=1e-5, rtol=0)

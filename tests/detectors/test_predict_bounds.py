@@ -69,6 +69,18 @@ def test_verdicts_are_those_of_the_scores(
     np.testing.assert_array_equal(detector.predict_features(features), plain)
 
 
+@pytest.mark.parametrize("alpha", [-2.0, 0.3, 2.0])
+def test_an_image_at_the_threshold_is_inside(detectors: dict[str, Detector], alpha: float) -> None:
+    detector = with_alpha(detectors, alpha, None)
+    features = random_features(detector, 0, n=60)
+    scores = detector.score_features(features)
+    for row, score in enumerate(scores):
+        bounded = detector.score_features(features, threshold=float(score))
+        assert bounded.verdicts[row] == 1
+    # Each at its own.
+    assert (detector.score_features(features, threshold=scores).verdicts == 1).all()
+
+
 @pytest.mark.parametrize(
     ("alpha", "offset", "encodes"),
     [
@@ -127,7 +139,7 @@ def test_bounds_are_marked_and_true(
 def test_images_get_the_bounds_of_their_features(
     detectors: dict[str, Detector], demo_pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("negrefine.detectors.scoring._SCORE_ROWS", 7)
+    monkeypatch.setattr("negrefine.detectors.scoring.SCORE_ROWS", 7)
     detector = with_alpha(detectors, 2.0, None)
     features = detector.encoder.encode_images(demo_pictures)
     scores = detector.score_features(features)

@@ -6,11 +6,13 @@ import io
 import tarfile
 import threading
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -69,7 +71,24 @@ def write_everything(root: Path) -> None:
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Serves a folder; of what has "cut" in its name only the first half comes."""
+    """Serves a folder; of what has "cut" in its name only the first half comes.
+
+    With "?busy=N" in an address its first N requests get the answer 503, or no answer if N ends in
+    "x".
+    """
+
+    asked: ClassVar[Counter[str]] = Counter()
+
+    def do_GET(self) -> None:
+        """Answer, or be busy."""
+        _, _, busy = self.path.partition("?busy=")
+        self.asked[self.path] += 1
+        if busy and self.asked[self.path] <= int(busy.rstrip("x")):
+            if not busy.endswith("x"):
+                self.send_error(503)
+            self.close_connection = True
+            return
+        super().do_GET()
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

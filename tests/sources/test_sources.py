@@ -275,8 +275,9 @@ def address(root: Path) -> Any:
 
 
 def test_a_web_server_with_a_cut_tar_and_secrets(
-    root: Path, address: str, detector: MCM, tmp_path: Path
+    root: Path, address: str, detector: MCM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("negrefine.sources.web_images.PAUSES", (0.01,))
     secret = "?token=q1w2e3r4t5y6"  # noqa: S105
     base = f"http://user:pa55word99@{address}"
     (tmp_path / "list.txt").write_text(
@@ -319,6 +320,19 @@ def test_a_web_server_with_a_cut_tar_and_secrets(
     assert again[0].score == again[N].score == 7.0
     # How much of the cut archive comes may differ.
     assert [row.path for row in again[: 2 * N + 1]] == [row.path for row in rows[: 2 * N + 1]]
+
+
+def test_an_image_is_asked_for_again_after_a_fault_of_the_moment(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("negrefine.sources.web_images.PAUSES", (0.01, 0.02))
+    url = f"http://{address}/folder/000.png?busy="
+    (plain,) = images_of(f"http://{address}/folder/000.png")
+    for faults in ("1", "2", "1x", "2x"):
+        assert RemoteImage(url + faults).read() == plain.image.read()  # type: ignore[union-attr]
+    for faults, why in (("3", "503"), ("9x", "Server disconnected")):
+        with pytest.raises(ImageError, match=rf"cannot be fetched \({why}"):
+            RemoteImage(url + faults).read()
 
 
 def test_sentences_about_what_cannot_be_opened(
@@ -478,6 +492,28 @@ def test_zip_archives_cost_a_row_each_and_hide_nothing(root: Path, tmp_path: Pat
         assert named.image.read() == png(1)
     listed = [named.name for named in images_of(f"@{tmp_path}/list.txt")]
     assert listed == [found[1].name, found[2].name, found[0].name]
+
+
+def test_a_name_that_a_zip_archive_holds_twice_is_read_once_with_a_warning(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("b.png", png(1))
+        archive.writestr("a.png", png(2))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("b.png", png(3))
+    (shard,) = open_sources(str(tmp_path / "a.zip"))
+    with pytest.warns(UserWarning, match=r"1 images twice or more under one name, b\.png first"):
+        _, second = shard
+    assert isinstance(second.image, RemoteImage)
+    assert second.image.read() == png(3)
+
+
+def test_a_line_too_long_for_a_name_costs_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = b"a.png\n" + b"x" * 200_000 + b".png\nb.png\n" + b"y" * 70_000
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    found = images_of("-")
+    names = ["a.png", "standard input, line 2", "b.png", "standard input, line 4"]
+    assert [named.name for named in found] == names
+    assert [isinstance(named.image, ImageError) for named in found] == [False, True, False, True]
 
 
 def test_names_that_no_file_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

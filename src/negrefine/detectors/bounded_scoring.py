@@ -13,10 +13,15 @@ from negrefine.detectors.bounded_scores import BoundedScores, bounded_scores
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.multi_match import MultiMatch
 from negrefine.detectors.negative_labels import NegativeLabelDetector
+from negrefine.detectors.scoring import SCORE_ROWS
+from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
 
 if TYPE_CHECKING:
     from negrefine.encoders.images import ImageSource
+
+# Far more than the rounding of scores, far less than their differences.
+_CLOSE = 1e-9
 
 
 class BoundedScoring(NegativeLabelDetector):
@@ -105,7 +110,7 @@ class BoundedScoring(NegativeLabelDetector):
             scores: NDArray[np.float64] = self._match(images, slice(rank, rank + 1)).score().numpy()
             return scores
 
-        return bounded_scores(
+        found = bounded_scores(
             neglabel,
             self.alpha,
             threshold,
@@ -113,6 +118,20 @@ class BoundedScoring(NegativeLabelDetector):
             block=lambda rows: self._block(array[rows]),
             multi_match=multi_match,
         )
+        self._settle_ties(found, array)
+        return found
+
+    def _settle_ties(self, found: BoundedScores, features: FloatArray) -> None:
+        """Give images at the threshold the score that they have without a threshold.
+
+        Sums over other blocks of images and pairs differ in the last digits, which would decide
+        about the very calibration image that set the threshold.
+        """
+        (close,) = np.nonzero(np.abs(found.values - found.threshold) <= _CLOSE)
+        for start in np.unique(close // SCORE_ROWS * SCORE_ROWS):
+            rows = close[(close >= start) & (close < start + SCORE_ROWS)]
+            plain = super().score_features(features[start : start + SCORE_ROWS])
+            found.values[rows], found.exact[rows] = plain[rows - start], True
 
     def predict(self, images: Sequence[ImageSource]) -> NDArray[np.int64]:
         """Return +1 for in-distribution and -1 for out-of-distribution images, int64 (n,).

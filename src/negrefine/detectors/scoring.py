@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from negrefine.encoders.images import ImageSource
 
 # Rows scored at a time: bounds the (rows x negatives) matrices.
-_SCORE_ROWS = 256
+SCORE_ROWS = 256
 
 
 class Scored(ABC):
@@ -80,8 +80,8 @@ class Scored(ABC):
         local = self._check_patches(patches, len(array))
         blocks = [
             self._score_block(names, array[rows], None if local is None else local[rows])
-            for start in range(0, max(len(array), 1), _SCORE_ROWS)
-            for rows in [slice(start, start + _SCORE_ROWS)]
+            for start in range(0, max(len(array), 1), SCORE_ROWS)
+            for rows in [slice(start, start + SCORE_ROWS)]
         ]
         return {name: np.concatenate([block[name] for block in blocks]) for name in names}
 
@@ -127,8 +127,8 @@ class Scored(ABC):
         distinct = np.array(sorted(self.class_indices().values()), dtype=np.intp)
         found = [np.empty((0, min(top, len(distinct))), dtype=np.intp)]
         cosines = [np.empty((0, min(top, len(distinct))))]
-        for start in range(0, len(array), _SCORE_ROWS):
-            similar = self._block(array[start : start + _SCORE_ROWS]).classes.numpy()[:, distinct]
+        for start in range(0, len(array), SCORE_ROWS):
+            similar = self._block(array[start : start + SCORE_ROWS]).classes.numpy()[:, distinct]
             order = _most_similar(similar, top)
             found.append(distinct[order])
             cosines.append(np.take_along_axis(similar, order, axis=1))
@@ -151,8 +151,8 @@ class Scored(ABC):
             return None
         top = min(top, len(self.negatives_.texts))
         found, cosines = [np.empty((0, top), dtype=np.intp)], [np.empty((0, top))]
-        for start in range(0, len(array), _SCORE_ROWS):
-            similar = self._block(array[start : start + _SCORE_ROWS]).negatives.numpy()
+        for start in range(0, len(array), SCORE_ROWS):
+            similar = self._block(array[start : start + SCORE_ROWS]).negatives.numpy()
             order = _most_similar(similar, top)
             found.append(order)
             cosines.append(np.take_along_axis(similar, order, axis=1))
@@ -189,7 +189,7 @@ class Scored(ABC):
     ) -> Iterator[tuple[FloatArray, FloatArray | None]]:
         """Yield the features and patch features that `score_feature_parts` takes, at least once.
 
-        Blocks have `_SCORE_ROWS` rows whatever the batch size, so that sums over labels are made
+        Blocks have `SCORE_ROWS` rows whatever the batch size, so that sums over labels are made
         in the same order.
         """
         from negrefine.encoders.batches import encode_batches, equal_blocks
@@ -199,7 +199,7 @@ class Scored(ABC):
         total = len(images) if isinstance(images, Sized) else 0
         with progress_bar("Scoring images", total, enabled=progress) as advance:
             encoded = encode_batches(self.encoder, images, batch_size, patches=self.uses_patches)
-            for features, patches in equal_blocks(encoded, _SCORE_ROWS):
+            for features, patches in equal_blocks(encoded, SCORE_ROWS):
                 yield features, patches
                 advance(len(features))
 

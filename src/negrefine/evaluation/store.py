@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -150,24 +149,13 @@ class SetStore:
         with progress_bar(title, len(paths), enabled=self.progress) as advance:
             for number, start in enumerate(range(0, len(paths), _BLOCK)):
                 files = paths[start : start + _BLOCK]
-                target = self.root / "features" / self.folder / f"{number:05}.safetensors"
                 key = _digest([model, *map(file_stamp, files)])
-                block = Block.read(target, key, partial(_holds_features, n_images=len(files)))
-                if block is not None and _any_readable(files, block.errors):
-                    block = None
-                missing = [
-                    scorer
-                    for scorer in patch_scorers
-                    if block is None or self._read_parts(number, scorer, block) is None
-                ]
-                if block is None or missing:
-                    encoded, scored = _encode(encoder, files, missing, batch_size)
-                    if block is None or block.errors != encoded.errors:
-                        block = encoded
-                        block.write(target, key)
-                    for scorer, parts in zip(missing, scored, strict=True):
-                        Block(parts).write(*self._parts_file(number, scorer, block))
-                blocks.append(block)
+                fits = partial(_holds_features, n_images=len(files))
+                stored = Block.read(self._features_file(number), key, fits)
+                if stored is not None and _any_readable(files, stored.errors):
+                    stored = None
+                encode = partial(_encode, encoder, files, batch_size)
+                blocks.append(self._completed(number, key, stored, patch_scorers, encode))
                 advance(len(files))
         return blocks
 
@@ -189,36 +177,50 @@ class SetStore:
         with progress_bar(title, None, enabled=self.progress) as advance:
             for shard in shards:
                 identity, position, last = shard.identity(), 0, False
-                reading: Iterator[NamedImage] | None = None
+                reading = _ShardReading(shard)
                 while not last:
                     number = len(blocks)
-                    target = self.root / "features" / self.folder / f"{number:05}.safetensors"
                     key = _digest([model, "shard", identity, str(position)])
                     # Nothing tells whether the content of a shard without identity is the same.
-                    block = Block.read(target, key, _holds_shard) if identity else None
-                    if block is not None and any(block.errors):
-                        block = None
-                    missing = [
-                        scorer
-                        for scorer in patch_scorers
-                        if block is None or self._read_parts(number, scorer, block) is None
-                    ]
-                    if block is None or missing:
-                        if reading is None:
-                            reading = read_images(shard, position)
-                        encoded, scored = _encode_shard(encoder, reading, missing, batch_size)
-                        if block is None or block.errors != encoded.errors:
-                            block = encoded
-                            block.write(target, key)
-                        for scorer, parts in zip(missing, scored, strict=True):
-                            Block(parts).write(*self._parts_file(number, scorer, block))
-                    elif reading is not None:
-                        # Stored after it was read by another run.
-                        deque(islice(reading, len(block.images)), maxlen=0)
+                    stored = None
+                    if identity:
+                        stored = Block.read(self._features_file(number), key, _holds_shard)
+                    if stored is not None and any(stored.errors):
+                        stored = None
+                    encode = partial(_encode_shard, encoder, reading, position, batch_size)
+                    block = self._completed(number, key, stored, patch_scorers, encode)
                     position, last = position + len(block.images), block.last
                     blocks.append(block)
                     advance(len(block.images))
         return blocks
+
+    def _completed(
+        self,
+        number: int,
+        key: str,
+        stored: Block | None,
+        scorers: Sequence[Scorer],
+        encode: Callable[[Sequence[Scorer]], tuple[Block, list[Parts]]],
+    ) -> Block:
+        """Return a block of features whose components are stored; encode what is missing."""
+        missing = [
+            scorer
+            for scorer in scorers
+            if stored is None or self._read_parts(number, scorer, stored) is None
+        ]
+        if stored is not None and not missing:
+            return stored
+        block, scored = encode(missing)
+        if stored is not None and stored.errors == block.errors:
+            block = stored
+        else:
+            block.write(self._features_file(number), key)
+        for scorer, parts in zip(missing, scored, strict=True):
+            Block(parts).write(*self._parts_file(number, scorer, block))
+        return block
+
+    def _features_file(self, number: int) -> Path:
+        return self.root / "features" / self.folder / f"{number:05}.safetensors"
 
     def score(self, scorer: Scorer, blocks: Sequence[Block], row: str) -> Parts:
         """Return components, each float64 (n_readable,), new or stored for the same features.
@@ -275,7 +277,7 @@ def _holds_parts(block: Block, scorer: Scorer, n_readable: int) -> bool:
 
 
 def _encode(
-    encoder: Encoder, paths: Sequence[Path], scorers: Sequence[Scorer], batch_size: int
+    encoder: Encoder, paths: Sequence[Path], batch_size: int, scorers: Sequence[Scorer]
 ) -> tuple[Block, list[Parts]]:
     """Return the features of images and, of each scorer, its components."""
     features: list[FloatArray] = []
@@ -289,16 +291,39 @@ def _encode(
     return Block({"features": np.concatenate(features)}, errors), parts
 
 
+class _ShardReading:
+    """The images of a shard, read once from the first position that is asked for."""
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self._images: Iterator[NamedImage] | None = None
+        self._position = 0
+
+    def block(self, position: int) -> Iterator[NamedImage]:
+        """Yield the images from a position on, `_BLOCK` at most; positions must rise."""
+        if self._images is None:
+            self._images, self._position = read_images(self._shard, position), position
+        # Another run stored what lies between after this one had begun to read.
+        for named in islice(self._images, position + _BLOCK - self._position):
+            self._position += 1
+            if self._position > position:
+                yield named
+
+
 def _encode_shard(
-    encoder: Encoder, reading: Iterator[NamedImage], scorers: Sequence[Scorer], batch_size: int
+    encoder: Encoder,
+    reading: _ShardReading,
+    position: int,
+    batch_size: int,
+    scorers: Sequence[Scorer],
 ) -> tuple[Block, list[Parts]]:
-    """Return what `_encode` does for the next images of a shard, `_BLOCK` at most."""
+    """Return what `_encode` does for the images of a shard from a position on."""
     images: list[tuple[str, str]] = []
     failed: dict[int, str] = {}
     places: list[int] = []
 
     def readable() -> Iterator[ImageSource]:
-        for named in islice(reading, _BLOCK):
+        for named in reading.block(position):
             place = len(images)
             if isinstance(named.image, ImageError):
                 images.append((storable(named.name), ""))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from negrefine.errors import InputError
+from negrefine.errors import ImageError, InputError
 from negrefine.files.reading import TEXT_BYTES, reason
 from negrefine.sources import table, tar, zip_archive
 from negrefine.sources.base import NamedImage, Shard
@@ -83,7 +83,15 @@ class StdinShard:
 
     def __iter__(self) -> Iterator[NamedImage]:
         """Name each image, and read archives and tables, as soon as the line is there."""
-        while line := sys.stdin.buffer.readline(_LINE_BYTES):
+        stream, number = sys.stdin.buffer, 0
+        while line := stream.readline(_LINE_BYTES):
+            number += 1
+            if len(line) == _LINE_BYTES and not line.endswith(b"\n"):
+                while not line.endswith(b"\n") and (line := stream.readline(_LINE_BYTES)):
+                    pass
+                name = f"{self.name}, line {number}"
+                yield NamedImage(name, ImageError(f"{name}: is no path or URL, it is too long."))
+                continue
             # Some programs on Windows begin what they print with it.
             if text := _entry(line.removeprefix(_BOM)):
                 for shard in _shards([text], self.image_column):

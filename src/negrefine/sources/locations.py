@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from negrefine.encoders.image_files import kinds_text
 from negrefine.errors import ImageError
 from negrefine.files.identity import file_stamp
 from negrefine.files.reading import reason
 from negrefine.files.regular import open_regular
+from negrefine.shown_text import visible
 from negrefine.sources.files import digest
 from negrefine.sources.remote import open_url, state_at
 from negrefine.sources.urls import is_url, mask_error, shown
@@ -48,3 +52,28 @@ def shard_error(location: str, error: Exception, n_images: int) -> ImageError:
     return ImageError(
         f"{name}: ends early, after {images} ({why}); the rest is lost: copy it again."
     )
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Where an archive of images is; its kinds say how its members are read."""
+
+    location: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The path or URL of the archive, without secrets."""
+        return shown_location(self.location)
+
+    def identity(self) -> str:
+        """Return a digest of the location and state of the archive."""
+        return identity_of(self.location)
+
+    def _warn_of_others(self, kinds: Sequence[str]) -> None:
+        """Warn of members that are left out, whose kinds are given, if there are any."""
+        if kinds:
+            were = "member was" if len(kinds) == 1 else "members were"
+            warnings.warn(
+                f"{visible(self.name)}: {len(kinds)} other {were} left out ({kinds_text(kinds)}).",
+                stacklevel=3,
+            )

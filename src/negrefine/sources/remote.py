@@ -34,6 +34,7 @@ _STATES = (
     *("blob_id", "oid", "mtime", "LastModified", "last_modified", "updated", "Last-Modified"),
     *("created", "date_time", "chksum"),
 )
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _ARCHIVES = frozenset({"zip", "tar", "libarchive"})
 # Members of the others share one position in the archive.
 _PARALLEL = frozenset({"zip"})
@@ -113,6 +114,18 @@ def open_url(url: str, *, streamed: bool = True) -> Iterator[IO[bytes]]:
         fs, path = filesystem(url)
         with fs.open(path, "rb", **options) as stream:
             yield stream
+
+
+def is_momentary(error: Exception) -> bool:
+    """Whether asking again may help: a busy or restarted server, or a connection that broke."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return status in _BUSY
+    # aiohttp's errors of connections are of no kind that Python knows.
+    kinds = {each.__name__ for each in type(error).__mro__}
+    return isinstance(error, (ConnectionError, TimeoutError)) or bool(
+        kinds & {"ClientPayloadError", "ServerDisconnectedError"}
+    )
 
 
 def state_at(url: str) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import tarfile
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from negrefine.encoders.image_files import has_image_extension, is_noise, kinds_text
+from negrefine.encoders.image_files import has_image_extension, is_noise
 from negrefine.errors import ImageError
-from negrefine.shown_text import visible
 from negrefine.sources.base import NamedImage
 from negrefine.sources.bounded import NamedBytes, read_bounded
-from negrefine.sources.locations import identity_of, open_location, shard_error, shown_location
+from negrefine.sources.locations import Archive, open_location, shard_error
 from negrefine.sources.remote import left_out_kind
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -49,24 +47,13 @@ class _Header(tarfile.TarInfo):
 
 
 @dataclass(frozen=True)
-class TarShard:
+class TarShard(Archive):
     """The images in a tar archive, packed with gzip or not, of this machine or at a URL.
 
     An image is a member with the extension of one. Members with the same key, the name up to the
     first "." of its last part, are one sample of WebDataset; members of samples without an image
     are left out, and a warning counts them by kind. Names are "shard.tar/key.jpg".
     """
-
-    location: str = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """The path or URL of the archive, without secrets."""
-        return shown_location(self.location)
-
-    def identity(self) -> str:
-        """Return a digest of the location and state of the archive."""
-        return identity_of(self.location)
 
     def __iter__(self) -> Iterator[NamedImage]:
         """Read the images in order; the last item is an error if the archive ends early."""
@@ -108,9 +95,4 @@ class TarShard:
                     image = error
                 yield NamedImage(name, image)
         kinds = [kind for key, found in others.items() if key not in with_image for kind in found]
-        if kinds:
-            were = "member was" if len(kinds) == 1 else "members were"
-            warnings.warn(
-                f"{visible(self.name)}: {len(kinds)} other {were} left out ({kinds_text(kinds)}).",
-                stacklevel=2,
-            )
+        self._warn_of_others(kinds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,11 +13,13 @@ from negrefine.errors import ImageError, InputError
 from negrefine.sources.base import NamedImage
 from negrefine.sources.bounded import read_bounded
 from negrefine.sources.files import MOST_FILES, digest
-from negrefine.sources.remote import open_url, state_at
+from negrefine.sources.remote import is_momentary, open_url, state_at
 from negrefine.sources.urls import mask_error, shown
 
 THREADS = 16
 """Objects that are asked for at the same time."""
+PAUSES = (0.5, 2.0)
+"""Seconds before an object is asked for again after a fault of the moment."""
 
 
 class RemoteImage:
@@ -31,18 +34,26 @@ class RemoteImage:
         return False
 
     def read(self) -> bytes:
-        """Fetch the image. Raises ImageError with a sentence, and for too many bytes."""
-        try:
-            with open_url(self.url) as stream:
-                return read_bounded(stream, self.name)
-        except InputError as error:
-            raise error if isinstance(error, ImageError) else ImageError(str(error)) from error
-        # Servers and their libraries raise whatever they like.
-        except Exception as error:
-            why = mask_error(self.url, error)
-            raise ImageError(
-                f"{self.name}: cannot be fetched ({why}); check the address and the connection."
-            ) from error
+        """Fetch the image, again after a fault of the moment.
+
+        Raises ImageError with a sentence, and for too many bytes.
+        """
+        for pause in (*PAUSES, None):
+            try:
+                with open_url(self.url) as stream:
+                    return read_bounded(stream, self.name)
+            except InputError as error:
+                raise error if isinstance(error, ImageError) else ImageError(str(error)) from error
+            # Servers and their libraries raise whatever they like.
+            except Exception as error:
+                if pause is None or not is_momentary(error):
+                    raise ImageError(self._fault(error)) from error
+            time.sleep(pause)
+        raise AssertionError
+
+    def _fault(self, error: Exception) -> str:
+        why = mask_error(self.url, error)
+        return f"{self.name}: cannot be fetched ({why}); check the address and the connection."
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from negrefine.encoders.image_files import has_image_extension, kinds_text
+from negrefine.encoders.image_files import has_image_extension
 from negrefine.errors import ImageError, InputError
 from negrefine.shown_text import visible
 from negrefine.sources.base import NamedImage
-from negrefine.sources.locations import identity_of, shard_error, shown_location
-from negrefine.sources.remote import check_protocols, find_urls
+from negrefine.sources.locations import Archive, shard_error
+from negrefine.sources.remote import check_protocols, filesystem, find_urls
 from negrefine.sources.urls import is_url
 from negrefine.sources.web_images import UrlsShard
 
@@ -21,23 +21,12 @@ SUFFIX = ".zip"
 
 
 @dataclass(frozen=True)
-class ZipShard:
+class ZipShard(Archive):
     """The images in a zip archive, of this machine or at a URL.
 
     Names are those of the members, "zip://inside/a.jpg::a.zip". Other members are left out, and a
     warning counts them by kind. An archive that cannot be read costs one error.
     """
-
-    location: str = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """The path or URL of the archive, without secrets."""
-        return shown_location(self.location)
-
-    def identity(self) -> str:
-        """Return a digest of the location and state of the archive."""
-        return identity_of(self.location)
 
     def __iter__(self) -> Iterator[NamedImage]:
         """Name the images in the order of `find_images`; they are fetched when they are used."""
@@ -45,7 +34,9 @@ class ZipShard:
         place = self.location if is_url(self.location) else os.path.abspath(self.location)  # noqa: PTH100
         try:
             check_protocols(place)
-            found = find_urls(f"zip://::{place}", has_image_extension, others)
+            url = f"zip://::{place}"
+            found = find_urls(url, has_image_extension, others)
+            repeated = _repeated(filesystem(url)[0].zip.namelist())
         except InputError as error:
             yield NamedImage(self.name, ImageError(str(error)))
             return
@@ -53,14 +44,20 @@ class ZipShard:
         except Exception as error:
             yield NamedImage(self.name, shard_error(self.location, error, 0))
             return
-        if n := others.total():
-            were = "member was" if n == 1 else "members were"
+        self._warn_of_others(list(others.elements()))
+        if repeated:
             warnings.warn(
-                f"{visible(self.name)}: {n} other {were} left out "
-                f"({kinds_text(others.elements())}).",
+                f"{visible(self.name)}: holds {len(repeated)} images twice or more under one name, "
+                f"{visible(repeated[0])} first; the last of each name is read.",
                 stacklevel=2,
             )
         if not found:
             yield NamedImage(self.name, ImageError(f"{self.name}: holds no image; check it."))
             return
         yield from UrlsShard(*(tuple(column) for column in zip(*found, strict=True)))
+
+
+def _repeated(names: list[str]) -> list[str]:
+    """Return the names of images that occur more than once, sorted."""
+    times = Counter(names)
+    return sorted(n for n, count in times.items() if count > 1 and has_image_extension(n))
