@@ -36,7 +36,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 docs: $(VENV)/.installed-dev
-	$(BIN)/sphinx-build -q -W --keep-going -j 2 -c tools/site -d build/doctrees . site
+	$(BIN)/sphinx-build -q -E -W --keep-going -j 2 -c tools/site -d build/doctrees . site
 	$(BIN)/python tools/site/check_links.py site
 	@echo "Open site/index.html"
 

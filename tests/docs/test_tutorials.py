@@ -93,11 +93,11 @@ def test_own_photos(reader: Start) -> None:
 def test_threshold(reader: Start) -> None:
     typed = reader()
     assert len(typed.read(TUTORIALS / "threshold.md")) == 6
-    rates = typed.names["false_alarms"]()
-    assert 0.04 < rates.mean() < 0.1
-    assert 0.2 < (rates > 0.1).mean() < 0.6
-    # Drawn without replacement from 61, the rates spread about as they would from a population.
-    assert (typed.names["rates"] > 0.1).mean() < 0.08
+    # What the page prints of the rates with delta is theirs.
+    rates = typed.names["rates"]
+    assert len(rates) == 1000
+    assert rates.mean() < 0.05
+    assert (rates > 0.1).mean() < 0.08
 
 
 def test_compare(reader: Start) -> None:
@@ -111,7 +111,7 @@ def test_llm_filter(reader: Start, chat: ChatServer) -> None:
     ran = typed.read(TUTORIALS / "llm-filter.md")
     assert len(ran) == 6
     questions = sum(chat.asked.values())
-    assert 394 < questions < 394 * 3
+    assert 394 < questions < 394 * 2 + 30
     # Neither the second run nor the cascade asked a question twice.
     assert set(chat.asked.values()) == {1}
     removed = load_detector(typed.folder / "refined").negatives_
