@@ -64,5 +64,3 @@ html_show_copyright = False
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
-# Words of two letters, such as ID, and names with underscores are found.
-html_search_language = "en"

@@ -33,9 +33,18 @@ def keep_underscores(*arguments: object) -> None:
         lines[:] = [_FIELD.sub(r"\1\_:", line) for line in lines]
 
 
+def shown_signature(*arguments: object) -> tuple[str, str] | None:
+    """Return a signature that can be read: defaults of dataclasses may be made by functions."""
+    signature, returned = arguments[-2:]
+    if not isinstance(signature, str) or "<factory>" not in signature:
+        return None
+    return signature.replace("<factory>", "..."), str(returned or "")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the functions."""
     # After napoleon has made fields of the sections of a docstring.
     app.connect("autodoc-process-docstring", keep_underscores, priority=900)
+    app.connect("autodoc-process-signature", shown_signature)
     app.connect("build-finished", copy_loose_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
