@@ -73,6 +73,7 @@ def test_wrong_usage(quick: Any, arguments: list[str]) -> None:
         (["explain", "d", "i", "--top", "few"], "'--top': it must be a valid integer."),
         (["labels", "d", "--show", "al"], "'--show': 'al' is not one of 'all', 'kept', 'removed'."),
         (["fit", "--fpr"], "Option '--fpr' requires an argument."),
+        (["demo", "food"], "'food' is one argument too many: this command takes options only;"),
         (["labels", "d", "e f.png", "g.png"], "'e' is one argument too many: put quotes around a"),
         (["score", "detector"], "Missing argument 'IMAGES'."),
     ],

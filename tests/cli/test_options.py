@@ -73,7 +73,7 @@ def test_the_options_of_fit_are_the_declared_parameters() -> None:
         *("--dtype", "--batch-size", "--method", "--calibrate", "--fpr", "--prompts", "--keep"),
         *("--background", "--exif-orientation", "--no-exif-orientation"),
         *("--drop", "--lexicon", "--min-frequency", "--no-wordnet-candidates", "--help", "-h"),
-        *("--underscores-as-spaces", "--delta", "--by", "--image-column"),
+        *("--underscores-as-spaces", "--delta", "--by", "--image-column", "--alpha-images"),
     }
     assert set(found) - JUDGE - not_parameters == set(declared)
     for name, by_method in declared.items():
@@ -97,7 +97,7 @@ def commands() -> list[tuple[str, ...]]:
     for name in command.list_commands(None):
         below = getattr(command.get_command(None, name), "commands", None)
         names += [(name,)] if below is None else [(name, each) for each in below]
-    assert len(names) == 26
+    assert len(names) == 27
     return names
 
 
@@ -152,7 +152,8 @@ def test_an_option_means_the_same_in_every_command() -> None:
         for text, each in options(*name).items():
             # A sweep takes several values of the parameters that `fit` takes.
             words, is_list, _ = each.help.partition(" Values separated by commas; ")
-            metavar = "NUMBER" if is_list else each.metavar
+            single = "NAME" if text == "--alpha-rule" else "NUMBER"
+            metavar = single if is_list else each.metavar
             words = re.sub(r"; defaults?: [^]]*\]", "]", words)
             found.setdefault(text, {})[(metavar, words)] = " ".join(name)
     assert len(found) > 60

@@ -41,11 +41,13 @@ class ExportedScore:
             `calibrate` sets the threshold of this part.
         left_out: What is left out, as a sentence; None if nothing is.
         source: `identity()` of the detector that was given.
+        tuned: What was tuned about it on a validation set, as a sentence; None if nothing was.
     """
 
     detector: Detector
     left_out: str | None
     source: str
+    tuned: str | None = None
 
 
 def exported_score(detector: Detector) -> ExportedScore:
@@ -79,10 +81,12 @@ def exported_score(detector: Detector) -> ExportedScore:
             f"{title} cannot be exported, because it is what a stream has left: export the "
             "detector that the stream began with."
         )
+    tuning = detector.tuning_ if isinstance(detector, NegRefine) else None
+    tuned = None if tuning is None else str(tuning)
     if isinstance(detector, NegRefine) and detector.alpha != 0:
         part = detector.with_params(alpha=0.0)
-        return ExportedScore(part, _NO_MULTI_MATCH, detector.identity())
-    return ExportedScore(detector, None, detector.identity())
+        return ExportedScore(part, _NO_MULTI_MATCH, detector.identity(), tuned)
+    return ExportedScore(detector, None, detector.identity(), tuned)
 
 
 def description(exported: ExportedScore) -> str:
@@ -110,6 +114,7 @@ def description(exported: ExportedScore) -> str:
         "parameters": parameters,
         "left_out": exported.left_out,
         "detector": exported.source,
+        **({} if exported.tuned is None else {"tuned": exported.tuned}),
         "encoder": {"name": name, "fingerprint": encoder.fingerprint},
         "logit_scale": detector.logit_scale_,
         "logit_bias": encoder.logit_bias,

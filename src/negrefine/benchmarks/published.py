@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from negrefine.benchmarks.catalogue import load_benchmark, load_set, read_data
+from negrefine.benchmarks.draws import undrawn
 from negrefine.constraints import OneOf
 from negrefine.evaluation.results import MEAN, Evaluation, Result
 from negrefine.labels.lexicon import Lexicon
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
 
 _NOT_MEASURED = "not measured"
 _CONVENTION = "FPR95 is in-distribution positive, as in the papers; OpenOOD's is another number."
-_COLUMNS = ("method", "number", "published", "measured", "difference", "why")
-_SHORT = {"published": "publ.", "measured": "meas.", "difference": "diff."}
+_COLUMNS = (
+    *("method", "number", "published", "measured", "difference", "tolerance", "check", "why"),
+)
+_SHORT = {"published": "publ.", "measured": "meas.", "difference": "diff.", "tolerance": "tol."}
+AGREES, DIFFERS, NOT_COMPARED, NOT_RUN = "agrees", "differs", "not comparable", "not measured"
+STATES = (AGREES, DIFFERS, NOT_COMPARED, NOT_RUN)
+"""What `Cell.state` can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,8 @@ class Cell:
         ood_set: Name of the set in the catalogue, or "mean": over the four sets of the main table.
         metric: "auroc" or "fpr95".
         reasons: Keys of `reason_texts` that can explain a difference, or why nothing was measured.
+        tolerance: How much the two may differ, in percentage points; None if they cannot be
+            compared.
     """
 
     table: str
@@ -42,6 +50,16 @@ class Cell:
     published: float
     measured: float | None
     reasons: tuple[str, ...]
+    tolerance: float | None
+
+    @property
+    def state(self) -> str:
+        """One of `STATES`."""
+        if self.difference is None:
+            return NOT_RUN
+        if self.tolerance is None:
+            return NOT_COMPARED
+        return AGREES if abs(self.difference) <= self.tolerance else DIFFERS
 
     @property
     def difference(self) -> float | None:
@@ -73,8 +91,9 @@ def compare_with_published(
     Args:
         evaluation: Of `benchmarks.locate`'s images, with the ablation if that table is wanted.
         facts: What is true of the run and decides which reasons apply: "lexicon" (the authors'
-            words), "replay" (recorded answers), "bilinear" (resize), "ten seeds", "seed 0" (alone),
-            "float16", "incomplete" (images missing), "other encoder".
+            words), "replay" (recorded answers), "replay of other seeds" than 0, "bilinear"
+            (resize), "ten seeds", "seed 0" (is among them), "float16", "incomplete" (images
+            missing), "other encoder", "random weights".
         tables: Of `table_names()`, by default all; InputError for another name.
     """
     cells = []
@@ -83,16 +102,52 @@ def compare_with_published(
         results = evaluation.ablation if table == "ablation" else evaluation.results
         for entry in _published("tables")[table]["cells"]:
             method, ood_set, metric = entry["method"], entry["ood_set"], entry["metric"]
-            measured = _measured(results, method, ood_set, metric)
-            reasons = tuple(_reasons(table, method, ood_set, facts, measured is not None))
-            percent = None if measured is None else 100 * measured
-            cells.append(Cell(table, method, ood_set, metric, entry["value"], percent, reasons))
+            rows = list(dict.fromkeys(r.method for r in results if undrawn(r.method) == method))
+            if table == "seed0":
+                rows = _seed_zero(evaluation, rows) or rows
+            values = [_measured(results, row, ood_set, metric) for row in rows]
+            known = [100 * value for value in values if value is not None]
+            percent = sum(known) / len(known) if known else None
+            reasons = tuple(_reasons(table, method, ood_set, facts, percent is not None))
+            tolerance = None if percent is None else _tolerance(reasons, ood_set, metric)
+            cells.append(
+                Cell(table, method, ood_set, metric, entry["value"], percent, reasons, tolerance)
+            )
     return cells
 
 
-def _measured(results: Iterable[Result], method: str, ood_set: str, metric: str) -> float | None:
+def _seed_zero(evaluation: Evaluation, rows: Sequence[str]) -> list[str]:
+    """Return the rows, out of those of several draws, that were drawn with seed 0."""
+    settings = evaluation.settings.get("methods", {})
+    return [row for row in rows if settings.get(row, {}).get("seed") == 0]
+
+
+def _tolerance(reasons: Sequence[str], ood_set: str, metric: str) -> float | None:
+    """Return what the reasons of a cell allow together, None if one of them has no bound."""
+    rule, known = _published("tolerance"), _published("reasons")
+    allowed = [known[reason].get("allows") for reason in reasons]
+    if None in allowed:
+        return None
+    total = sum((each[metric] for each in allowed), 0.0)
+    times = 1 if ood_set == MEAN else rule["one_set"]
+    return round(float(rule["rounding"] + times * total), 4)
+
+
+def tolerance_text() -> str:
+    """Return how a tolerance is made."""
+    return str(_published("tolerance")["text"])
+
+
+def summary(cells: Sequence[Cell]) -> str:
+    """Return in one sentence how many published numbers were checked, and with what result."""
+    counts = Counter(cell.state for cell in cells)
+    found = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    return f"Of {len(cells)} published numbers: {found}."
+
+
+def _measured(results: Iterable[Result], row: str, ood_set: str, metric: str) -> float | None:
     """Return a fraction; a mean only if all four sets of the main table were measured."""
-    values = {r.ood_set: getattr(r, metric).value for r in results if r.method == method}
+    values = {r.ood_set: getattr(r, metric).value for r in results if r.method == row}
     if ood_set != MEAN:
         return values.get(load_set(ood_set).title)
     four = [dataset.title for dataset in load_benchmark("imagenet-1k").ood_sets]
@@ -145,7 +200,7 @@ def rich_tables(cells: Sequence[Cell]) -> list[Table]:
 
 def as_markdown(cells: Sequence[Cell], warnings: Sequence[str]) -> str:
     """Return a page with the warnings, the tables and the reasons."""
-    lines = ["# Measured and published", ""]
+    lines = ["# Measured and published", "", f"{summary(cells)} {tolerance_text()}", ""]
     lines += [line for warning in warnings for line in (f"**{markdown_text(warning)}**", "")]
     for title, source, why, rows in _text_tables(cells):
         lines += [
@@ -168,7 +223,12 @@ def as_json(cells: Sequence[Cell], warnings: Sequence[str], settings: dict[str, 
         "warnings": list(warnings),
         "settings": settings,
         "sources": {cell.table: tables[cell.table]["source"] for cell in cells},
-        "cells": [asdict(cell) | {"difference": cell.difference} for cell in cells],
+        "summary": summary(cells),
+        "tolerances": tolerance_text(),
+        "states": {state: sum(cell.state == state for cell in cells) for state in STATES},
+        "cells": [
+            asdict(cell) | {"difference": cell.difference, "state": cell.state} for cell in cells
+        ],
         "reasons": {key: reason_texts()[key] for key in _reason_numbers(cells)},
     }
     return json_text(content, indent=2) + "\n"
@@ -191,9 +251,12 @@ def _row(cell: Cell, numbers: dict[str, int], shared: Collection[str]) -> list[s
     ood_set = MEAN if cell.ood_set == MEAN else load_set(cell.ood_set).title
     row = [cell.method, f"{ood_set} {cell.metric.upper()}", f"{cell.published:.2f}"]
     if cell.measured is None:
-        return [*row, "-", "-", _list(cell.reasons, numbers)]
+        return [*row, "-", "-", "-", "-", _list(cell.reasons, numbers)]
     why = _list(set(cell.reasons) - set(shared), numbers)
-    return [*row, f"{cell.measured:.2f}", f"{cell.difference:+.2f}", why]
+    checked = "-", "-"
+    if cell.tolerance is not None:
+        checked = f"{cell.tolerance:.2f}", cell.state
+    return [*row, f"{cell.measured:.2f}", f"{cell.difference:+.2f}", *checked, why]
 
 
 def _reason_numbers(cells: Sequence[Cell]) -> dict[str, int]:

@@ -77,7 +77,9 @@ def make_ready(
     there = {finding.set_name for finding in findings if finding.found}
     ood_sets = tuple(dataset for dataset in benchmark.ood_sets if dataset.name in there)
     if benchmark.id_set.name not in there or not ood_sets:
-        raise InputError(f"{benchmark.name} cannot be run at all: {broken[0].problem}")
+        first, *others = (finding for finding in broken if not finding.found)
+        more = f" So are {', '.join(each.set_name for each in others)}." if others else ""
+        raise InputError(f"{benchmark.name} cannot be run at all: {first.problem}{more}")
     warnings = [f"{NOT_COMPARABLE} {finding.problem}" for finding in broken]
     further = tuple(dataset for dataset in benchmark.further_id if dataset.name in there)
     return Ready(replace(benchmark, ood_sets=ood_sets, further_id=further), findings, warnings)

@@ -51,6 +51,10 @@ _SECTIONS = {
         "sweep": Later(
             "Score every combination of NegRefine's constants, encoding each image and text once."
         ),
+        "tune": Later(
+            "Choose alpha, its rule and k of a saved detector on a validation set, which is "
+            "recorded."
+        ),
         "judge-compare": Later(
             "Compare judges on the same labels: agreement, labels that flip, and what that does to "
             "scores."
@@ -67,9 +71,7 @@ _SECTIONS = {
         "encoders": Later(
             "List models that --encoder takes, with their sizes, languages and licences."
         ),
-        "demo": Later(
-            "Run NegRefine and its ablation on bundled pictures with the built-in toy encoder."
-        ),
+        "demo": Later("Show NegRefine's verdicts on bundled pictures, and what its two steps do."),
         "cache": Later(
             "Look at, export and import the stored embeddings of prompts.",
             below=("info", "export", "import"),

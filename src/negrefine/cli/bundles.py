@@ -61,6 +61,20 @@ def takes_bundles(command: Callable[..., None]) -> Callable[..., None]:
     return with_bundles
 
 
+def given_options(bundle: Any) -> list[str]:
+    """Return the names of the options of a bundle whose values are not their defaults."""
+    names: list[str] = []
+    for field in fields(bundle):
+        value: Any = getattr(bundle, field.name)
+        declared: Any = field.default
+        if is_dataclass(value):
+            names += given_options(value)
+        elif value != declared.default:
+            first = declared.param_decls[0] if declared.param_decls else f"--{field.name}"
+            names.append(first.partition("/")[0].replace("_", "-"))
+    return names
+
+
 def _bundle(hint: Any) -> Any:
     """Return the dataclass that a type hint is or is annotated with, None if there is none."""
     candidates = (hint, *getattr(hint, "__metadata__", ()))

@@ -8,6 +8,12 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from negrefine.cli.alpha_images import (
+    ALPHA_IMAGES,
+    check_alpha_images,
+    choose_alphas,
+    find_alpha_images,
+)
 from negrefine.cli.bundles import option
 from negrefine.cli.options import (
     AS_JSON,
@@ -45,15 +51,16 @@ def calibrate(
         "IMAGES",
     ),
     image_column: str | None = IMAGE_COLUMN,
+    alpha_images: list[str] = ALPHA_IMAGES,
     as_json: bool = AS_JSON,
     batch_size: int = BATCH_SIZE,
 ) -> None:
     """Set the threshold of a saved detector from in-distribution images, with a guarantee.
 
     The detector is saved again with the threshold and the calibration scores, from which 'score'
-    computes p-values. The images must serve no other purpose; those that cannot be read are
-    reported and left out. With --by class, the output says which classes have a threshold of their
-    own, which share one, and why.
+    computes p-values. The images must serve no other purpose: those on which alphas or parameters
+    were chosen are refused. Those that cannot be read are reported and left out. With --by class,
+    the output says which classes have a threshold of their own, which share one, and why.
     """
     from negrefine.detectors.bundle import version_of
     from negrefine.detectors.thresholds import check_by
@@ -76,8 +83,11 @@ def calibrate(
     if len(files) == len(sets):
         check_enough(len(files[0]), rate, delta)
         check_apart(files[0], dict(zip(ood, files[1:], strict=True)))
+    choosing = find_alpha_images(alpha_images)
     version = version_of(saved.detector_dir)
     detector = saved.load()
+    check_alpha_images(detector, choosing)
+    alphas = choose_alphas(detector, choosing, batch_size)
     warn_builtin(detector.encoder, list(itertools.chain(*files)))
     how: dict[str, Any] = {"batch_size": batch_size, "progress": True}
     detect: Callable[[Any], DetectionReport]
@@ -104,10 +114,11 @@ def calibrate(
     if as_json:
         rates = {name: asdict(detection) for name, detection in detections.items()}
         calibration = calibration_as_dict(report, detector.class_names_)
+        say(*alphas, err=True)
         print_json({"calibration": calibration, "ood": rates}, indent=None)
         return
     say(f"Saved {saved.detector_dir}: {describe_calibration(report)}.")
-    say(*describe_groups(report, detector.class_names_))
+    say(*alphas, *describe_groups(report, detector.class_names_))
     for name, detection in detections.items():
         say(
             f"{name}: {detection.n_flagged} of {detection.n} flagged, {detection.rate:.1%} "

@@ -7,6 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from negrefine.cli.alpha_images import (
+    ALPHA_IMAGES,
+    check_alpha_images,
+    choose_alphas,
+    describe_alphas,
+    find_alpha_images,
+)
 from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import (
@@ -69,6 +76,7 @@ def fit(
         "IMAGES",
     ),
     image_column: str | None = IMAGE_COLUMN,
+    alpha_images: list[str] = ALPHA_IMAGES,
     fpr: float | None = FPR,
     delta: float | None = DELTA,
     by: str | None = BY,
@@ -102,14 +110,18 @@ def fit(
     check_target(out)
     shards = open_sources(calibrate, image_column=image_column) if calibrate else []
     images = local_paths(shards)
+    choosing = find_alpha_images(alpha_images)
     if images:
         check_enough(len(images), fpr, delta)
     given = {**labels.given(), **judge.given(new.device), **options.given()}
     parameters = parameters_for([method], given)[method]
     encoder = new.load()
     warn_builtin(encoder, images or [])
-    detector = DETECTORS[method](encoder, **parameters).fit(class_names, progress=True)
-    summary, groups = describe_detector(detector), []
+    detector = DETECTORS[method](encoder, **parameters)
+    if shards or choosing:
+        check_alpha_images(detector, choosing)
+    detector.fit(class_names, progress=True)
+    summary, groups = describe_detector(detector), choose_alphas(detector, choosing, 64)
     if shards:
         how: dict[str, Any] = {"batch_size": batch_size or 64, "progress": True}
         try:
@@ -127,8 +139,9 @@ def fit(
             ) from error
         warn_unreadable(report.errors, report.n + len(report.errors))
         summary += f", {describe_calibration(report)}"
-        groups = describe_groups(report, detector.class_names_)
+        groups += describe_groups(report, detector.class_names_)
     detector.save(out)
     if isinstance(detector, NegRefine) and hasattr(detector.judge, "usage"):
         print_filter_summary(detector)
     say(f"Saved {method} to {out}: {summary}.", *describe_left_out(detector), *groups)
+    say(*describe_alphas(detector))

@@ -157,6 +157,10 @@ def _imported(package: str, name: str) -> Any:
     return get_command(member)
 
 
+def _takes_arguments(context: Any) -> bool:
+    return any(each.param_type_name == "argument" for each in context.command.params)
+
+
 def usage_sentence(error: typer.BadParameter) -> str | None:
     """Return wrong usage as a sentence with where to look; None where help itself is the answer."""
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -167,10 +171,10 @@ def usage_sentence(error: typer.BadParameter) -> str | None:
         options, unknown = _options(error.ctx), str(getattr(error, "option_name", ""))
         sentence = f"There is no option {unknown}{_meant(unknown, options)}"
     elif extra:
-        sentence = (
-            f"{extra[1].rstrip(')')!r} is one argument too many: put quotes around a pattern such "
-            "as '*.png' and around a name with spaces."
-        )
+        advice = "put quotes around a pattern such as '*.png' and around a name with spaces."
+        if error.ctx is not None and not _takes_arguments(error.ctx):
+            advice = "this command takes options only; the name of an option is missing before it."
+        sentence = f"{extra[1].rstrip(')')!r} is one argument too many: {advice}"
     # Pydantic's words for a value that is no number.
     sentence = re.sub(r", unable to parse .*", "", sentence).replace("Value error, ", "")
     sentence = sentence.replace("Input should be", "it must be")

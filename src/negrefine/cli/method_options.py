@@ -52,7 +52,7 @@ def method_options(
     for name, first in declared.items():
         text = _help(name, defaults=not lists)
         if lists:
-            text += f" Values separated by commas; default: {first.default:g}."
+            text += f" Values separated by commas; default: {_shown(first.default)}."
             fields.append((name, str | None, option(None, text, "LIST", name=first.option)))
         else:
             is_switch = isinstance(first.constraint, Boolean) and not first.flag

@@ -49,6 +49,10 @@ ID_IMAGES = option(
     "IMAGES",
     name="--id",
 )
+VALIDATION_TEXT = (
+    "Choose the setting with the highest AUROC on this OOD set, which may be none of the others; "
+    "the choice is in the results."
+)
 AS_JSON = option(False, "Print JSON instead of text.", name="--json")
 ENCODER_HELP = (
     "Hub id such as 'openai/clip-vit-base-patch16', a model's directory, 'builtin-photo' (a "
@@ -78,6 +82,7 @@ BY = option(
     "enough images; the other classes share one. Default: one threshold for all images.",
     "class",
 )
+BOOTSTRAP = option(1000, "Resamples for the confidence intervals; 0 for none.", min=0)
 BATCH_SIZE = option(64, "Images to encode at a time.", min=1)
 ALLOW_INCOMPLETE = option(
     False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -15,10 +16,10 @@ from negrefine.cli.method_options import (
     check_methods,
     parameters_for,
 )
-from negrefine.cli.options import BATCH_SIZE, LabelOptions, split_list
+from negrefine.cli.options import BATCH_SIZE, BOOTSTRAP, LabelOptions, split_list
 from negrefine.cli.output import print_tables, say, warn, warn_unreadable
 from negrefine.cli.stream_options import StreamChoice, seed_numbers
-from negrefine.detectors import DETECTORS, NegRefine
+from negrefine.detectors import DETECTORS, Detector, NegRefine
 from negrefine.encoders.base import gives_patches
 from negrefine.errors import InputError
 
@@ -45,7 +46,7 @@ class RunOptions:
         "Seeds of the methods' random draws, such as '0', '0,1,2' or '0-9'; default: 0.",
         "LIST",
     )
-    bootstrap: int = option(1000, "Resamples for the confidence intervals; 0 for none.", min=0)
+    bootstrap: int = BOOTSTRAP
     baseline: str | None = option(
         None,
         "One of the methods: also show by how much each other is better, with intervals of a "
@@ -133,28 +134,37 @@ class Run:
         evaluate: Callable[..., _T],
         defaults: Callable[[str], Mapping[str, Any]] = lambda _: {},
         streams: StreamChoice | None = None,
+        draws: Sequence[int] = (),
     ) -> _T:
         """Fit the detectors and evaluate them, also over streams if some were chosen.
 
         `evaluate` is `evaluation.experiment.evaluate` with its images, or `run_benchmark`;
-        `defaults` gives for a method the parameters that hold unless others were given.
+        `defaults` gives for a method the parameters that hold unless others were given. Methods
+        that draw words are fitted once for each seed of `draws`, if there are any.
         """
+        from negrefine.benchmarks.draws import drawn_row, draws_words
         from negrefine.evaluation.ablation import ablation_of
         from negrefine.report.page import check_report
 
         if self.report:
             check_report(out / REPORT)
-        detectors = {
-            method: DETECTORS[method](encoder, **{**defaults(method), **given}).fit(
-                class_names, progress=True
-            )
-            for method, given in self._possible(encoder).items()
-        }
-        refined = [each for each in detectors.values() if isinstance(each, NegRefine)]
+        detectors: dict[str, Detector] = {}
+        variants: dict[str, Detector] = {}
+        for method, given in self._possible(encoder).items():
+            kind = DETECTORS[method]
+            seeds = draws if draws and draws_words(kind) else (None,)
+            for seed in seeds:
+                own = {} if seed is None else {"seed": seed}
+                named = partial(drawn_row, seed=seed or 0, first=seeds[0] or 0)
+                fitted = kind(encoder, **{**defaults(method), **given, **own})
+                fitted.fit(class_names, progress=True)
+                detectors[named(method)] = fitted
+                if self.ablation and isinstance(fitted, NegRefine):
+                    variants |= {named(row): each for row, each in ablation_of(fitted).items()}
         return evaluate(
             detectors,
             out=out,
-            ablation=ablation_of(refined[0]) if self.ablation else None,
+            ablation=variants or None,
             seeds=self.seeds,
             n_bootstrap=self.options.bootstrap,
             batch_size=self.options.batch_size,

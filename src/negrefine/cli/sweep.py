@@ -12,6 +12,7 @@ from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import MethodOptions, method_options
 from negrefine.cli.options import (
     BATCH_SIZE,
+    VALIDATION_TEXT,
     ClassOptions,
     EncoderOptions,
     LabelOptions,
@@ -59,12 +60,7 @@ def sweep(
         "NAME=IMAGES",
         name="--ood",
     ),
-    validation: str | None = option(
-        None,
-        "Choose the setting with the highest AUROC on this OOD set, which may be none of the "
-        "others; the choice is in the results.",
-        "NAME=IMAGES",
-    ),
+    validation: str | None = option(None, VALIDATION_TEXT, "NAME=IMAGES"),
     new: EncoderOptions,
     out: Path | None = option(None, "Rows as .parquet, .csv or .jsonl.", "FILE"),
     grid: Annotated[MethodOptions, _GRID],

@@ -260,7 +260,7 @@ class Detector(Parametrised, Calibrated):
         from negrefine.detectors.bundle import write_bundle
 
         self._check_fitted()
-        facts = self._facts()
+        facts = {**self._facts(), **self._records()}
         arrays = {**self._saved_arrays(), **self._kept_arrays()}
         # An attribute that was set by hand could not be loaded again.
         try:
@@ -311,6 +311,13 @@ class Detector(Parametrised, Calibrated):
             "offset": None if self.offset_ is None else float(self.offset_),
             **self._calibration_facts(),
         }
+
+    def _records(self) -> dict[str, Any]:
+        """Return what detector.json says beside `_facts`, which decides no score."""
+        return {}
+
+    def _restore_records(self, manifest: Mapping[str, Any]) -> None:
+        """Take up `_records`; InputError if they are not what they must be."""
 
     def _saved_arrays(self) -> Arrays:
         arrays: Arrays = {"class_features": self.class_features_}

@@ -58,7 +58,7 @@ class BoundedScores:
 
 def bounded_scores(
     neglabel: NDArray[np.float64],
-    alpha: float,
+    alpha: float | NDArray[np.float64],
     threshold: float | NDArray[np.float64],
     *,
     n_ranks: int,
@@ -67,7 +67,8 @@ def bounded_scores(
 ) -> BoundedScores:
     """Return scores S_NegLabel + alpha S_MM of n images, or bounds that decide their verdict.
 
-    `threshold` is one for all images or one for each, float64 (n,); InputError for another shape.
+    `alpha` and `threshold` are one for all images or one for each, float64 (n,); InputError for
+    another shape of the threshold.
     `multi_match` returns S_MM of a block's pairs with one of the `n_ranks` class names, by rank.
     """
     given = as_real(threshold, "threshold").astype(np.float64)
@@ -77,7 +78,8 @@ def bounded_scores(
             f"an array of shape {given.shape}."
         )
     thresholds = np.broadcast_to(given, neglabel.shape)
-    lowest, highest = neglabel + min(alpha, 0), neglabel + max(alpha, 0)
+    alphas = np.broadcast_to(np.asarray(alpha, dtype=np.float64), neglabel.shape)
+    lowest, highest = neglabel + np.minimum(alphas, 0), neglabel + np.maximum(alphas, 0)
     values = np.where(lowest >= thresholds, lowest, highest)
     exact = lowest == highest
     (undecided,) = np.nonzero((lowest < thresholds) & (highest >= thresholds))
@@ -89,10 +91,11 @@ def bounded_scores(
         for rank in range(n_ranks):
             exact[rows[left]] = rank == n_ranks - 1
             s_mm[left] = np.maximum(s_mm[left], multi_match(images.take(left), rank))
-            score = negrefine_score(neglabel[rows[left]], s_mm[left], alpha)
+            own = alphas[rows[left]]
+            score = negrefine_score(neglabel[rows[left]], s_mm[left], own)
             below = score < thresholds[rows[left]]
-            left = left[below if alpha > 0 else ~below]
+            left = left[np.where(own > 0, below, ~below)]
             if not len(left):
                 break
-        values[rows] = negrefine_score(neglabel[rows], s_mm, alpha)
+        values[rows] = negrefine_score(neglabel[rows], s_mm, alphas[rows])
     return BoundedScores(values, exact, given if given.ndim else float(given))

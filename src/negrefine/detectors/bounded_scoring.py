@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from negrefine.detectors.alpha_rules import AlphaRules
 from negrefine.detectors.bounded_scores import BoundedScores, bounded_scores
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.multi_match import MultiMatch
-from negrefine.detectors.negative_labels import NegativeLabelDetector
 from negrefine.detectors.scoring import SCORE_ROWS
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 _CLOSE = 1e-9
 
 
-class BoundedScoring(NegativeLabelDetector):
+class BoundedScoring(AlphaRules):
     """A detector with S = S_NegLabel + alpha S_MM, whose verdicts need not all of S_MM."""
 
-    alpha: float
     k: int
 
     @abstractmethod
@@ -103,7 +102,8 @@ class BoundedScoring(NegativeLabelDetector):
         """
         if threshold is None:
             return super().score_features(features, patches)
-        neglabel = self.score_feature_parts(features, patches, only=["neglabel"])["neglabel"]
+        needed = ["neglabel", *self._factor_names()]
+        parts = self.score_feature_parts(features, patches, only=needed)
         array = self._check_features(features)
 
         def multi_match(images: ImageBlock, rank: int) -> NDArray[np.float64]:
@@ -111,8 +111,7 @@ class BoundedScoring(NegativeLabelDetector):
             return scores
 
         found = bounded_scores(
-            neglabel,
-            self.alpha,
+            *self.score_terms(parts),
             threshold,
             n_ranks=min(self.k, len(self.class_names_)),
             block=lambda rows: self._block(array[rows]),

@@ -78,6 +78,7 @@ def load_detector(
         detector._restore_calibration(manifest, arrays)
         if hasattr(detector, "left_out_"):
             detector.left_out_ = _read_left_out(manifest)
+        detector._restore_records(manifest)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise damaged(directory, f"its parts do not fit together: {_short(error)}") from error
     return detector

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from negrefine.constraints import FINITE, Boolean, Strings, Whole
+from negrefine.constraints import FINITE, Boolean, OneOf, Strings, Whole
+from negrefine.detectors.adaptive_alpha import ALPHA_RULES, CONSTANT
+from negrefine.detectors.alpha_rules import FACTOR
 from negrefine.detectors.bounded_scoring import BoundedScoring
 from negrefine.detectors.csp import CSP
 from negrefine.detectors.explanation import PairMatch, Unfiltered, decided_by, verdict_of
@@ -118,6 +120,14 @@ class NegRefine(BoundedScoring):
     alpha: float = parameter(
         2.0, FINITE, "Weight of S_MM; 0 leaves it out and encodes no text while scoring."
     )
+    alpha_rule: str = parameter(
+        CONSTANT,
+        OneOf(ALPHA_RULES),
+        "'constant' (published), 'uncertain' (alpha times 4 p (1 - p), p = S_NegLabel of the "
+        "image) or 'class' (alpha times a factor of the class, from choose_alphas); with '-scaled' "
+        "behind the last two, scores of all images have one range, without which 'uncertain' ranks "
+        "sure images last.",
+    )
     k: int = parameter(
         5, Whole(1), "S_MM pairs the k most similar class names with the k most similar labels."
     )
@@ -134,7 +144,7 @@ class NegRefine(BoundedScoring):
     kept_pairs_: KeptPairs | None = fitted(None)
 
     def _part_names(self) -> list[str]:
-        return ["neglabel"] if self.alpha == 0 else list(self.parts)
+        return ["neglabel"] if self.alpha == 0 else [*self.parts, *self._factor_names()]
 
     def _negatives(
         self, class_names: list[str], class_features: FloatArray, *, progress: bool
@@ -217,16 +227,19 @@ class NegRefine(BoundedScoring):
         return other
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:
-        """Return S_NegLabel ("neglabel") or S_MM ("multi_match")."""
+        """Return S_NegLabel ("neglabel"), S_MM ("multi_match") or "alpha_factor"."""
+        if name == FACTOR:
+            return self._factor(images)
         if name == "multi_match":
             return self._match(images).score()
         return super().compute_part(name, images)
 
     def combine(self, parts: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-        """Return S = S_NegLabel + alpha S_MM."""
+        """Return S = S_NegLabel + alpha S_MM; see `alpha_rule` for other alphas."""
         if self.alpha == 0:
             return parts["neglabel"]
-        return negrefine_score(parts["neglabel"], parts["multi_match"], self.alpha)
+        rest, weight = self.score_terms(parts)
+        return negrefine_score(rest, parts["multi_match"], weight)
 
     def _match(self, images: ImageBlock, ranks: slice = slice(None)) -> MultiMatch:
         return self.pairs_.match(
@@ -252,12 +265,15 @@ class NegRefine(BoundedScoring):
             text=pair_text(name, negative),
             similarity=float(match.pair_similarities[0, row, column]),
             negative_similarity=float(match.negative_similarities[0, column]),
-            added=self.alpha * float(match.score()[0]),
+            added=self.score_terms(parts)[1] * float(match.score()[0]),
         )
         return fields
 
     def _decided_by(self, parts: dict[str, float], threshold: float | None) -> str | None:
-        return decided_by(parts, self.alpha, threshold)
+        if "multi_match" not in parts:
+            return None
+        rest, weight = self.score_terms(parts)
+        return decided_by({**parts, "neglabel": rest}, weight, threshold)
 
     def _explain_unfiltered(
         self, images: ImageBlock, top: int, thresholds: Sequence[float | None]
@@ -284,7 +300,8 @@ class NegRefine(BoundedScoring):
         return {**super()._saved_arrays(), "mined_features": self.mined_.features[changed]}
 
     def _kept_arrays(self) -> Arrays:
-        return {} if self.kept_pairs_ is None else self.kept_pairs_.as_arrays()
+        pairs = {} if self.kept_pairs_ is None else self.kept_pairs_.as_arrays()
+        return {**super()._kept_arrays(), **pairs}
 
     def _saved_tables(self) -> Tables:
         return {**super()._saved_tables(), "audit": [as_row(line) for line in self.audit_]}

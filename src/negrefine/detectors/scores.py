@@ -218,10 +218,10 @@ def multi_match_margins(
     return logit_scale * (t - n.unsqueeze(1))
 
 
-def negrefine_score(neglabel: Part, multi_match: Part, alpha: float) -> Part:
+def negrefine_score(neglabel: Part, multi_match: Part, alpha: float | Part) -> Part:
     """NegRefine's score: S = S_NegLabel + alpha S_MM, alpha = 2 as published.
 
-    NegRefine, ICCV 2025, arXiv 2507.09795.
+    NegRefine, ICCV 2025, arXiv 2507.09795. An alpha for each image (n,) is not published.
     """
     return neglabel + alpha * multi_match
 

@@ -40,6 +40,7 @@ from negrefine.evaluation.store import Block, Parts, Scorer, SetStore
 from negrefine.evaluation.stream_tables import check_stream_tables
 from negrefine.evaluation.streams import StreamPlan, evaluate_streams
 from negrefine.evaluation.tables import check_tables
+from negrefine.evaluation.tuned import check_unseen_sets, tuning_notes
 from negrefine.files.lock import lock_directory
 from negrefine.files.writing import naming
 from negrefine.shown_text import is_utf8, restored, storable
@@ -158,6 +159,7 @@ def evaluate(
             features = [np.concatenate([block.features for block in each]) for each in blocks]
         if len(of_files) < len(image_sets):
             _check_contents_apart(image_sets, blocks)
+        check_unseen_sets(detectors, image_sets, blocks)
         scored = [
             _score_set(image_set, store, each, scorers, first.class_features_)
             for image_set, store, each in zip(image_sets, stores, blocks, strict=True)
@@ -201,7 +203,7 @@ def evaluate(
                 },
                 "seeds": list(seeds),
                 "n_bootstrap": n_bootstrap,
-                "notes": [*notes, *small_sets(scored)],
+                "notes": [*notes, *tuning_notes(detectors), *small_sets(scored)],
                 "versions": {name: version(name) for name in _PACKAGES}
                 | {"python": platform.python_version()},
                 **stream_settings,

@@ -17,6 +17,7 @@ from negrefine.detectors.conformal import (
     too_few,
 )
 from negrefine.detectors.distinct_images import check_distinct, check_distinct_by_class
+from negrefine.detectors.selected import Selected
 from negrefine.detectors.thresholds import ThresholdGroup, check_by
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.encoders.image_sources import ImageSource, check_is_list
@@ -117,11 +118,14 @@ def calibrate_files(
     """Do what `Detector.calibrate` does with image files, leaving out those that cannot be read.
 
     Copies among the images give a warning. Raises ImageError if no image can be read, and
-    InputError for too few images, too few that can be read or differ, or a rate outside (0, 1).
+    InputError for too few images, too few that can be read or differ, images on which alphas or
+    parameters of the detector were chosen, or a rate outside (0, 1).
     """
     check_by(by)
     files = _as_paths(paths)
     check_enough(len(files), fpr, delta)
+    if isinstance(detector, Selected):
+        detector.check_unseen_images(files)
     readable, rows, errors = _readable_rows(detector, files, batch_size, progress)
     return calibrate_rows(detector, readable, rows, errors, fpr, delta=delta, by=by)
 

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from negrefine.detectors import Detector
+from negrefine.detectors.alpha_rules import FACTOR
 from negrefine.detectors.mcm import RULES
 from negrefine.detectors.registry import saved_methods
 
@@ -77,7 +78,7 @@ def score_columns(
 def columns_of_any_method() -> tuple[list[str], list[str]]:
     """Return the columns that every table of scores has, and those that some have."""
     always = ["path", "score", "verdict", "error"]
-    parts = {part for cls in saved_methods().values() for part in cls.parts} | set(RULES)
+    parts = {part for cls in saved_methods().values() for part in cls.parts} | set(RULES) | {FACTOR}
     return always, ["p_value", "threshold", *_NAME_COLUMNS, *sorted(parts)]
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from negrefine.detectors import Detector
+from negrefine.detectors.selected import Selected
+from negrefine.detectors.selection import marks_of_digests
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.encoders.image_sources import ImageSource
 from negrefine.encoders.undecoded import held_bytes
@@ -128,6 +130,8 @@ def calibrate_scored(
     by: str | None = None,
 ) -> CalibrationReport:
     """Set the threshold from images that were scored, as `calibrate_files` does with files."""
+    if isinstance(detector, Selected):
+        detector.check_unseen(marks_of_digests(scored.contents))
     return calibrate_rows(
         detector, scored.contents, scored.readable, scored.errors, fpr, delta=delta, by=by
     )

@@ -23,6 +23,7 @@ from negrefine.encoders.base import Encoder, FloatArray
 from negrefine.encoders.batches import iter_encoded_images
 from negrefine.encoders.images import Images, ImageSource, read_image
 from negrefine.errors import ImageError
+from negrefine.evaluation.results import set_directory
 from negrefine.files.identity import file_stamp
 from negrefine.files.reading import parse_json
 from negrefine.files.regular import read_regular
@@ -368,3 +369,13 @@ def _any_readable(paths: Sequence[Path], errors: Sequence[str | None]) -> bool:
 def _digest(texts: Sequence[str]) -> str:
     # A file name may hold any character: JSON tells where each text ends.
     return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+
+
+def stored_features(root: Path, number: int, name: str) -> FloatArray:
+    """Return the features, float32 (n_readable, d), of an image set of a finished evaluation.
+
+    `root` is the folder of the evaluation; `number` and `name` are the set's: 0 and "ID" for the
+    in-distribution one, then the OOD sets in their order. OSError if they are not there.
+    """
+    files = sorted((root / "features" / set_directory(number, name)).glob("*.safetensors"))
+    return np.concatenate([load(read_regular(file))["features"] for file in files])

@@ -108,6 +108,11 @@ def sweep(
     values = _complete(grid)
     if not ood_features:
         raise InputError("A sweep needs at least one OOD set.")
+    if str(parameters.get("alpha_rule", "")).startswith("class"):
+        raise InputError(
+            "A sweep mines labels anew and has no images to choose alphas of classes on: use "
+            "negrefine.evaluation.tune with alpha_features, or another alpha_rule."
+        )
     names = list(class_names)
     remembered = RememberedTexts(encoder)
     sets = [

@@ -116,6 +116,14 @@ def check_target(
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
+def check_folder(folder: Path) -> None:
+    """Make a folder for results, or raise `InputError` where none can be written to."""
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def check_replaceable(path: Path, *marks: str) -> None:
     """Raise `InputError` for a file that negrefine has not written: one without all its `marks`."""
     if not path.exists():

@@ -31,6 +31,7 @@ def describe(name: str, version: str, detector: Detector) -> dict[str, Any]:
         "n_negatives": None if negatives is None else len(negatives.kept),
         "n_removed": None if negatives is None else len(negatives.removed[0]),
         "left_out": _left_out(detector),
+        "tuned": _tuned(detector),
         "threshold": detector.offset_,
         "fpr": detector.fpr_,
         "delta": detector.delta_,
@@ -51,6 +52,11 @@ def describe(name: str, version: str, detector: Detector) -> dict[str, Any]:
 
 def _left_out(detector: Detector) -> str | None:
     found = getattr(detector, "left_out_", None)
+    return None if found is None else str(found)
+
+
+def _tuned(detector: Detector) -> str | None:
+    found = getattr(detector, "tuning_", None)
     return None if found is None else str(found)
 
 

@@ -102,6 +102,7 @@ class DetectorDescription(BaseModel):
     n_negatives: int | None
     n_removed: int | None
     left_out: str | None = Field(description="What was not mined for being rare.")
+    tuned: str | None = Field(description="Parameters that a validation set has chosen.")
     threshold: float | None = Field(description="Of all calibration images.")
     fpr: float | None = Field(description="The false-alarm rate that it was set for.")
     delta: float | None

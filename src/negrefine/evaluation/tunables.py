@@ -1,0 +1,68 @@
+"""The parameters that `negrefine tune` may choose, declared one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from negrefine.detectors import Detector
+from negrefine.detectors.adaptive_alpha import CONSTANT, SCALED, UNCERTAIN
+from negrefine.detectors.alpha_rules import FACTOR
+from negrefine.detectors.parameters import declared_parameters
+from negrefine.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Tunable:
+    """A parameter of the score that needs no fit.
+
+    Attributes:
+        name: Its name in the detector.
+        values: What is tried unless other values are given.
+        parts: Parts of the score that it changes; all others are scored once for all its values.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+    parts: tuple[str, ...] = ()
+
+
+TUNABLES: tuple[Tunable, ...] = (
+    Tunable("alpha_rule", (CONSTANT, UNCERTAIN + SCALED), (FACTOR,)),
+    Tunable("k", (1, 3, 5, 10), ("multi_match",)),
+    Tunable("alpha", (0.5, 1.0, 2.0, 4.0)),
+)
+"""In the order of a table, the last varying fastest. A detector without a parameter has none."""
+
+
+def tunables_of(detector: Detector | type[Detector]) -> dict[str, Tunable]:
+    """Return what can be tuned about a detector, by name."""
+    cls = detector if isinstance(detector, type) else type(detector)
+    declared = declared_parameters(cls)
+    return {each.name: each for each in TUNABLES if each.name in declared}
+
+
+def complete_grid(
+    detector: Detector, grid: Mapping[str, Sequence[Any]] | None
+) -> dict[str, tuple[Any, ...]]:
+    """Return the values to try of each parameter, distinct; parameters not named keep theirs.
+
+    None tries the values of the declarations. Raises InputError for a parameter that cannot be
+    tuned, one without values, or a value that its constraint refuses.
+    """
+    known = tunables_of(detector)
+    if grid is None:
+        grid = {name: each.values for name, each in known.items()}
+    for name, values in grid.items():
+        if name not in known:
+            able = ", ".join(known) or "nothing"
+            raise InputError(f"Nothing named {name!r} can be tuned here, only {able}.")
+        if isinstance(values, str) or not len(values):
+            raise InputError(f"There are no values for {name!r}: give at least one, in a list.")
+        constraint = declared_parameters(type(detector))[name].constraint
+        for value in values:
+            constraint(name, value)
+    return {
+        name: tuple(dict.fromkeys(grid.get(name, (getattr(detector, name),)))) for name in known
+    }
