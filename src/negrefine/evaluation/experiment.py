@@ -117,9 +117,7 @@ def evaluate(
     used, a set has no readable image, or `out` is of other classes or of another encoder.
 
     Example:
-        >>> from negrefine.evaluation.images import ImageSet
-        >>> known, strange = ImageSet("animals", animals), ImageSet("food", food)
-        >>> done = negrefine.evaluate({"nr": refine}, known, [strange], out="results")
+        >>> done = negrefine.evaluate({"nr": refine}, animal_set, [food_set], out="results")
         >>> done.results[0].auroc.value > 0.7
         True
     """
