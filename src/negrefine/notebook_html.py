@@ -38,6 +38,11 @@ def coloured(content: str, colour: str) -> str:
     return f'<strong style="color:{colour}">{content}</strong>'
 
 
+def small(content: str) -> str:
+    """Return HTML in small, faint type."""
+    return f'<small style="{_FAINT}">{content}</small>'
+
+
 def paragraph(content: str, *, faint: bool = False) -> str:
     """Return HTML as a paragraph."""
     return f'<p style="margin:.4em 0;{_FAINT if faint else ""}">{content}</p>'

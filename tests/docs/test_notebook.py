@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from docs.conftest import DOCS
-from negrefine import MCM, Detector, NegRefine
+from negrefine import MCM, Detector, Monitor, NegRefine
 from negrefine.detectors.explanation import Explanation, Match
+from negrefine.evaluation.comparison import compare
 from negrefine.evaluation.results import Evaluation
+from negrefine.evaluation.tables import write_tables
 from transcripts import assert_printed
 
 RUNNER = DOCS.parent / "tools" / "site" / "run_notebook.py"
@@ -114,6 +116,28 @@ def test_an_evaluation_shows_its_table(run: Callable[..., Evaluation], tmp_path:
     assert "1 more could not be read" in text
     assert "in-distribution positive" in text
     assert "mean" in text
+
+    write_tables(evaluation)
+    changed = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    changed["title"] = HOSTILE
+    changed["provenance"]["class_names"] = "0" * 64
+    (tmp_path / "results.json").write_text(json.dumps(changed), encoding="utf-8")
+    comparison = compare([tmp_path / "out", tmp_path / "results.json"])
+    html = comparison._repr_html_()
+    assert "<script" not in html
+    assert len(comparison.marks) >= 1
+    assert all(f"[{mark.number}] {mark.text[:20]}" in text_of(html) for mark in comparison.marks)
+    value = f"{100 * evaluation.results[0].auroc.value:.2f}"
+    assert len(re.findall(rf"{re.escape(value)}\s*(?:\[1\])?", text_of(html))) >= 2
+
+
+def test_a_monitor_shows_its_verdict(detectors: dict[str, Detector]) -> None:
+    detector = detectors["mcm"].with_params()
+    detector.calibrate_scores(np.linspace(0.1, 0.2, 99), fpr=0.1)
+    monitor = Monitor.of(detector)
+    assert "No alarm after 0 images" in text_of(monitor.status()._repr_html_())
+    monitor.update([0.01] * 50)
+    assert "ALARM after 50 images" in text_of(monitor.status()._repr_html_())
 
 
 def test_names_of_others_are_not_obeyed(builtin_encoder: Any, tmp_path: Path) -> None:
