@@ -9,13 +9,15 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
 	--constraint constraints.txt
 
-.PHONY: help demo test docs lint format clean
+.PHONY: help demo test docs lint types format dist clean
 
 help:
 	@echo "make demo    show NegRefine's verdicts on the bundled pictures"
 	@echo "make test    run the test suite"
 	@echo "make docs    build the documentation in site/, and check its links"
 	@echo "make lint    check style (ruff) and types (mypy)"
+	@echo "make types   check a program that uses the installed package with mypy and pyright"
+	@echo "make dist    build wheel and source distribution into dist/, and check them"
 	@echo "make format  format the code"
 	@echo "make clean   remove the environment and results"
 
@@ -52,6 +54,22 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The program is copied, so that the checkers find the package where it is installed.
+types: $(VENV)/.installed-dev
+	@$(INSTALL) 'pyright>=1.1.400'
+	@rm -rf build/types && mkdir -p build/types && cp tests/typing/sample.py build/types
+	cd build/types && $(abspath $(BIN))/mypy --strict sample.py
+	cd build/types && $(abspath $(BIN))/pyright --pythonpath $(abspath $(BIN))/python sample.py
+
+# Built from what git has, so that nothing else of the folder gets in.
+dist: $(VENV)/.installed
+	@$(INSTALL) 'build>=1.2' 'twine>=6'
+	@rm -rf build/dist dist && mkdir -p build/dist
+	@git archive HEAD | tar -x -C build/dist
+	$(BIN)/python -m build --outdir dist build/dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tools/release/check_dist.py dist
 
 clean:
 	rm -rf $(VENV) demo-results build dist site

@@ -29,6 +29,7 @@ ROOMS = (
     ("sources",),
     ("labels",),
     ("judges",),
+    ("proposers",),
     ("detectors",),
     ("monitoring", "streaming"),
     ("evaluation",),

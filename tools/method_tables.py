@@ -33,6 +33,7 @@ def table() -> str:
             if needed
         ]
         parts = ", ".join(f"`{part}`" for part in cls.parts) or "the name of its `rule`"
+        parts += "".join(f"; `{part}` with proposals" for part in cls.further_parts)
         lines.append(
             f"| {cls.title} | `{method}` | {cls.paper} | {parts} | {', '.join(needs) or '-'} |"
         )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         EOE,
         GLMCM,
         MCM,
+        VSNL,
         Detector,
         Energy,
         MaxLogit,
@@ -45,6 +46,11 @@ if TYPE_CHECKING:
     from negrefine.labels.lexicon import Lexicon
     from negrefine.labels.prompts import Prompts
     from negrefine.monitoring.monitor import Monitor
+    from negrefine.proposers.base import Proposer
+    from negrefine.proposers.hf import HFProposer
+    from negrefine.proposers.openai import OpenAIProposer
+    from negrefine.proposers.replay import ReplayProposer
+    from negrefine.proposers.wordnet import WordNetProposer
     from negrefine.streaming import OODD, TANL, AdaNeg, OODDictionary, StreamDetector
 
 __all__ = [
@@ -55,6 +61,7 @@ __all__ = [
     "MCM",
     "OODD",
     "TANL",
+    "VSNL",
     "AdaNeg",
     "Answer",
     "AnswerStore",
@@ -63,6 +70,7 @@ __all__ = [
     "Encoder",
     "Energy",
     "HFJudge",
+    "HFProposer",
     "Judge",
     "Lexicon",
     "MaxLogit",
@@ -71,12 +79,16 @@ __all__ = [
     "NegRefine",
     "OODDictionary",
     "OpenAIJudge",
+    "OpenAIProposer",
     "Prompts",
+    "Proposer",
     "ReplayJudge",
+    "ReplayProposer",
     "Sigmoid",
     "StreamDetector",
     "VoteJudge",
     "WordNetJudge",
+    "WordNetProposer",
     "errors",
     "evaluate",
     "load_detector",
@@ -88,7 +100,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "": "errors metrics",
-        "detectors": "CLIPN CSP EOE GLMCM MCM Detector Energy MaxLogit NegLabel NegRefine "
+        "detectors": "CLIPN CSP EOE GLMCM MCM VSNL Detector Energy MaxLogit NegLabel NegRefine "
         "Sigmoid load_detector",
         "encoders": "Encoder load_encoder",
         "evaluation.experiment": "evaluate",
@@ -103,6 +115,11 @@ __getattr__, __dir__ = lazy_names(
         "labels.lexicon": "Lexicon",
         "labels.prompts": "Prompts",
         "monitoring.monitor": "Monitor",
+        "proposers.base": "Proposer",
+        "proposers.hf": "HFProposer",
+        "proposers.openai": "OpenAIProposer",
+        "proposers.replay": "ReplayProposer",
+        "proposers.wordnet": "WordNetProposer",
         "streaming": "OODD TANL AdaNeg OODDictionary StreamDetector",
     },
 )

@@ -29,6 +29,7 @@ from negrefine import (
     EOE,
     GLMCM,
     MCM,
+    VSNL,
     Detector,
     Energy,
     Lexicon,
@@ -98,6 +99,10 @@ def random_detectors(encoder: CLIPEncoder, lexicon: Lexicon) -> dict[str, Detect
             official=False,
             group_seed=5,
         ),
+        "negrefine proposed": NegRefine(
+            encoder, **negative_labels(), judge="none", alpha=0, propose="wordnet", n_proposed=2
+        ),
+        "vsnl": VSNL(encoder, judge="none", group_length=9, logit_scale=20.0),
     }
     with warnings.catch_warnings():
         # Of a name that is there twice, and of groups that no label fills.

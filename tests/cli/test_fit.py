@@ -68,7 +68,10 @@ def test_class_lists(quick: Any, work: Workspace, tmp_path: Path) -> None:
         ),
         (["--method", "energy", "--rule", "mcm"], "--rule has no effect on the method 'energy'"),
         (["--method", "mcm", "--rule", "atd"], "rule must be one of mcm, max_logit,"),
-        (["--judge-url", "http://x"], "--judge-url has no effect without --judge openai:MODEL"),
+        (
+            ["--judge-url", "http://x"],
+            "--judge-url has no effect without --judge or --propose openai:MODEL",
+        ),
         (["--method", "neglabel", "--drop", "CLASSES"], "--drop has no effect on the method"),
         (["--method", "mcm", "--all-labels"], "--all-labels has no effect on the method 'mcm'"),
         (["--temperature", "1"], "--temperature has no effect on the method 'negrefine'"),

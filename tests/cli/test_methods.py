@@ -107,7 +107,7 @@ def test_unknown_methods_are_named_before_anything_is_loaded(
         *("--classes", work.classes, "--encoder", "no-such-model", "--out", tmp_path / "results"),
         *("--methods", "mcm,magic"),
     )
-    known = "clipn, csp, energy, eoe, glmcm, maxlogit, mcm, neglabel, negrefine, sigmoid"
+    known = "clipn, csp, energy, eoe, glmcm, maxlogit, mcm, neglabel, negrefine, sigmoid, vsnl"
     assert done.failed() == f"There is no method 'magic': choose from {known}."
     assert not (tmp_path / "results").exists()
 

@@ -42,6 +42,13 @@ def test_every_command_with_a_judge_has_the_options_that_go_with_it(
     assert set(options(*command)) >= JUDGE
 
 
+@pytest.mark.parametrize("command", [("fit",), ("evaluate",), ("benchmark", "run")])
+def test_every_command_that_fits_a_method_has_the_options_of_proposals(
+    command: tuple[str, ...],
+) -> None:
+    assert set(options(*command)) >= {"--propose", "--n-proposed", "--proposal-kind"}
+
+
 @pytest.mark.parametrize(
     "command", [("fit",), ("evaluate",), ("sweep",), ("benchmark", "run"), ("reproduce",)]
 )
@@ -74,6 +81,7 @@ def test_the_options_of_fit_are_the_declared_parameters() -> None:
         *("--background", "--exif-orientation", "--no-exif-orientation"),
         *("--drop", "--lexicon", "--min-frequency", "--no-wordnet-candidates", "--help", "-h"),
         *("--underscores-as-spaces", "--delta", "--by", "--image-column", "--alpha-images"),
+        "--propose",
     }
     assert set(found) - JUDGE - not_parameters == set(declared)
     for name, by_method in declared.items():
@@ -97,7 +105,7 @@ def commands() -> list[tuple[str, ...]]:
     for name in command.list_commands(None):
         below = getattr(command.get_command(None, name), "commands", None)
         names += [(name,)] if below is None else [(name, each) for each in below]
-    assert len(names) == 27
+    assert len(names) == 30
     return names
 
 

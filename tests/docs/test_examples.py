@@ -52,11 +52,15 @@ def names(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A language model that knows one proper noun."""
+    """A language model that knows one proper noun, and what a dog may be mistaken for."""
     server = Server()
-    server.reply = lambda question, _: message(
-        "Yes" if "'dallas'" in question and "proper noun" in question else "No"
-    )
+
+    def reply(question: str, _: Any) -> dict[str, Any]:
+        if "photos" in question:
+            return message("- jackal\n- fox")
+        return message("Yes" if "'dallas'" in question and "proper noun" in question else "No")
+
+    server.reply = reply
     yield server
     server.close()
 

@@ -108,6 +108,23 @@ def near_ood(
     work: Path, encoder: CLIPEncoder, rows: list[dict[str, Any]], squares: NDArray[np.uint8]
 ) -> dict[str, Any]:
     """Return AUROC of OpenMoji's animals of the demo's classes against its other animals."""
+    names, sides = demo_class_names(), near_sides(work, rows)
+    features = [encoder.encode_images(pictures(squares, side)) for side in sides]
+    found: dict[str, Any] = {"images": [len(side) for side in sides]}
+    for method in (negrefine.MCM, negrefine.NegLabel, negrefine.CSP, negrefine.NegRefine):
+        options = {} if method is negrefine.MCM else {"lexicon_files": "full"}
+        detector = method(encoder, **options).fit(names)
+        scores = [detector.score_features(side) for side in features]
+        drawn = resampled_metrics(scores[0], [scores[1]], 1000)[:, 0, 0]
+        found[method.__name__] = {
+            "auroc": float(metrics_of_scores(*scores)[0]),
+            "interval": np.quantile(drawn, (0.025, 0.975)).tolist(),
+        }
+    return found
+
+
+def near_sides(work: Path, rows: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
+    """Return the rows of OpenMoji's animals of the demo's classes, and of its other animals."""
     source = next(s for s in read_sources() if s["package"] == "emojibase-data")
     data = folder_of(work, source) / "package" / "en" / "data.json"
     emojis = json.loads(data.read_text(encoding="utf-8"))
@@ -128,18 +145,7 @@ def near_ood(
             shows_class = any(word in names for word in row["name"].split())
             if code in inside or not shows_class:
                 sides[code not in inside].append(i)
-    features = [encoder.encode_images(pictures(squares, side)) for side in sides]
-    found: dict[str, Any] = {"images": [len(side) for side in sides]}
-    for method in (negrefine.MCM, negrefine.NegLabel, negrefine.CSP, negrefine.NegRefine):
-        options = {} if method is negrefine.MCM else {"lexicon_files": "full"}
-        detector = method(encoder, **options).fit(names)
-        scores = [detector.score_features(side) for side in features]
-        drawn = resampled_metrics(scores[0], [scores[1]], 1000)[:, 0, 0]
-        found[method.__name__] = {
-            "auroc": float(metrics_of_scores(*scores)[0]),
-            "interval": np.quantile(drawn, (0.025, 0.975)).tolist(),
-        }
-    return found
+    return sides
 
 
 def text_cosines(work: Path, encoder: CLIPEncoder) -> dict[str, float]:

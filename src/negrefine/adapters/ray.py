@@ -15,10 +15,12 @@ from typing import Any
 
 from negrefine.adapters.batch_scorer import Scorer
 from negrefine.detectors import NegRefine, load_detector
+from negrefine.detectors.hub import pinned
 from negrefine.detectors.pair_embeddings import PairLookups
 from negrefine.errors import InputError, NegrefineError
 from negrefine.evaluation.score_parts import PartSummary, ScoredBy, ScoreParts
 from negrefine.evaluation.source_scores import iter_scored
+from negrefine.pretrained.hub_address import is_hub_address
 from negrefine.progress import progress_bar
 from negrefine.sources.base import Shard
 from negrefine.sources.lists import StdinShard
@@ -69,7 +71,7 @@ def score_shards(
 
     Args:
         detector: The directory of a saved detector, on a file system that all nodes share, as
-            `out` and what shards name by path.
+            `out` and what shards name by path; or its address on the hub.
         shards: From `negrefine.sources.opening.open_sources`.
         out: The folder of the parts: new, empty, or one of an earlier run of this detector.
         address: "local" starts Ray on this machine for this run, unless this process has joined a
@@ -91,7 +93,8 @@ def score_shards(
             "give '@list.txt'."
         )
     ray = _import_ray()
-    root = Path(detector).absolute()
+    # Each worker downloads a detector from the hub itself, the same commit.
+    root = pinned(detector) if is_hub_address(detector) else Path(detector).absolute()
     parts = ScoreParts(
         Path(out).absolute(), ScoredBy.of(load_detector(root, encoder, device="cpu"))
     )
@@ -175,7 +178,7 @@ class ShardScorer:
 def _run(
     ray: Any,
     items: list[dict[str, Any]],
-    detector: Path,
+    detector: Path | str,
     parts: ScoreParts,
     settings: dict[str, Any],
     address: str,

@@ -67,6 +67,15 @@ _SECTIONS = {
             "Run NegRefine's main table and ablation, and print measured beside published numbers."
         ),
     },
+    "Share": {
+        "push": Later("Push a saved detector with a card to a repository of the Hugging Face hub."),
+        "pull": Later(
+            "Copy a detector from the hub into a directory, to calibrate it on your own images."
+        ),
+        "card": Later(
+            "Write the card of a saved detector: what it is, its threshold, and what it promises."
+        ),
+    },
     "More": {
         "encoders": Later(
             "List models that --encoder takes, with their sizes, languages and licences."

@@ -75,6 +75,7 @@ def calibrate(
     from negrefine.sources.opening import check_stdin_once, open_sources
 
     check_by(by)
+    saved.check_own()
     rate = 0.05 if fpr is None else fpr
     check_stdin_once(id_images, ood)
     shards = [open_sources(each, image_column=image_column) for each in (id_images, *ood)]

@@ -149,6 +149,10 @@ def _render(explanation: Explanation) -> list[str]:
         lines.append("verdict none: the detector has no threshold: see 'negrefine calibrate'")
     lines += reasons(explanation)
     lines.append(f"class names      {_matches(explanation.classes)}")
+    if "near" in explanation.parts:
+        lines.append(
+            f"near             {explanation.parts['near']:.4f} of the softmax is on proposed labels"
+        )
     if explanation.negatives:
         lines.append(f"negative labels  {_matches(explanation.negatives)}")
     for match in explanation.negatives:

@@ -15,7 +15,6 @@ from negrefine.cli.alpha_images import (
     find_alpha_images,
 )
 from negrefine.cli.bundles import option
-from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import (
     MethodOptions,
     check_methods,
@@ -37,11 +36,13 @@ from negrefine.cli.output import (
     describe_detector,
     describe_groups,
     describe_left_out,
+    describe_proposals,
     print_filter_summary,
     say,
     warn_builtin,
     warn_unreadable,
 )
+from negrefine.cli.propose_options import ProposeOptions, check_proposed
 from negrefine.detectors import DETECTORS, NegRefine
 from negrefine.detectors.thresholds import check_by
 from negrefine.errors import InputError
@@ -80,7 +81,7 @@ def fit(
     fpr: float | None = FPR,
     delta: float | None = DELTA,
     by: str | None = BY,
-    judge: JudgeOptions,
+    judge: ProposeOptions,
     labels: LabelOptions,
     options: Annotated[MethodOptions, _ParameterOptions],
     batch_size: int | None = option(
@@ -114,6 +115,7 @@ def fit(
     if images:
         check_enough(len(images), fpr, delta)
     given = {**labels.given(), **judge.given(new.device), **options.given()}
+    check_proposed(given, [method])
     parameters = parameters_for([method], given)[method]
     encoder = new.load()
     warn_builtin(encoder, images or [])
@@ -143,5 +145,5 @@ def fit(
     detector.save(out)
     if isinstance(detector, NegRefine) and hasattr(detector.judge, "usage"):
         print_filter_summary(detector)
-    say(f"Saved {method} to {out}: {summary}.", *describe_left_out(detector), *groups)
-    say(*describe_alphas(detector))
+    said = [*describe_left_out(detector), *describe_proposals(detector), *groups]
+    say(f"Saved {method} to {out}: {summary}.", *said, *describe_alphas(detector))

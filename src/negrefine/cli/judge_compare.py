@@ -11,7 +11,7 @@ import typer
 
 from negrefine.cli.bundles import option
 from negrefine.cli.judge_options import JudgeSettings
-from negrefine.cli.options import AS_JSON, BATCH_SIZE, DEVICE, DTYPE, named_folders
+from negrefine.cli.options import AS_JSON, BATCH_SIZE, DEVICE, DTYPE, named_folders, pinned_place
 from negrefine.cli.output import print_json, print_table, say, warn_builtin, warn_unreadable
 from negrefine.errors import InputError
 
@@ -138,7 +138,7 @@ def _find(id_images: list[str], ood_images: list[str]) -> dict[str, list[Path]]:
 def _load(directory: Path, encoder: str | None, device: str, dtype: str) -> NegRefine:
     from negrefine.detectors import NegRefine, load_detector
 
-    detector = load_detector(directory, encoder, device=device, dtype=dtype)
+    detector = load_detector(pinned_place(directory), encoder, device=device, dtype=dtype)
     if not isinstance(detector, NegRefine):
         raise InputError(
             f"{str(directory)!r} holds a {detector.method!r} detector: only {NegRefine.method!r} "

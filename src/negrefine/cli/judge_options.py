@@ -148,11 +148,13 @@ class JudgeSettings:
     def _check_effects(self, kinds: set[str]) -> None:
         """Raise InputError for an option that none of the judges, given by kind, takes."""
         for name, takers in _TAKERS.items():
+            if name in self._taken_elsewhere():
+                continue
             if getattr(self, name) is not None and kinds.isdisjoint(takers):
                 judges = " or ".join(f"{kind}:MODEL" for kind in takers)
                 raise InputError(
-                    f"--{name.replace('_', '-')} has no effect without --judge {judges}: leave it "
-                    "out."
+                    f"--{name.replace('_', '-')} has no effect without {self._takers(name)} "
+                    f"{judges}: leave it out."
                 )
 
         if self.least_mass is not None and self.judge_mode is JudgeMode.OFFICIAL:
@@ -160,6 +162,14 @@ class JudgeSettings:
                 "--least-mass has no effect with --judge-mode official, which generates text: "
                 "leave it out."
             )
+
+    def _taken_elsewhere(self) -> tuple[str, ...]:
+        """Return the options that something else than a judge takes."""
+        return ()
+
+    def _takers(self, name: str) -> str:  # noqa: ARG002
+        """Return which options may name something that takes an option."""
+        return "--judge"
 
     def _server_options(self) -> dict[str, Any]:
         """Return the options that were given, as `OpenAIJudge` takes them."""

@@ -118,3 +118,9 @@ def parameters_for(methods: Sequence[str], given: Mapping[str, Given]) -> dict[s
 
 FILTER_OPTIONS = method_options([DETECTORS["negrefine"]], only=FILTER_PARAMETERS)
 """The options of NegRefine's filter beside its judge and word lists."""
+
+LABEL_OPTIONS = method_options(
+    [DETECTORS["negrefine"], DETECTORS["eoe"]],
+    only=(*FILTER_PARAMETERS, "n_proposed", "proposal_kind"),
+)
+"""The same, and what a proposer is asked for."""

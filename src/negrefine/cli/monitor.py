@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from negrefine.cli.bundles import option
-from negrefine.cli.options import AS_JSON, DETECTOR_DIR
+from negrefine.cli.options import AS_JSON, DETECTOR_DIR, pinned_place
 from negrefine.cli.output import print_json, say
 from negrefine.errors import InputError
 
@@ -67,7 +67,7 @@ def monitor(
             check_results_path(each)
     if results.count("-") > 1:
         raise InputError("Standard input ('-') can be given once only.")
-    calibration = MonitoredCalibration.from_kept(load_calibration(detector_dir))
+    calibration = MonitoredCalibration.from_kept(load_calibration(pinned_place(detector_dir)))
     watching = _begin(calibration, state, alpha, window)
     follower = Follower(watching, every)
     shown_at = -1

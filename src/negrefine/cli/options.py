@@ -15,8 +15,9 @@ from negrefine.cli.bundles import option
 from negrefine.cli.given import Given
 from negrefine.cli.output import say
 from negrefine.encoders.names import BUILTIN_PHOTO
-from negrefine.errors import InputError
+from negrefine.errors import BundleError, InputError
 from negrefine.labels.class_names import read_class_names, read_names
+from negrefine.pretrained.hub_address import hub_address, is_hub_address
 from negrefine.shown_text import is_utf8
 from negrefine.similar_names import hint
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from negrefine.detectors import Detector
     from negrefine.encoders import CLIPEncoder
 
-DETECTOR_DIR = typer.Argument(metavar="DETECTOR_DIR", help="Directory written by 'negrefine fit'.")
+DETECTOR_DIR = typer.Argument(
+    metavar="DETECTOR_DIR",
+    help="Directory written by 'negrefine fit', or 'hf://user/name[@revision]' on the hub.",
+)
 SOURCES_TEXT = (
     "files, folders, quoted patterns, URLs, archives (tar, zip), tables (Parquet) or '@list.txt' "
     "with one of these on each line"
@@ -171,11 +175,26 @@ class SavedDetector:
                     "the detector first, then the images."
                 )
 
+    def check_own(self, instead: str = "") -> None:
+        """Raise InputError for a detector on the hub where it is to be saved in its place."""
+        if is_hub_address(self.detector_dir):
+            raise InputError(
+                f"{str(self.place())!r} is on the hub, and the detector is saved in its place: "
+                f"make a copy with 'negrefine pull'{instead}."
+            )
+
+    def place(self) -> Path | str:
+        """Return the directory, or the address on the hub as it was given."""
+        if not is_hub_address(self.detector_dir):
+            return self.detector_dir
+        return str(hub_address(self.detector_dir, BundleError))
+
     def load(self) -> Detector:
-        """Load the detector with its encoder."""
+        """Load the detector with its encoder; of one from the hub, say which commit it is."""
         from negrefine.detectors import load_detector
 
-        return load_detector(self.detector_dir, self.encoder, device=self.device, dtype=self.dtype)
+        place = pinned_place(self.place())
+        return load_detector(place, self.encoder, device=self.device, dtype=self.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,6 +317,21 @@ class ImageFolders:
         """Return set name to folder of --folder."""
         folders = named_folders("--folder", self.folder, name="SET", value="DIR")
         return {name: Path(folder) for name, folder in folders.items()}
+
+
+def pinned_place(place: Path | str) -> Path | str:
+    """Return a directory as it is, and of an address on the hub that of its commit, which is said.
+
+    What is loaded twice is then the same detector both times.
+    """
+    if not is_hub_address(place):
+        return place
+    from negrefine.detectors.hub import pinned
+
+    address = pinned(place)
+    if address != str(place):
+        say(f"The detector is {address}", err=True)
+    return address
 
 
 def _is_detector(directory: Path) -> bool:

@@ -167,6 +167,18 @@ def describe_left_out(detector: Detector) -> list[str]:
     return [] if left_out is None else [str(left_out)]
 
 
+def describe_proposals(detector: Detector) -> list[str]:
+    """Return a sentence about what was proposed, nothing if nothing was."""
+    proposals = getattr(detector, "proposals_", None)
+    if not proposals:
+        return []
+    n_kept = sum(each.kept for each in proposals)
+    return [
+        f"Proposed by {proposals[0].by}: {len(proposals)}, of which {n_kept} are negative labels "
+        "('negrefine labels' says why the others went)."
+    ]
+
+
 def describe_lookups(lookups: PairLookups) -> str:
     """Return where the pair embeddings of scores came from as a sentence."""
     return (

@@ -30,20 +30,22 @@ def refine(
     from negrefine.detectors.bundle import check_target, version_of
 
     given = {**judge.given(saved.device), **lists.given(), **options.given()}
-    if out is not None:
+    if out is None:
+        saved.check_own(", or give --out")
+    else:
         check_target(out)
-    version = version_of(saved.detector_dir)
+    version = None if out is not None else version_of(saved.detector_dir)
     detector = saved.load()
     if not isinstance(detector, NegRefine):
         raise InputError(
-            f"{str(saved.detector_dir)!r} holds a {detector.method!r} detector: only "
+            f"{str(saved.place())!r} holds a {detector.method!r} detector: only "
             f"{NegRefine.method!r} has a filter."
         )
     parameters = {name: each.value for name, each in given.items()}
     refined = detector.with_filter(**parameters, progress=True)
     target = out or saved.detector_dir
     # Another process may have saved a detector there while the judge was asked.
-    refined.save(target, replacing=version if out is None else None)
+    refined.save(target, replacing=version)
     print_filter_summary(refined)
     had = "" if detector.offset_ is None else " It has no threshold now: calibrate it again."
     say(f"Saved {refined.method} to {target}.{had}")

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from negrefine.cli.bundles import option
-from negrefine.cli.judge_options import JudgeOptions
 from negrefine.cli.method_options import (
-    FILTER_OPTIONS,
+    LABEL_OPTIONS,
     MethodOptions,
     check_methods,
     parameters_for,
 )
 from negrefine.cli.options import BATCH_SIZE, BOOTSTRAP, LabelOptions, split_list
 from negrefine.cli.output import print_tables, say, warn, warn_unreadable
+from negrefine.cli.propose_options import ProposeOptions, check_proposed
 from negrefine.cli.stream_options import StreamChoice, seed_numbers
 from negrefine.detectors import DETECTORS, Detector, NegRefine
 from negrefine.encoders.base import gives_patches
@@ -53,9 +53,9 @@ class RunOptions:
         "paired bootstrap.",
         "METHOD",
     )
-    judge: JudgeOptions
+    judge: ProposeOptions
     labels: LabelOptions
-    filtering: Annotated[MethodOptions, FILTER_OPTIONS]
+    filtering: Annotated[MethodOptions, LABEL_OPTIONS]
     batch_size: int = BATCH_SIZE
     report: bool | None = option(
         None,
@@ -82,6 +82,7 @@ class RunOptions:
         if ablation and NegRefine.method not in methods:
             raise InputError("The ablation is NegRefine's: add negrefine to --methods.")
         given = {**self.judge.given(device), **self.labels.given(), **self.filtering.given()}
+        check_proposed(given, methods)
         return Run(self, parameters_for(methods, given), seeds, ablation, report)
 
     def _seed_numbers(self) -> list[int]:

@@ -110,7 +110,7 @@ def score(
         print_rows(list(schema), [list(row.values()) for row in rows], ",")
     else:
         write_rows(out, rows, schema)
-    views.write(scored, detector, str(saved.detector_dir))
+    views.write(scored, detector, str(saved.place()))
     if journal is not None:
         journal.unlink(missing_ok=True)
     _report([row.error for row in scored if row.error is not None], len(scored))

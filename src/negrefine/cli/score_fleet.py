@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from negrefine.cli.options import pinned_place
 from negrefine.cli.output import counted, describe_lookups, say, warn, warn_unreadable
 from negrefine.cli.score_views import ScoreViews
 from negrefine.errors import ImageError, InputError
@@ -43,7 +44,7 @@ def score_fleet(
     saved.check_order(images)
     shards = open_sources(images, image_column=image_column)
     done = score_shards(
-        saved.detector_dir,
+        pinned_place(saved.place()),
         shards,
         out,
         address=address,

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from negrefine.cli.bundles import option
-from negrefine.cli.options import DEVICE, DTYPE
+from negrefine.cli.options import DEVICE, DTYPE, pinned_place
 from negrefine.cli.output import say, warn
 from negrefine.errors import InputError
+from negrefine.pretrained.hub_address import hub_address, is_hub_address
 
 if TYPE_CHECKING:
     from negrefine.serving.app import Application
@@ -26,8 +27,8 @@ _PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 DETECTORS = typer.Argument(
     metavar="[NAME=]DETECTOR_DIR",
-    help="Directories written by 'negrefine fit', each with the name that requests give it or else "
-    "the folder's; the first is the default.",
+    help="Directories written by 'negrefine fit', or addresses on the hub, each with the name that "
+    "requests give it or else the folder's; the first is the default.",
 )
 
 
@@ -144,7 +145,9 @@ def serve(
     from negrefine.constraints import Number
 
     Number("be a number of seconds of at least 0", 0, closed="low")("--grace", grace)
-    places = by_name(detectors)
+    from negrefine.detectors.hub import local_bundle
+
+    places = {name: local_bundle(pinned_place(each)) for name, each in by_name(detectors).items()}
     settings = limits.settings(address)
 
     from negrefine.encoders.image_memory import memory_limit
@@ -207,7 +210,9 @@ def by_name(arguments: list[str]) -> dict[str, Path]:
     places: dict[str, Path] = {}
     for argument in arguments:
         name, separator, path = argument.partition("=")
-        if not separator or Path(argument).is_dir():
+        if is_hub_address(argument):
+            name, path = hub_address(argument, InputError).repository.partition("/")[2], argument
+        elif not separator or Path(argument).is_dir():
             name, path = Path(argument).resolve().name, argument
         if not name or not path:
             raise InputError(f"{argument!r} is no NAME=DETECTOR_DIR: give both.")

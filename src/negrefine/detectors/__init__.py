@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from negrefine.detectors.registry import DETECTORS, register
     from negrefine.detectors.sigmoid import Sigmoid
     from negrefine.detectors.thresholds import ThresholdGroup
+    from negrefine.detectors.vsnl import VSNL
 
 __all__ = [
     "CLIPN",
@@ -32,6 +33,7 @@ __all__ = [
     "EOE",
     "GLMCM",
     "MCM",
+    "VSNL",
     "BoundedScores",
     "Detector",
     "Energy",
@@ -70,5 +72,6 @@ __getattr__, __dir__ = lazy_names(
         "registry": "DETECTORS register",
         "sigmoid": "Sigmoid",
         "thresholds": "ThresholdGroup",
+        "vsnl": "VSNL",
     },
 )

@@ -17,6 +17,7 @@ from typing_extensions import Self
 
 from negrefine.detectors.calibration import Calibrated
 from negrefine.detectors.explanation import Explanation, Match, Unfiltered
+from negrefine.detectors.html import detector_html
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.kept_calibration import restored_calibration
 from negrefine.detectors.parameters import (
@@ -62,6 +63,7 @@ class Detector(Parametrised, Calibrated):
         title: Its name in tables.
         paper: Where it was published.
         parts: Names of the components of the score, in order.
+        further_parts: Names of components that some detectors of the class have beside these.
         seed_parameter: The parameter that repeated evaluations vary; None without randomness.
         uses_patches: The score needs patch features beside image features.
         uses_no_texts: The method needs an encoder with CLIPN's "no" text tower.
@@ -75,11 +77,6 @@ class Detector(Parametrised, Calibrated):
         >>> detector = refine.calibrate(animals, fpr=0.1)
         >>> detector.predict(["cat.png", "doughnut.png"])
         array([ 1, -1])
-        >>> print(detector.explain("doughnut.png").headline())
-        Closest to 'turtle', but 'firm environment' fits better: not one of your classes.
-        >>> detector.save("saved")
-        >>> negrefine.load_detector("saved").identity() == detector.identity()
-        True
     """
 
     method: ClassVar[str]
@@ -277,11 +274,20 @@ class Detector(Parametrised, Calibrated):
             by_class=self.by_ is not None,
         )
 
-    def _repr_html_(self) -> str:
-        """Return what notebooks show: classes, labels, threshold and what it promises."""
-        from negrefine.detectors.html import detector_html
+    _repr_html_ = detector_html
 
-        return detector_html(self)
+    def push_to_hub(
+        self, repository: str, *, private: bool = True, revision: str | None = None, **options: Any
+    ) -> str:
+        """Push the fitted detector with a card to a repository of the Hugging Face hub.
+
+        The repository is made if need be, `private` unless told otherwise; one that is there stays
+        as it is. `options` are those of `negrefine.detectors.hub.push_detector`, which has the
+        errors too. Returns the address of the commit, "hf://user/name@...", for `load_detector`.
+        """
+        from negrefine.detectors.hub import push_detector
+
+        return push_detector(self, repository, private=private, revision=revision, **options)
 
     def identity(self) -> str:
         """Return a SHA-256 (hex) over everything that decides scores and verdicts."""

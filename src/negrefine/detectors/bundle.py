@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ _WRITTEN_HERE = re.compile(
 )
 _DATA_NAME = re.compile(r"[a-z_]+\.(jsonl|safetensors)")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_MANIFEST_BYTES = 16 << 20
-_DATA_BYTES = 4 << 30
+MANIFEST_BYTES = 16 << 20
+DATA_BYTES = 4 << 30
 # Where directories cannot be locked, files this old belong to no writer or reader at work.
 _LEFT_OVER_SECONDS = 3600
 
@@ -85,13 +86,37 @@ def write_bundle(
     }
     manifest["checksum"] = _checksum(manifest)
     text = f"{json_text(manifest, indent=2)}\n".encode()
-    if len(text) > _MANIFEST_BYTES or max(map(len, contents.values())) > _DATA_BYTES:
+    if len(text) > MANIFEST_BYTES or max(map(len, contents.values())) > DATA_BYTES:
         raise BundleError(
             f"The detector cannot be saved in {str(target)!r}: detector.json may have "
-            f"{_MANIFEST_BYTES >> 20} MiB and each other file {_DATA_BYTES >> 30} GiB; fit fewer "
+            f"{MANIFEST_BYTES >> 20} MiB and each other file {DATA_BYTES >> 30} GiB; fit fewer "
             "class names or negative labels."
         )
     files = {_stored_name(name, digests[name]): data for name, data in contents.items()}
+    _write_files(target, files, text, replacing)
+
+
+def copy_bundle(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Copy a saved detector to a directory, atomically as `write_bundle`, its bytes unchanged.
+
+    Raises BundleError if the source cannot be read as a whole, and as `write_bundle`.
+    """
+    directory, target = Path(source), Path(path)
+    check_target(target)
+    read_bundle(directory)
+    text = read_bytes(directory / MANIFEST, MANIFEST_BYTES)
+    names = {
+        _stored_name(name, digest): _read_checked(directory, name, digest)
+        for name, digest in _named_files(directory, _read_manifest(directory)).items()
+    }
+    if read_bytes(directory / MANIFEST, MANIFEST_BYTES) != text:
+        raise BundleError(f"The detector in {str(directory)!r} was replaced meanwhile: try again.")
+    _write_files(target, names, text)
+
+
+def _write_files(
+    target: Path, files: Mapping[str, bytes], manifest: bytes, replacing: str | None = None
+) -> None:
     try:
         target.mkdir(parents=True, exist_ok=True)
         with lock_directory(target) as locked:
@@ -102,7 +127,7 @@ def write_bundle(
                 )
             for name, data in files.items():
                 _replace(target / name, data)
-            _replace(target / MANIFEST, text)
+            _replace(target / MANIFEST, manifest)
             _remove_others(target, {MANIFEST, *files}, every=locked)
     except OSError as error:
         raise _unwritable(target, error) from error
@@ -208,6 +233,21 @@ def _named_files(directory: Path, manifest: dict[str, Any]) -> dict[str, str]:
     return digests
 
 
+def stored_files(path: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the files beside detector.json that belong to the detector.
+
+    Raises BundleError as `read_bundle` for detector.json; the files need not be there.
+    """
+    directory = Path(path)
+    digests = _named_files(directory, _read_manifest(directory))
+    return sorted(_stored_name(name, digest) for name, digest in digests.items())
+
+
+def is_written_here(name: str) -> bool:
+    """Return whether a file of this name is one of a saved detector."""
+    return bool(_WRITTEN_HERE.fullmatch(name))
+
+
 def damaged(directory: Path, what: str) -> BundleError:
     """Return the error for a directory whose contents cannot be trusted."""
     return BundleError(
@@ -218,7 +258,7 @@ def damaged(directory: Path, what: str) -> BundleError:
 def _read_manifest(directory: Path) -> dict[str, Any]:
     file = directory / MANIFEST
     try:
-        manifest = read_json(file, _MANIFEST_BYTES)
+        manifest = read_json(file, MANIFEST_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(
             f"{str(directory)!r} holds no saved detector ({MANIFEST} is missing): "
@@ -251,7 +291,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
 def _read_checked(directory: Path, name: str, digest: str) -> bytes:
     stored = _stored_name(name, digest)
     try:
-        data = read_bytes(directory / stored, _DATA_BYTES)
+        data = read_bytes(directory / stored, DATA_BYTES)
     except FileNotFoundError as error:
         raise damaged(directory, f"{stored} is missing") from error
     except (OSError, ValueError) as error:
@@ -264,7 +304,7 @@ def _read_checked(directory: Path, name: str, digest: str) -> bytes:
 def _content(manifest: Path) -> bytes:
     """Return the content of a file called detector.json, nothing if it cannot be ours."""
     try:
-        return read_bytes(manifest, _MANIFEST_BYTES)
+        return read_bytes(manifest, MANIFEST_BYTES)
     except (NotRegularError, ValueError):
         return b""
 

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from negrefine.detectors.base import Detector
 from negrefine.detectors.bundle import MANIFEST, damaged, manifest_of, read_bundle
+from negrefine.detectors.hub import check_encoder_of_stranger, local_bundle, named_as
 from negrefine.detectors.kept_calibration import KeptCalibration, restored_calibration
 from negrefine.detectors.parameters import check_decoded, decode_parameters
+from negrefine.detectors.proposed import Proposed, read_proposals
 from negrefine.detectors.registry import saved_methods
 from negrefine.detectors.saved_form import FACTS
 from negrefine.encoders.base import Encoder, check_encoder
 from negrefine.errors import BundleError, EncoderError, InputError, NotFittedError
 from negrefine.labels.negatives import NegativeLabel
 from negrefine.labels.prompts import Prompts
+from negrefine.pretrained.hub_address import HubAddress, hub_address, is_hub_address
 from negrefine.pretrained.loading import check_dtype, pick_device
 
 if TYPE_CHECKING:
@@ -29,7 +32,10 @@ def load_detector(
     device: str = "auto",
     dtype: str = "auto",
 ) -> Detector:
-    """Load a detector that `Detector.save` wrote to a directory.
+    """Load a detector that `Detector.save` wrote to a directory, or that was pushed to the hub.
+
+    `path` is a directory or an address such as "hf://user/name" or "hf://user/name@commit"
+    (docs/sharing.md). Nothing but JSON and safetensors is read, and no code is run.
 
     `encoder` is the one it was fitted with, or the name or directory to load it from if it moved;
     None loads it again by its saved name. An encoder loaded here gets `device` and `dtype` (see
@@ -45,9 +51,21 @@ def load_detector(
         >>> negrefine.load_detector("kept", encoder).class_names_[:2]
         ['bear', 'cat']
     """
-    directory = Path(path)
     if encoder is not None and not isinstance(encoder, (str, os.PathLike)):
         check_encoder(encoder)
+    address = hub_address(path, BundleError) if is_hub_address(path) else None
+    directory = local_bundle(path)
+    with named_as(address, directory):
+        return _load(directory, address, encoder, device, dtype)
+
+
+def _load(
+    directory: Path,
+    address: HubAddress | None,
+    encoder: Encoder | str | os.PathLike[str] | None,
+    device: str,
+    dtype: str,
+) -> Detector:
     manifest, arrays, tables = read_bundle(directory)
     try:
         FACTS(MANIFEST, manifest)
@@ -61,6 +79,8 @@ def load_detector(
                 "with negrefine.detectors.register, or upgrade negrefine."
             )
         parameters = decode_parameters(manifest["parameters"])
+        if address is not None and encoder is None:
+            check_encoder_of_stranger(address, saved["name"], saved["fingerprint"])
         if encoder is None or isinstance(encoder, (str, os.PathLike)):
             encoder = _load_saved_encoder(saved, encoder, directory, device, dtype)
         if encoder.fingerprint != saved["fingerprint"]:
@@ -89,7 +109,7 @@ def load_labels(path: str | os.PathLike[str]) -> list[NegativeLabel] | None:
 
     Raises BundleError as `load_detector`.
     """
-    directory = Path(path)
+    directory = local_bundle(path)
     _, _, tables = read_bundle(directory)
     if "negative_labels" not in tables:
         return None
@@ -99,12 +119,25 @@ def load_labels(path: str | os.PathLike[str]) -> list[NegativeLabel] | None:
         raise damaged(directory, f"its labels cannot be read: {_short(error)}") from error
 
 
+def load_proposals(path: str | os.PathLike[str]) -> list[Proposed]:
+    """Read what was proposed to a saved detector, without its encoder.
+
+    Raises BundleError as `load_detector`.
+    """
+    directory = Path(path)
+    _, _, tables = read_bundle(directory)
+    try:
+        return read_proposals(tables.get("audit", ()))
+    except ValueError as error:
+        raise damaged(directory, f"its proposals cannot be read: {_short(error)}") from error
+
+
 def load_left_out(path: str | os.PathLike[str]) -> LeftOut | None:
     """Read what a saved detector left out of its lexicon, without its encoder.
 
     Raises BundleError as `load_detector`.
     """
-    directory = Path(path)
+    directory = local_bundle(path)
     try:
         return _read_left_out(manifest_of(directory))
     except InputError as error:
@@ -127,7 +160,7 @@ def load_calibration(path: str | os.PathLike[str]) -> KeptCalibration:
         NotFittedError: It has no threshold from `calibrate`, or one of an earlier version that did
             not keep the false-alarm rate.
     """
-    directory = Path(path)
+    directory = local_bundle(path)
     manifest, arrays, _ = read_bundle(directory)
     try:
         FACTS(MANIFEST, manifest)

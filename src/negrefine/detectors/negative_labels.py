@@ -229,7 +229,7 @@ class NegativeLabelDetector(MinedLabelDetector):
     def groups_(self) -> Tensor:
         """int64 (G, W), the rows of `negative_features_` in each group; -1 fills up."""
         groups = group_negatives(
-            len(self.negatives_.kept),
+            self.negatives_.n_mined,
             self.n_groups,
             seed=int(getattr(self, str(self.seed_parameter))),
             official=self.official,

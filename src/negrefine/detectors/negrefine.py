@@ -28,13 +28,23 @@ from negrefine.detectors.negfilter import (
     Question,
     changed_texts,
     check_judge,
-    refine,
     resolve_judge,
 )
 from negrefine.detectors.pair_embeddings import PairEmbeddings, PairLookups
 from negrefine.detectors.parameters import Unsaved, detector, fitted, parameter, redeclared
+from negrefine.detectors.proposed import (
+    Proposed,
+    check_proposer,
+    facts_of,
+    near_columns,
+    outcomes,
+    propose_labels,
+    read_proposals,
+    read_questions,
+)
+from negrefine.detectors.proposed_filter import refine_with_proposed
 from negrefine.detectors.saved_form import UnitRows, checked
-from negrefine.detectors.scores import negrefine_score
+from negrefine.detectors.scores import near_mass, negrefine_score, with_near_group
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
 from negrefine.files.records import as_row
@@ -46,6 +56,7 @@ if TYPE_CHECKING:
 
     from negrefine.detectors.bundle import Arrays, Tables
     from negrefine.judges.base import Judge
+    from negrefine.proposers.base import Proposer
 
 FILTER_PARAMETERS = tuple(name for name in CONSTRAINTS if name != "ranks_per_round")
 """The parameters that `with_filter` takes beside the judge."""
@@ -55,10 +66,20 @@ FILTER_PARAMETERS = tuple(name for name in CONSTRAINTS if name != "ranks_per_rou
 class NegRefine(BoundedScoring):
     """S = S_NegLabel + alpha S_MM on negative labels cleaned by NegFilter.
 
+    With `propose`, labels that are proposed as like the classes join the mined ones, if EOE's
+    overlap rules and NegFilter leave them. They are one more group of S_NegLabel, beside the G
+    groups of mined labels, which stay as they are: S_NegLabel = (G S_mined + 1 - near) / (G + 1).
+    Here `near` is the mass on the proposed labels in a softmax over them and the classes; it is a
+    part of the score that is shown and does nothing else. A label that was mined too is in both.
+    S_MM pairs the most similar labels, proposed or mined. If no proposal is left, the score is that
+    without proposals.
+
     Attributes:
-        mined_: The negative labels before NegFilter.
+        mined_: The negative labels before NegFilter, proposed ones last.
         negatives_: The same labels after it: `removed_by` says what it removed, and why.
         audit_: Every question the judge was asked, with its answer.
+        proposals_: Every proposal, who made it for which class, and why it stayed or went; the
+            first lines of the saved audit trail.
         kept_pairs_: The pairs that images asked for most until `calibrate`, at most 4096; they are
             saved with the detector. None before.
 
@@ -66,6 +87,8 @@ class NegRefine(BoundedScoring):
         >>> detector = negrefine.NegRefine(encoder, lexicon=lexicon, n_groups=10).fit(names)
         >>> detector.calibrate(animals, fpr=0.1).classify(["cat.png", "doughnut.png"])
         ['horse', None]
+        >>> print(detector.explain("doughnut.png").headline())
+        Closest to 'turtle', but 'firm environment' fits better: not one of your classes.
         >>> parts = detector.score_parts(food)
         >>> sorted(parts), parts["multi_match"].shape
         (['multi_match', 'neglabel'], (24,))
@@ -77,6 +100,7 @@ class NegRefine(BoundedScoring):
     title = "NegRefine"
     paper = "ICCV 2025, arXiv 2507.09795"
     parts = ("neglabel", "multi_match")
+    further_parts = ("near",)
     seed_parameter = "group_seed"
     compared = True
     default_prompts = CSP_PROMPTS
@@ -138,13 +162,23 @@ class NegRefine(BoundedScoring):
     max_pairs: int = parameter(
         100_000, Whole(0), "Pair embeddings to remember between calls (2 KB each at d = 512)."
     )
+    propose: Proposer | Unsaved | str | None = parameter(
+        None,
+        check_proposer,
+        "Proposes negative labels that look like the classes: 'wordnet', or anything with "
+        "propose_similar(class_names, n) and propose_far(class_names, n); None mines only.",
+        on_command_line=False,
+    )
+    n_proposed: int = parameter(5, Whole(1), "Labels that are proposed for each class name.")
     mined_: Negatives = fitted()
+    proposals_: list[Proposed] = fitted(default_factory=list)
     audit_: list[Question] = fitted()
     pairs_: NamePairs = fitted()
     kept_pairs_: KeptPairs | None = fitted(None)
 
     def _part_names(self) -> list[str]:
-        return ["neglabel"] if self.alpha == 0 else [*self.parts, *self._factor_names()]
+        names = ["neglabel"] if self.alpha == 0 else [*self.parts, *self._factor_names()]
+        return [*names, *self.further_parts] if self.negatives_.near else names
 
     def _negatives(
         self, class_names: list[str], class_features: FloatArray, *, progress: bool
@@ -155,19 +189,31 @@ class NegRefine(BoundedScoring):
                 "'noun' to the prompts, or set alpha to 0."
             )
         mined = super()._negatives(class_names, class_features, progress=progress)
+        mined, self.proposals_ = propose_labels(
+            mined,
+            self.propose,
+            class_names,
+            class_features,
+            self.n_proposed,
+            encoder=self.encoder,
+            templates=self.prompts_.noun,
+            progress=progress,
+        )
         return self._refine(mined, class_names, progress=progress)
 
     def _refine(self, mined: Negatives, class_names: list[str], *, progress: bool) -> Negatives:
-        negatives, audit = refine(
+        judge = resolve_judge(self.judge)
+        negatives, audit = refine_with_proposed(
             mined,
             class_names,
-            resolve_judge(self.judge),
+            judge,
             self.filter_rules,
             encoder=self.encoder,
             prompts=self.prompts_,
             progress=progress,
         )
         self.mined_, self.audit_ = mined, audit
+        self.proposals_ = outcomes(self.proposals_, negatives, filtered=judge is not None)
         return negatives
 
     def _hold(
@@ -227,12 +273,17 @@ class NegRefine(BoundedScoring):
         return other
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:
-        """Return S_NegLabel ("neglabel"), S_MM ("multi_match") or "alpha_factor"."""
+        """Return S_NegLabel ("neglabel"), S_MM ("multi_match"), "alpha_factor" or "near"."""
         if name == FACTOR:
             return self._factor(images)
         if name == "multi_match":
             return self._match(images).score()
-        return super().compute_part(name, images)
+        if not self.negatives_.near:
+            return super().compute_part(name, images)
+        near = near_mass(images.classes, near_columns(images, self.negatives_), self.logit_scale_)
+        if name == "near":
+            return near
+        return with_near_group(super().compute_part(name, images), near, len(self.groups_))
 
     def combine(self, parts: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
         """Return S = S_NegLabel + alpha S_MM; see `alpha_rule` for other alphas."""
@@ -303,12 +354,18 @@ class NegRefine(BoundedScoring):
         pairs = {} if self.kept_pairs_ is None else self.kept_pairs_.as_arrays()
         return {**super()._kept_arrays(), **pairs}
 
+    def _facts(self) -> dict[str, Any]:
+        return facts_of(super()._facts(), "propose", "n_proposed")
+
     def _saved_tables(self) -> Tables:
-        return {**super()._saved_tables(), "audit": [as_row(line) for line in self.audit_]}
+        proposed = [line.as_row() for line in self.proposals_]
+        audit = [*proposed, *map(as_row, self.audit_)]
+        return {**super()._saved_tables(), "audit": audit}
 
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
         super()._restore(class_names, arrays, tables)
-        self.audit_ = [Question.from_row(row) for row in tables["audit"]]
+        self.proposals_ = read_proposals(tables["audit"])
+        self.audit_ = read_questions(tables["audit"])
         changed = changed_texts(self.negatives_.labels)
         rows = UnitRows(len(changed), "cleaned labels", self.class_features_.shape[1])
         features = self.negatives_.features.copy()

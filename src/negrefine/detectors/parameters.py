@@ -78,8 +78,10 @@ def redeclared(base: type, name: str, default: Any) -> Any:
     return field(default=default, metadata={_KEY: declared})
 
 
-def fitted(default: Any = MISSING) -> Any:
+def fitted(default: Any = MISSING, *, default_factory: Any = MISSING) -> Any:
     """Declare an attribute that `fit` sets; it is no argument of the constructor."""
+    if default_factory is not MISSING:
+        return field(default_factory=default_factory, init=False)
     return field(default=default, init=False)
 
 

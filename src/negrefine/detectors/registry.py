@@ -16,6 +16,7 @@ from negrefine.detectors.mcm import MCM
 from negrefine.detectors.neglabel import NegLabel
 from negrefine.detectors.negrefine import NegRefine
 from negrefine.detectors.sigmoid import Sigmoid
+from negrefine.detectors.vsnl import VSNL
 from negrefine.errors import InputError
 
 DETECTORS: dict[str, type[Detector]] = {}
@@ -42,7 +43,7 @@ def register(cls: _T) -> _T:
     return cls
 
 
-for _cls in (MaxLogit, Energy, Sigmoid, MCM, GLMCM, CLIPN, EOE, NegLabel, CSP, NegRefine):
+for _cls in (MaxLogit, Energy, Sigmoid, MCM, GLMCM, CLIPN, EOE, VSNL, NegLabel, CSP, NegRefine):
     register(_cls)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Similarities: TypeAlias = "Tensor"
-Part = TypeVar("Part", float, NDArray[np.float64])
+Part = TypeVar("Part", float, NDArray[np.float64], "Tensor")
 
 
 def mcm_score(class_similarities: Similarities, temperature: float = 1.0) -> Tensor:
@@ -178,6 +178,49 @@ def neglabel_score(
     if torch.compiler.is_compiling() or (groups < 0).any():
         grouped = grouped.masked_fill(groups < 0, -math.inf)
     return (positive - grouped.logsumexp(dim=-1)).sigmoid().mean(dim=-1)
+
+
+def near_mass(
+    class_similarities: Similarities,
+    near_similarities: Similarities,
+    logit_scale: float = 100.0,
+) -> Tensor:
+    """Mass on proposed labels in a softmax over classes and proposed labels, (n,) in [0, 1].
+
+    Takes cosines (n, K) and (n, P), P at least one. Larger means more like a proposed label, and
+    so more out-of-distribution: sigmoid(logsumexp_p(c n_p) - logsumexp_k(c s_k)).
+    """
+    s = _as_tensor(class_similarities) * logit_scale
+    n = _as_tensor(near_similarities) * logit_scale
+    return (n.logsumexp(dim=-1) - s.logsumexp(dim=-1)).sigmoid()
+
+
+def with_near_group(neglabel: Part, near: Part, n_groups: int) -> Part:
+    """S_NegLabel of G mined groups with one more group, whose mass on the classes is 1 - near:
+
+    S = (G S_mined + 1 - near) / (G + 1).
+    """
+    return (n_groups * neglabel + (1 - near)) / (n_groups + 1)
+
+
+def vsnl_score(
+    class_similarities: Similarities,
+    near_similarities: Similarities,
+    logit_scale: float = 100.0,
+    *,
+    group_length: int = 100,
+    seed: int = 0,
+) -> Tensor:
+    """ANTS's near score: mass on the classes against near labels, (n,) in [0, 1].
+
+    ANTS (CVPR 2026, arXiv 2509.03951), its branch of visually similar negative labels. Takes
+    cosines (n, K) and (n, P). Up to `group_length` labels are in one softmax; more are drawn into
+    P // group_length groups of equal size, the last P mod G labels left out, and averaged over.
+    """
+    n_labels = _as_tensor(near_similarities).shape[-1]
+    n_groups = n_labels // group_length if n_labels > group_length else 1
+    groups = group_negatives(n_labels, n_groups, seed=seed)
+    return neglabel_score(class_similarities, near_similarities, groups, logit_scale)
 
 
 def raw_sum_score(class_similarities: Similarities, logit_scale: float = 100.0) -> Tensor:

@@ -29,6 +29,7 @@ class Scored(ABC):
     """The scoring half of a detector: what `compute_part` needs and what is made of its results."""
 
     parts: ClassVar[tuple[str, ...]] = ()
+    further_parts: ClassVar[tuple[str, ...]] = ()
     uses_patches: ClassVar[bool] = False
     title: ClassVar[str] = ""
 

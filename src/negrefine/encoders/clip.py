@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -102,6 +101,7 @@ class CLIPEncoder:
         self._tokenizer = tokenizer
         self._settings = settings
         self._fingerprint = fingerprint
+        self._known_fingerprint: str | None = None
         self._reload = reload
         self.preprocessing = preprocessing
         self.name = name
@@ -147,12 +147,15 @@ class CLIPEncoder:
                 "An encoder that load_encoder did not make cannot be pickled: use load_encoder."
             )
         # The fingerprint is included if it is known; it would read all weights.
-        return self._reload, (self.name, self._settings, self.__dict__.get("fingerprint"))
+        return self._reload, (self.name, self._settings, self._known_fingerprint)
 
-    @cached_property
+    # Not functools' cached property, which pyright takes for no `str` of the protocol `Encoder`.
+    @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over weights, tokenizer, architecture and preprocessing."""
-        return self._fingerprint()
+        if self._known_fingerprint is None:
+            self._known_fingerprint = self._fingerprint()
+        return self._known_fingerprint
 
     def encode_texts(
         self, texts: Sequence[str], batch_size: int = 1024, *, show_progress_bar: bool = False

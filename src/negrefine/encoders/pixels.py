@@ -215,6 +215,9 @@ def _with_alpha(image: Image.Image, key_factor: int) -> Image.Image:
     if image.mode == "La":
         image = image.convert("LA")
     key = image.info.get("transparency")
+    if image.mode == "1" and key == 1:
+        # Before Pillow 12.1 it was the bit of the file, which no pixel is: white is 255.
+        key_factor = 255
     if isinstance(key, int) and key_factor > 1:
         image = image.copy()
         image.info["transparency"] = key * key_factor

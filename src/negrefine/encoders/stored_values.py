@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import IO, Any
 
 import numpy as np
+import PIL
 
 from negrefine.errors import ImageError
 
@@ -14,6 +15,7 @@ _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 # Where `note_fits_header` leaves what it found.
 _FITS_ZERO = "negrefine_fits_zero"
 _UNSIGNED_16_ZERO = 32768.0
+_FITS_PILLOW = 13
 
 
 def is_signed_8_bit(image: Any) -> bool:
@@ -52,6 +54,11 @@ def note_fits_header(image: Any, stream: IO[bytes], name: str) -> None:
     """
     if image.format != "FITS":
         return
+    if image.mode != "L" and int(PIL.__version__.partition(".")[0]) < _FITS_PILLOW:
+        raise ImageError(
+            f"{name}: FITS of more than 8 bits needs Pillow {_FITS_PILLOW} (Python 3.11), and this "
+            f"is {PIL.__version__}, which reads its bytes in the wrong order; save a PNG or TIFF."
+        )
     position = stream.tell()
     stream.seek(0)
     header = stream.read(min(image.tile[0][2], 2**20))

@@ -46,8 +46,9 @@ from negrefine.files.writing import naming
 from negrefine.shown_text import is_utf8, restored, storable
 from negrefine.sources.bounded import content_digest
 
-# Components that do not depend on a detector's seed: S_MM, which takes by far the longest.
-_UNSEEDED = frozenset({"multi_match"})
+# Components that do not depend on a detector's seed: S_MM, which takes by far the longest, and the
+# mass on proposed labels.
+_UNSEEDED = frozenset({"multi_match", "near"})
 
 # What a run writes before its manifest.
 _UNFINISHED = frozenset({"features", "parts", "scores", "detectors"})

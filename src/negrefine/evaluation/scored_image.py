@@ -78,7 +78,8 @@ def score_columns(
 def columns_of_any_method() -> tuple[list[str], list[str]]:
     """Return the columns that every table of scores has, and those that some have."""
     always = ["path", "score", "verdict", "error"]
-    parts = {part for cls in saved_methods().values() for part in cls.parts} | set(RULES) | {FACTOR}
+    parts = {p for cls in saved_methods().values() for p in (*cls.parts, *cls.further_parts)}
+    parts |= {*RULES, FACTOR}
     return always, ["p_value", "threshold", *_NAME_COLUMNS, *sorted(parts)]
 
 

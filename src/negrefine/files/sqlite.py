@@ -18,6 +18,13 @@ class OtherFileError(Exception):
     """A file that negrefine has not written, or a newer negrefine; it must not be touched."""
 
 
+class _ClosedWhenDropped(sqlite3.Connection):
+    """Closed with whoever holds it; from Python 3.13 on, a connection that is not warns."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 @dataclass(frozen=True)
 class SQLiteFile:
     """One kind of file.
@@ -50,7 +57,13 @@ class SQLiteFile:
         if path.exists() and not path.is_file():
             raise OtherFileError("not a regular file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(
+            path,
+            timeout=timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_ClosedWhenDropped,
+        )
         try:
             # Nothing is written before it is clear whose file it is, and the mark comes first, so
             # that the file itself has it and not only the log of changes beside it.
@@ -66,7 +79,7 @@ class SQLiteFile:
     def is_damaged(self, path: Path) -> bool:
         """Whether the content of a file, and not its surroundings, is what is wrong with it."""
         try:
-            db = sqlite3.connect(path, 0, isolation_level=None)
+            db = sqlite3.connect(path, timeout=0, isolation_level=None)
             try:
                 self._recognise(db)
                 return [*db.execute("PRAGMA integrity_check(1)")] != [("ok",)]

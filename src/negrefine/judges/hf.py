@@ -204,6 +204,16 @@ class HFJudge(LanguageModelJudge):
         return Answer(p > 0.5, f"P(yes) = {p:.2f}", p if p > 0.5 else 1 - p)
 
     def _generate(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
+        for i, reply, _, unfinished in self._replies(queries):
+            if unfinished:
+                yield [(i, Answer(None, f"{unfinished}: {reply[:_SHOWN_CHARACTERS]!r}"))]
+                continue
+            # As published: nothing is stripped, so a reply that begins with a space is a no.
+            yes = reply.lower().startswith("yes")
+            yield [(i, Answer(yes, f"replied {reply[:_SHOWN_CHARACTERS]!r}"))]
+
+    def _replies(self, queries: Sequence[Query]) -> Iterator[tuple[int, str, int, str]]:
+        """Yield (position, reply, its tokens, why it is none), one prompt after the other."""
         import torch
 
         model, tokenizer, render = self._lm
@@ -234,10 +244,6 @@ class HFJudge(LanguageModelJudge):
             self.usage.asked += 1
             self.usage.prompt_tokens += ids.shape[1]
             self.usage.completion_tokens += len(reply_ids)
-            if ends_in_thoughts(self._opening + tokenizer.decode(reply_ids)):
-                why = f"the reply ends within thoughts after {len(reply_ids)} tokens"
-                yield [(i, Answer(None, f"{why}: {reply[:_SHOWN_CHARACTERS]!r}"))]
-                continue
-            # As published: nothing is stripped, so a reply that begins with a space is a no.
-            yes = reply.lower().startswith("yes")
-            yield [(i, Answer(yes, f"replied {reply[:_SHOWN_CHARACTERS]!r}"))]
+            thinks = ends_in_thoughts(self._opening + tokenizer.decode(reply_ids))
+            why = f"the reply ends within thoughts after {len(reply_ids)} tokens"
+            yield i, reply, len(reply_ids), why if thinks else ""

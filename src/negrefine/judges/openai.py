@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import KW_ONLY, dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from negrefine.errors import InputError, JudgeError
 from negrefine.judges.base import Answer, AnswerBatch, Query
@@ -18,6 +18,9 @@ from negrefine.judges.chat_client import LOGGING_PACKAGES, check_address, open_c
 from negrefine.judges.language_model import LanguageModelJudge
 from negrefine.judges.prompts import judge_identity
 from negrefine.key_mask import masked_logs
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 # Part of the identity only if it is another number: answers stored before it was part stay valid.
 _MAX_TOKENS = 16
@@ -136,11 +139,15 @@ class OpenAIJudge(LanguageModelJudge):
                 stacklevel=2,
             )
 
+    def _asker(self, client: AsyncOpenAI) -> ChatAsker:
+        """Return what asks single questions and reads the replies."""
+        return ChatAsker(self, client, self._server)
+
     def _ask(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         client = open_client(self.base_url, self.api_key_env, self.timeout)
         from anyio.from_thread import start_blocking_portal
 
-        asker = ChatAsker(self, client, self._server)
+        asker = self._asker(client)
         remaining = iter(range(len(queries)))
         positions: dict[Future[Answer], int] = {}
         failures: list[str] = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # "genus ginkgo" names one node of the tree of life. A genus alone ("ginkgo") is treated as the
 # common noun for its plants, which is how a reader takes it in lower case.
-_RANKS = definitions.word_set(
+RANKS = definitions.word_set(
     "genus subgenus family subfamily superfamily order suborder superorder class subclass "
     "superclass division subdivision phylum subphylum kingdom subkingdom tribe"
 )
@@ -73,7 +73,7 @@ class WordNetJudge:
             return self._unknown(word)
         rows = self._wordnet.rows(lemma, pos="noun")
         rank = lemma.partition(" ")[0]
-        if rank in _RANKS and self._wordnet.is_taxon(rows[0]):
+        if rank in RANKS and self._wordnet.is_taxon(rows[0]):
             return Answer(True, f"names a taxon of rank {rank}: {self._definition(rows[0])}")
         instances = [row for row in rows if self._wordnet.is_instance(row)]
         if instances and all(

@@ -200,7 +200,7 @@ class Lexicon:
                 "max_words cannot say which ones to leave out: shorten the lexicon, or leave "
                 "max_words out."
             )
-        known = _frequencies()
+        known = word_frequencies()
         total: Counter[str] = Counter()
         for entry in self.entries:
             total[entry.word] += known.get((entry.word, entry.lexname), 0)
@@ -273,7 +273,7 @@ def _wordnet(min_frequency: int) -> Lexicon:
 
 
 @lru_cache(maxsize=1)
-def _frequencies() -> dict[tuple[str, str], int]:
+def word_frequencies() -> dict[tuple[str, str], int]:
     """Return how often the word of each WordNet entry, (word, lexname), is tagged."""
     table = read_columns(["lexname", "lemmas", "frequency"])
     table = table.filter(pc.is_valid(table["frequency"]))

@@ -63,8 +63,28 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True)
+class Proposal:
+    """Where a label comes from that was proposed.
+
+    Attributes:
+        by: The name of the proposer.
+        class_name: The class it was proposed for, None for one that is like no class.
+        mined: Mining found the label too, so it is in a mined group as well.
+    """
+
+    by: str
+    class_name: str | None = None
+    mined: bool = False
+
+    def __str__(self) -> str:
+        text = f"proposed by {self.by}"
+        text += f" for {self.class_name!r}" if self.class_name is not None else ""
+        return f"{text}, also mined" if self.mined else text
+
+
+@dataclass(frozen=True, slots=True)
 class NegativeLabel:
-    """A mined word.
+    """A mined word, or a proposed name.
 
     Attributes:
         word: The lexicon's entry.
@@ -72,10 +92,11 @@ class NegativeLabel:
             NegFilter strips it of digits and punctuation.
         mined_text: The text before NegFilter.
         pos: "noun" or "adj".
-        lexname: Lexicographer file, for example "noun.plant".
+        lexname: Lexicographer file, for example "noun.plant"; "proposed" where it was not mined.
         similarity: Statistic of the cosines with the class names by which the word was chosen.
         removed_by: Why NegFilter removed the label; None if it takes part in scores.
         pinned: The user's keep list protects the label from NegFilter.
+        proposal: Who proposed the label; None for one that was only mined.
     """
 
     word: str
@@ -86,6 +107,7 @@ class NegativeLabel:
     similarity: float
     removed_by: Removal | None = None
     pinned: bool = False
+    proposal: Proposal | None = None
 
     @property
     def kept(self) -> bool:
@@ -100,8 +122,11 @@ class NegativeLabel:
         return "on the keep list" if self.pinned else ""
 
     def as_row(self) -> dict[str, Any]:
-        """Return the label as plain data, for JSON."""
-        return as_row(self)
+        """Return the label as plain data, for JSON; only proposed ones have a "proposal"."""
+        row = as_row(self)
+        if self.proposal is None:
+            del row["proposal"]
+        return row
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> NegativeLabel:
@@ -119,7 +144,8 @@ class Negatives:
     `mine` makes one and `refine` turns it into another.
 
     Attributes:
-        labels: All mined labels, nouns then adjectives, least similar first.
+        labels: All mined labels, nouns then adjectives, least similar first; after them those that
+            were only proposed.
         features: float32 (len(labels), d), prompt ensembles of their texts, rows of length one.
     """
 
@@ -143,6 +169,16 @@ class Negatives:
     def texts(self) -> tuple[str, ...]:
         """The texts of the M kept labels."""
         return tuple(label.text for label in self.kept)
+
+    @cached_property
+    def n_mined(self) -> int:
+        """How many of the M kept labels were mined; they come first."""
+        return sum(each.proposal is None or each.proposal.mined for each in self.kept)
+
+    @cached_property
+    def near(self) -> tuple[int, ...]:
+        """The places among the M kept labels of those that were proposed, mined too or not."""
+        return tuple(i for i, each in enumerate(self.kept) if each.proposal is not None)
 
     @cached_property
     def kept_features(self) -> FloatArray:

@@ -167,6 +167,22 @@ class WordNet:
             frontier = reached
         return below
 
+    def kinds(self, row: int) -> tuple[int, ...]:
+        """Return the rows of the direct hyponyms, the kinds of it but not its instances."""
+        return self._below.get(row, ())
+
+    def parents(self, row: int) -> list[int]:
+        """Return the rows of the direct hypernyms, without those it is an instance of."""
+        return self._kinds[row]
+
+    @cached_property
+    def _below(self) -> dict[int, tuple[int, ...]]:
+        below: dict[int, list[int]] = {}
+        for row in range(len(self)):
+            for parent in self._kinds[row]:
+                below.setdefault(parent, []).append(row)
+        return {parent: tuple(rows) for parent, rows in below.items()}
+
     def above(self, row: int) -> frozenset[int]:
         """Return the keys of `chains(row)`, found once for each row and those above it."""
         found = self._above.get(row)

@@ -14,7 +14,7 @@ from negrefine.errors import NegrefineError, one_of
 from negrefine.pretrained.files import WEIGHTS, check_directory
 from negrefine.pretrained.formats import is_adapter, models_inside, other_format
 
-_HUB_ADDRESS = "https://huggingface.co"
+HUB_ADDRESS = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def find_directory(
     """
     if directory := local_directory(kind, name):
         return directory
-    _check_hub_address(kind.error)
+    check_hub_address(kind.error)
     from huggingface_hub import snapshot_download
 
     files = [*kind.files, *([WEIGHTS] if weights else [])]
@@ -155,7 +155,7 @@ def _download_error(error: Exception, kind: ModelKind, name: str, revision: str 
         ),
         None,
     )
-    settings = connection_settings(os.environ.get("HF_ENDPOINT", _HUB_ADDRESS), error)
+    settings = connection_settings(os.environ.get("HF_ENDPOINT", HUB_ADDRESS), error)
     wrong = bad or no_file
     if settings and wrong:
         return f"The model hub cannot be reached with these settings{reason_of(wrong)}.{settings}"
@@ -168,7 +168,7 @@ def _download_error(error: Exception, kind: ModelKind, name: str, revision: str 
     )
 
 
-def _check_hub_address(error_class: type[NegrefineError]) -> None:
+def check_hub_address(error_class: type[NegrefineError]) -> None:
     """Raise `error_class` if $HF_ENDPOINT is set to what is no address."""
     url = os.environ.get("HF_ENDPOINT")
     if url is None:
@@ -181,5 +181,5 @@ def _check_hub_address(error_class: type[NegrefineError]) -> None:
     if not usable:
         raise error_class(
             f"The environment has HF_ENDPOINT={without_password(url)}, which is no address of a "
-            f"model hub: unset it, or give one such as {_HUB_ADDRESS!r}."
+            f"model hub: unset it, or give one such as {HUB_ADDRESS!r}."
         )

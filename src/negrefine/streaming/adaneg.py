@@ -12,6 +12,7 @@ from negrefine.constraints import Number, Whole
 from negrefine.detectors.frozen import FrozenAdaNeg, checked_memory
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.parameters import detector, parameter, redeclared
+from negrefine.detectors.proposed import refuse_proposed
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
 from negrefine.labels.negatives import Negatives
@@ -94,6 +95,7 @@ class AdaNeg(StreamDetector):
         )
 
     def _prepare(self) -> None:
+        refuse_proposed(self.base.negatives_, "AdaNeg")
         negatives = self.base.negatives_
         if negatives is None or not negatives.kept:
             raise InputError(

@@ -14,6 +14,7 @@ from negrefine.constraints import SEED, Number, OneOf, Whole
 from negrefine.detectors.frozen import FrozenTANL
 from negrefine.detectors.image_block import as_double, unit_rows
 from negrefine.detectors.parameters import detector, parameter
+from negrefine.detectors.proposed import refuse_proposed
 from negrefine.detectors.scores import tanl_score
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
@@ -152,6 +153,7 @@ class TANL(StreamDetector):
         )
 
     def _prepare(self) -> None:
+        refuse_proposed(self.base.negatives_, "TANL")
         parts = [each for each in (self.base.negatives_, self.further) if each is not None]
         self._labels = tuple(label for part in parts for label in part.kept)
         if not self._labels:

@@ -1,0 +1,1 @@
+"""What proposes negative labels: names that are like the classes and none of them."""

@@ -1,0 +1,111 @@
+"""Proposals from the bundled WordNet."""
+
+from __future__ import annotations
+
+import pytest
+
+from negrefine import WordNetProposer
+from negrefine.benchmarks import class_list
+from negrefine.benchmarks.bundled import demo_class_names
+from negrefine.errors import InputError
+from negrefine.judges.word_finder import WordFinder
+from negrefine.labels.wordnet import WordNet
+from negrefine.proposers.base import ask_similar
+from negrefine.proposers.overlap import OverlapRules
+
+
+@pytest.fixture(scope="module")
+def imagenet() -> list[str]:
+    return class_list("imagenet-1k")
+
+
+@pytest.fixture(scope="module")
+def proposer() -> WordNetProposer:
+    return WordNetProposer()
+
+
+@pytest.mark.parametrize(
+    ("name", "lexname", "definition"),
+    [
+        ("ostrich", "noun.animal", "flightless bird"),
+        ("skunk", "noun.animal", "musteline mammal"),
+        ("badger", "noun.animal", "burrowing mammal"),
+        ("fly", "noun.animal", "two-winged insects"),
+        ("cardigan", "noun.artifact", "knitted jacket"),
+        ("wooden spoon", "noun.artifact", "a spoon made of wood"),
+        ("orange", "noun.food", "fruit"),
+        ("toaster", "noun.artifact", "kitchen appliance"),
+        ("crane bird", "noun.animal", "wading bird"),
+    ],
+)
+def test_the_sense_is_the_one_that_the_other_names_support(
+    proposer: WordNetProposer, imagenet: list[str], name: str, lexname: str, definition: str
+) -> None:
+    sense = proposer.senses(imagenet)[imagenet.index(name)]
+    assert sense.row is not None
+    synset = WordNet.load().synset(sense.row)
+    assert synset.lexname == lexname
+    assert definition in synset.definition
+
+
+def test_the_same_name_means_something_else_among_other_names(proposer: WordNetProposer) -> None:
+    wordnet = WordNet.load()
+    animals, people = ["emu", "owl", "sparrow"], ["teacher", "plumber", "pirate"]
+    found = [proposer.senses(["ostrich", *others])[0].row for others in (animals, people)]
+    assert [wordnet.lexname(row) for row in found if row is not None] == [
+        "noun.animal",
+        "noun.person",
+    ]
+    # Alone, a name means what WordNet has first.
+    (alone,) = proposer.senses(["ostrich"])
+    assert alone.row == alone.among[0]
+    assert proposer.senses(["qwertz", "owl"])[0].row is None
+
+
+def test_no_proposal_is_a_kind_of_a_class_or_above_one(
+    proposer: WordNetProposer, imagenet: list[str]
+) -> None:
+    wordnet = WordNet.load()
+    finder = WordFinder(wordnet)
+    classes = {row for name in imagenet for row in finder.class_rows(name)}
+    above = set().union(*map(wordnet.above, classes))
+    found = proposer.propose_similar(imagenet, 5)
+    rules = OverlapRules(imagenet)
+    names = {name for each in found.values() for name in each}
+    assert len(names) > 1000
+    for name in names:
+        # The proposed synset is one of the word's senses that no class covers.
+        fitting = [
+            row
+            for row in wordnet.rows(name, pos="noun")
+            if classes.isdisjoint(wordnet.above(row)) and row not in above
+        ]
+        assert fitting, name
+        assert rules.objection(name) == ""
+
+
+def test_names_without_a_sense_are_said_and_get_nothing(
+    proposer: WordNetProposer, imagenet: list[str]
+) -> None:
+    senses = proposer.senses(imagenet)
+    without = {n for n, sense in zip(imagenet, senses, strict=True) if sense.row is None}
+    assert len(without) == 97
+    with pytest.warns(UserWarning, match=r"proposed nothing for \d+ of 998 class names \(they ha"):
+        found = ask_similar(proposer, imagenet, 5)
+    assert not any(found[name] for name in without)
+
+
+def test_siblings_come_before_cousins_and_the_same_every_time(proposer: WordNetProposer) -> None:
+    names = demo_class_names()
+    found = proposer.propose_similar(names, 3)
+    assert found["horse"] == ["mule", "hinny", "zebra"]
+    assert proposer.propose_similar(names, 6)["horse"][:3] == found["horse"]
+    assert WordNetProposer().propose_similar(names, 3) == found
+    nearer = WordNetProposer(steps=1).propose_similar(names, 50)["horse"]
+    further = proposer.propose_similar(names, 50)["horse"]
+    assert further[: len(nearer)] == nearer
+    assert len(further) > len(nearer)
+    with pytest.raises(InputError, match="steps must be at least 1, not 0"):
+        WordNetProposer(steps=0)
+    with pytest.warns(UserWarning, match="mining finds that there"):
+        assert proposer.propose_far(names, 5) == []
