@@ -17,6 +17,7 @@ from typing_extensions import Self
 
 from negrefine.detectors.calibration import Calibrated
 from negrefine.detectors.explanation import Explanation, Match, Unfiltered
+from negrefine.detectors.html import detector_html
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.kept_calibration import restored_calibration
 from negrefine.detectors.parameters import (
@@ -73,6 +74,11 @@ class Detector(Parametrised, Calibrated):
         class_names_: K class names.
         class_features_: float32 (K, d), their prompt ensembles, rows of length one.
         negatives_: The negative labels, None for methods without any.
+
+    Example:
+        >>> detector = refine.calibrate(animals, fpr=0.1)
+        >>> detector.predict(["cat.png", "doughnut.png"])
+        array([ 1, -1])
     """
 
     method: ClassVar[str]
@@ -270,6 +276,8 @@ class Detector(Parametrised, Calibrated):
             replacing=replacing,
             by_class=self.by_ is not None,
         )
+
+    _repr_html_ = detector_html
 
     def push_to_hub(
         self, repository: str, *, private: bool = True, revision: str | None = None, **options: Any

@@ -157,6 +157,12 @@ class Explanation:
         """Return plain Python data, for JSON."""
         return asdict(self)
 
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: the verdict, the nearest names as bars, what decided."""
+        from negrefine.detectors.html import explanation_html
+
+        return explanation_html(self)
+
     def threshold_of(self) -> str:
         """Return what the threshold is of, to stand after it: " of the class 'dog'", or ""."""
         name = self.classes[0].text

@@ -45,6 +45,11 @@ def load_detector(
         BundleError: Nothing there, damaged or changed files, a newer format, another encoder.
         EncoderError: The encoder cannot be loaded.
         InputError: `encoder` is something else.
+
+    Example:
+        >>> refine.save("kept")
+        >>> negrefine.load_detector("kept", encoder).class_names_[:2]
+        ['bear', 'cat']
     """
     if encoder is not None and not isinstance(encoder, (str, os.PathLike)):
         check_encoder(encoder)

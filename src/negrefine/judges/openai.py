@@ -50,7 +50,7 @@ class OpenAIJudge(LanguageModelJudge):
     turns out to refuse. An error in a body with status 200 counts as one with its code as status,
     and a reply that the server ended with an error as a body that is not a chat completion.
 
-    The key, or eight letters and digits of it in a row, is "***" in reasons, messages and logs.
+    The key, or eight letters and digits of it in a row, is masked in reasons, messages and logs.
 
     At most `concurrency` requests are open, and at most twice as many answers wait for the reader.
 
@@ -70,6 +70,11 @@ class OpenAIJudge(LanguageModelJudge):
 
     Raises:
         InputError: A setting is out of range or unusable.
+
+    Example:
+        >>> judge = negrefine.OpenAIJudge("qwen2.5:14b", "http://localhost:11434/v1", store=None)
+        >>> [answer.yes for answer in judge.is_proper_noun(["dallas", "bridge"])]
+        [True, False]
     """
 
     model: str
