@@ -17,6 +17,7 @@ from clipn_models import open_clip_layout, save_checkpoint, small_towers
 from docs.conftest import DOCS
 from encoders import family_models
 from judges.chat_server import Server, message
+from judges.tiny_vision import save_vision_model
 from negrefine.encoders.clipn_checkpoint import convert_clipn
 from transcripts import Reader, is_like
 
@@ -41,6 +42,7 @@ def names(
     checkpoint = save_checkpoint(folder / "clipn.pt", open_clip_layout(*small_towers()))
     convert_clipn(checkpoint, builtin_dir, folder / "clipn")
     family_models.save("siglip", folder / "siglip")
+    save_vision_model(folder / "smolvlm", "idefics3")
     (folder / "qwen").symlink_to(tiny_llm)
     reader = Reader(None, folder)
     assert len(reader.read(API / "index.md")) == 1
@@ -56,6 +58,8 @@ def server() -> Iterator[Server]:
     server = Server()
 
     def reply(question: str, _: Any) -> dict[str, Any]:
+        if "image_url" in question:
+            return message("Yes" if "there a cat in this image" in question else "No")
         if "photos" in question:
             return message("- jackal\n- fox")
         return message("Yes" if "'dallas'" in question and "proper noun" in question else "No")

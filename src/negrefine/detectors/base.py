@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,7 +18,7 @@ from typing_extensions import Self
 from negrefine.detectors.calibration import Calibrated
 from negrefine.detectors.explanation import Explanation, Match, Unfiltered
 from negrefine.detectors.html import detector_html
-from negrefine.detectors.image_block import ImageBlock
+from negrefine.detectors.image_block import ImageBlock, largest
 from negrefine.detectors.kept_calibration import restored_calibration
 from negrefine.detectors.parameters import (
     Parametrised,
@@ -37,8 +37,6 @@ from negrefine.labels.prompts import MCM_PROMPTS, Prompts
 from negrefine.progress import whole_work
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from negrefine.detectors.bundle import Arrays, Tables
     from negrefine.encoders.images import ImageSource
 
@@ -392,10 +390,3 @@ class Detector(Parametrised, Calibrated):
                 f"{self.title or self.method} needs: convert a CLIPN checkpoint with 'negrefine "
                 "convert-clipn' and load the result."
             )
-
-
-def largest(similarity: Tensor, top: int) -> Iterator[tuple[int, float]]:
-    """Yield (index, cosine) of the `top` largest of m cosines, best first, ties in order."""
-    values = similarity.numpy()
-    for i in np.argsort(-values, kind="stable")[:top]:
-        yield int(i), float(values[i])

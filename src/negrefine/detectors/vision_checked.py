@@ -56,10 +56,14 @@ class VisionChecked(Selected):
     Made by `VisionChecked.of`. It needs the images: scoring features alone raises InputError.
 
     Example:
-        checked = VisionChecked.of(detector, HFVision(model), weight=0.5, band=0.3)
-        checked.calibrate(id_images, fpr=0.05)
-        checked.predict(images)
-        print(checked.report(checked.check(images)).sentence())
+        >>> class Sure:
+        ...     name = "sure"
+        ...
+        ...     def yes_margins(self, images, names):
+        ...         return np.array([[4.0 if n == "cat" else -4.0 for n in row] for row in names])
+        >>> checked = negrefine.VisionChecked.of(refine, Sure(), weight=1.0, rule="class", k=8)
+        >>> checked.score_parts(["cat.png"])["vision"].round(3).tolist()
+        [0.982]
 
     Attributes:
         base_: The NegRefine detector, without a threshold.

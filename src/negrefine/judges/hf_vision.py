@@ -47,10 +47,6 @@ class HFVision:
     prepare its images. It is loaded for the first question that is not stored; the store keeps each
     answer by the pixels of the image, the question, and the model's files.
 
-    Example:
-        judge = HFVision("HuggingFaceTB/SmolVLM-256M-Instruct")
-        judge.yes_margins([image], [["dog", "leash"]])  # float64 (1, 2)
-
     Args:
         model: Directory of a vision-language model in safetensors, or a hub id.
         device: "auto" (a GPU if there is one, otherwise the CPU) or a torch device.
@@ -71,6 +67,12 @@ class HFVision:
 
     Raises:
         InputError: A setting is out of range.
+
+    Example:
+        >>> from PIL import Image
+        >>> judge = negrefine.HFVision("smolvlm/", least_mass=0.0, store=None)
+        >>> judge.yes_margins([Image.open("cat.png").convert("RGB")], [["cat", "leash"]]).shape
+        (1, 2)
     """
 
     model: str | os.PathLike[str]

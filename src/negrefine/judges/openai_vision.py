@@ -38,10 +38,6 @@ class OpenAIVision:
     log-probabilities the word is all there is, and the margin infinite. Retries, faults, keys and
     the store are those of `OpenAIJudge`, which says what the settings mean.
 
-    Example:
-        judge = OpenAIVision("Qwen/Qwen2.5-VL-7B-Instruct", "http://localhost:8000/v1")
-        judge.yes_margins([image], [["dog", "leash"]])  # float64 (1, 2)
-
     Args:
         model: Name of the model on the server.
         base_url: Such as "http://localhost:8000/v1"; None is $OPENAI_BASE_URL or OpenAI's own.
@@ -53,6 +49,12 @@ class OpenAIVision:
 
     Raises:
         InputError: A setting is out of range or unusable.
+
+    Example:
+        >>> from PIL import Image
+        >>> judge = negrefine.OpenAIVision("qwen2.5-vl", "http://localhost:11434/v1", store=None)
+        >>> judge.yes_margins([Image.open("cat.png").convert("RGB")], [["cat", "leash"]])
+        array([[ inf, -inf]])
     """
 
     model: str

@@ -28,6 +28,15 @@ class VisionJudge(Protocol):
 
     An attribute `identity`, one line with everything that determines the answers, is optional:
     where it is missing, `name` stands for it.
+
+    Example:
+        >>> class Sure:
+        ...     name = "sure"
+        ...
+        ...     def yes_margins(self, images, names):
+        ...         return np.array([[4.0 if n == "cat" else -4.0 for n in row] for row in names])
+        >>> isinstance(Sure(), negrefine.VisionJudge)
+        True
     """
 
     name: str
