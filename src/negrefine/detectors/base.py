@@ -69,6 +69,8 @@ class Detector(Parametrised, Calibrated):
         uses_no_texts: The method needs an encoder with CLIPN's "no" text tower.
         uses_logit_bias: The method needs an encoder with SigLIP's bias.
         compared: `negrefine evaluate` runs it unless other methods are named.
+        image_parts: Those of the parts for which the image itself is looked at, perhaps not each;
+            features alone give no score then.
         class_names_: K class names.
         class_features_: float32 (K, d), their prompt ensembles, rows of length one.
         negatives_: The negative labels, None for methods without any.
@@ -84,6 +86,7 @@ class Detector(Parametrised, Calibrated):
     uses_no_texts: ClassVar[bool] = False
     uses_logit_bias: ClassVar[bool] = False
     compared: ClassVar[bool] = False
+    image_parts: ClassVar[tuple[str, ...]] = ()
     default_prompts: ClassVar[Prompts] = MCM_PROMPTS
 
     encoder: Encoder = field(kw_only=False)

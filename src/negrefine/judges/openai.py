@@ -110,12 +110,15 @@ class OpenAIJudge(LanguageModelJudge):
         The server's address is not included: the same model behind another server is the same
         judge. Give `revision` where that is wrong. `extra_body` is included as a SHA-256.
         """
+        return judge_identity(self.prompts, judge="openai", **self._facts())
+
+    def _facts(self) -> dict[str, str | None]:
+        """Return what determines the answers beside the wording."""
         digest = hashlib.sha256(self._extra.encode()).hexdigest()[:16]
         extra = digest if self.extra_body else None
         limit = None if self.max_tokens == _MAX_TOKENS else json.dumps(self.max_tokens)
         facts = {"model": self.model, "revision": self.revision, "extra": extra}
-        facts["max_tokens"] = limit
-        return judge_identity(self.prompts, judge="openai", **facts)
+        return {**facts, "max_tokens": limit}
 
     def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         """Yield lists of (position in `queries`, answer), as `LanguageModelJudge` does.
