@@ -48,8 +48,9 @@ class HFVision:
     answer by the pixels of the image, the question, and the model's files.
 
     Example:
-        judge = HFVision("HuggingFaceTB/SmolVLM-256M-Instruct")
-        judge.yes_margins([image], [["dog", "leash"]])  # float64 (1, 2)
+        >>> judge = negrefine.HFVision("HuggingFaceTB/SmolVLM-256M-Instruct", store=None)
+        >>> judge.name  # judge.yes_margins([image], [["dog", "leash"]]) is float64 (1, 2)
+        'hf:HuggingFaceTB/SmolVLM-256M-Instruct'
 
     Args:
         model: Directory of a vision-language model in safetensors, or a hub id.

@@ -39,8 +39,9 @@ class OpenAIVision:
     the store are those of `OpenAIJudge`, which says what the settings mean.
 
     Example:
-        judge = OpenAIVision("Qwen/Qwen2.5-VL-7B-Instruct", "http://localhost:8000/v1")
-        judge.yes_margins([image], [["dog", "leash"]])  # float64 (1, 2)
+        >>> judge = negrefine.OpenAIVision("qwen2.5-vl", "http://localhost:8000/v1", store=None)
+        >>> judge.name  # judge.yes_margins([image], [["dog", "leash"]]) is float64 (1, 2)
+        'openai:qwen2.5-vl'
 
     Args:
         model: Name of the model on the server.

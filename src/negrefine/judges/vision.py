@@ -28,6 +28,17 @@ class VisionJudge(Protocol):
 
     An attribute `identity`, one line with everything that determines the answers, is optional:
     where it is missing, `name` stands for it.
+
+    Example:
+        >>> import numpy as np
+        >>> class Sure:
+        ...     name = "sure"
+        ...
+        ...     def yes_margins(self, images, names):
+        ...         return np.array([[2.0 * (name == "cat") for name in row] for row in names])
+        >>> detector = negrefine.VisionChecked.of(refine, Sure())
+        >>> detector.score_samples(["cat.png"]).shape
+        (1,)
     """
 
     name: str
