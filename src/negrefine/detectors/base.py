@@ -74,8 +74,7 @@ class Detector(Parametrised, Calibrated):
         negatives_: The negative labels, None for methods without any.
 
     Example:
-        >>> detector = refine.calibrate(animals, fpr=0.1)
-        >>> detector.predict(["cat.png", "doughnut.png"])
+        >>> refine.calibrate(animals, fpr=0.1).predict(["cat.png", "doughnut.png"])
         array([ 1, -1])
     """
 
