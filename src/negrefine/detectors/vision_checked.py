@@ -70,11 +70,6 @@ class VisionChecked(Selected):
         total_: The `report` of all images that were checked since it was made or loaded.
         band_thresholds_: float64, what the band is around: the threshold of NegRefine (1,), or
             that of each class (K,); none, (0,), if NegRefine had none.
-
-    Example:
-        >>> vision = negrefine.HFVision("HuggingFaceTB/SmolVLM-256M-Instruct", store=None)
-        >>> negrefine.VisionChecked.of(refine, vision, weight=0.3).weight
-        0.3
     """
 
     method = "vision-checked"
