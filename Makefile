@@ -9,11 +9,12 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
 	--constraint constraints.txt
 
-.PHONY: help demo test lint types format dist clean
+.PHONY: help demo test docs lint types format dist clean
 
 help:
 	@echo "make demo    show NegRefine's verdicts on the bundled pictures"
 	@echo "make test    run the test suite"
+	@echo "make docs    build the documentation in site/, and check its links"
 	@echo "make lint    check style (ruff) and types (mypy)"
 	@echo "make types   check a program that uses the installed package with mypy and pyright"
 	@echo "make dist    build wheel and source distribution into dist/, and check them"
@@ -39,6 +40,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/sphinx-build -q -E -W --keep-going -j 2 -c tools/site -d build/doctrees . site
+	$(BIN)/python tools/site/check_links.py site
+	@echo "Open site/index.html"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -66,4 +72,4 @@ dist: $(VENV)/.installed
 	$(BIN)/python tools/release/check_dist.py dist
 
 clean:
-	rm -rf $(VENV) demo-results build dist
+	rm -rf $(VENV) demo-results build dist site

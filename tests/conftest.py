@@ -14,9 +14,11 @@ from typing import Any
 # machine. Set before torch is imported, and inherited by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Nothing that a test stores may reach the user's own cache, or come from it. The workers of one run
-# share a cache, which they inherit.
+# share a cache, which they inherit; NEGREFINE_TEST_CACHE is one that a demo has filled.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["NEGREFINE_CACHE"] = tempfile.mkdtemp(prefix="negrefine-tests-")
+    os.environ["NEGREFINE_CACHE"] = os.environ.get("NEGREFINE_TEST_CACHE") or tempfile.mkdtemp(
+        prefix="negrefine-tests-"
+    )
 
 import numpy as np
 import pytest

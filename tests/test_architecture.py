@@ -17,6 +17,7 @@ ROOMS = (
         "connections",
         "constraints",
         "key_mask",
+        "notebook_html",
         "progress",
         "real_arrays",
         "similar_names",

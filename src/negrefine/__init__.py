@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         NegLabel,
         NegRefine,
         Sigmoid,
+        VisionChecked,
         load_detector,
     )
     from negrefine.encoders import Encoder, load_encoder
@@ -38,9 +39,12 @@ if TYPE_CHECKING:
     from negrefine.judges.base import Answer, Judge
     from negrefine.judges.cascade import CascadeJudge
     from negrefine.judges.hf import HFJudge
+    from negrefine.judges.hf_vision import HFVision
     from negrefine.judges.openai import OpenAIJudge
+    from negrefine.judges.openai_vision import OpenAIVision
     from negrefine.judges.replay import ReplayJudge
     from negrefine.judges.store import AnswerStore
+    from negrefine.judges.vision import VisionJudge
     from negrefine.judges.vote import VoteJudge
     from negrefine.judges.wordnet import WordNetJudge
     from negrefine.labels.lexicon import Lexicon
@@ -71,6 +75,7 @@ __all__ = [
     "Energy",
     "HFJudge",
     "HFProposer",
+    "HFVision",
     "Judge",
     "Lexicon",
     "MaxLogit",
@@ -80,12 +85,15 @@ __all__ = [
     "OODDictionary",
     "OpenAIJudge",
     "OpenAIProposer",
+    "OpenAIVision",
     "Prompts",
     "Proposer",
     "ReplayJudge",
     "ReplayProposer",
     "Sigmoid",
     "StreamDetector",
+    "VisionChecked",
+    "VisionJudge",
     "VoteJudge",
     "WordNetJudge",
     "WordNetProposer",
@@ -101,15 +109,18 @@ __getattr__, __dir__ = lazy_names(
     {
         "": "errors metrics",
         "detectors": "CLIPN CSP EOE GLMCM MCM VSNL Detector Energy MaxLogit NegLabel NegRefine "
-        "Sigmoid load_detector",
+        "Sigmoid VisionChecked load_detector",
         "encoders": "Encoder load_encoder",
         "evaluation.experiment": "evaluate",
         "judges.base": "Answer Judge",
         "judges.cascade": "CascadeJudge",
         "judges.hf": "HFJudge",
+        "judges.hf_vision": "HFVision",
         "judges.openai": "OpenAIJudge",
+        "judges.openai_vision": "OpenAIVision",
         "judges.replay": "ReplayJudge",
         "judges.store": "AnswerStore",
+        "judges.vision": "VisionJudge",
         "judges.vote": "VoteJudge",
         "judges.wordnet": "WordNetJudge",
         "labels.lexicon": "Lexicon",

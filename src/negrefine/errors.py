@@ -1,4 +1,13 @@
-"""Every error that bad input can cause, each with one sentence: what, where, what to do."""
+"""Every error that bad input can cause, each with one sentence: what, where, what to do.
+
+Example:
+    >>> from negrefine import errors
+    >>> try:
+    ...     negrefine.load_detector("nowhere/")
+    ... except errors.BundleError as error:
+    ...     print(str(error).partition(":")[0])
+    'nowhere' holds no saved detector (detector.json is missing)
+"""
 
 from __future__ import annotations
 

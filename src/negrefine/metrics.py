@@ -2,6 +2,12 @@
 
 In-distribution is the positive class and larger scores mean more in-distribution. OpenOOD and
 pytorch-ood have it the other way round, which `fpr95_ood_positive` computes: never mix the tables.
+
+Example:
+    >>> from negrefine import metrics
+    >>> known, strange = [0.9, 0.8, 0.7, 0.4], [0.5, 0.3]
+    >>> metrics.auroc(known, strange), metrics.fpr95(known, strange)
+    (0.875, 0.5)
 """
 
 from __future__ import annotations

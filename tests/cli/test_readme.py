@@ -14,12 +14,10 @@ from typing import Any
 import pytest
 
 from negrefine.benchmarks.bundled import demo_images
+from transcripts import assert_printed
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# As the README says, the last digits differ between machines.
-TOLERANCE = 2e-3
-_NUMBER = re.compile(r"-?\d+\.\d+")
 
 
 def example() -> tuple[list[str], list[str]]:
@@ -27,13 +25,6 @@ def example() -> tuple[list[str], list[str]]:
     part = README.partition("with pictures that are in the clone:")[2]
     commands, output = re.findall(r"```(?:bash)?\n(.*?)```", part, re.DOTALL)[:2]
     return commands.splitlines(), output.splitlines()
-
-
-def is_like(line: str, printed: str) -> bool:
-    """Tell whether lines are equal but for the last digits of their numbers."""
-    numbers = [[*map(float, _NUMBER.findall(text))] for text in (line, printed)]
-    words = [_NUMBER.sub("#", text) for text in (line, printed)]
-    return words[0] == words[1] and numbers[0] == pytest.approx(numbers[1], abs=TOLERANCE)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
@@ -70,16 +61,7 @@ def test_the_example_prints_what_the_readme_says(quick: Any, tmp_path: Path) -> 
         else:
             subprocess.run(command, shell=True, cwd=tmp_path, check=True)  # noqa: S602
     assert [command.split()[1] for command in commands[1:]] == ["fit", "explain", "score"]
-    rest = iter(printed)
-    skipping = False
-    for line in wanted:
-        if line.strip() == "...":
-            skipping = True
-            continue
-        found = next(each for each in rest if not skipping or is_like(line, each))
-        assert is_like(line, found), (line, found)
-        skipping = False
-    assert list(rest) == []
+    assert_printed(wanted, printed)
 
     sentence = README.partition("Saved detectors are plain directories: ")[2]
     patterns = re.findall(r"`([\w.*-]+)`", sentence.partition("\n\n")[0])

@@ -54,7 +54,9 @@ class Server:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                question = body["messages"][-1]["content"]
+                content = body["messages"][-1]["content"]
+                # Of a question about an image, the parts.
+                question = content if isinstance(content, str) else json.dumps(content)
                 with outer._lock:
                     outer.asked[question] += 1
                     outer.open_now += 1

@@ -15,8 +15,8 @@ import negrefine
 from negrefine.detectors.scores import eoe_score
 
 Arrays = dict[str, NDArray[Any]]
-# Cosines of EOE's cases are in single precision, summed by processors up to 6e-8 differently, divided
-# by a temperature of 0.01 before a softmax whose slope is at most 1/4, twice with beta.
+# EOE's cases are cosines in single precision, which processors sum up to 6e-8 differently. They are
+# divided by a temperature of 0.01 before a softmax.
 TOLERANCES = {"AdaNeg": 2e-6, "TANL": 2e-6, "OODD": 1e-6, "EOE": 3e-6}
 
 

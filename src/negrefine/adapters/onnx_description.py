@@ -57,8 +57,9 @@ def exported_score(detector: Detector) -> ExportedScore:
     detector without a threshold.
 
     Raises:
-        InputError: The method scores patches or is what a stream has left, or its encoder has no
-            image tower that can be exported, is not on the CPU or not of dtype float32.
+        InputError: The method scores patches, asks another model or is what a stream has left, or
+            its encoder has no image tower that can be exported, is not on the CPU or not of dtype
+            float32.
     """
     encoder, title = detector.encoder, detector.title or type(detector).__name__
     if not isinstance(encoder, CLIPEncoder):
@@ -75,6 +76,11 @@ def exported_score(detector: Detector) -> ExportedScore:
         raise InputError(
             f"{title} cannot be exported, because it scores every patch of an image beside the "
             "image: export MCM, which is its score of the whole image."
+        )
+    if detector.image_parts:
+        raise InputError(
+            f"{title} cannot be exported, because another model looks at the images: export the "
+            "detector that it was made from."
         )
     if isinstance(detector, Frozen):
         raise InputError(

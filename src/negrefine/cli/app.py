@@ -27,6 +27,9 @@ _SECTIONS = {
             "Filter the mined labels of a NegRefine detector again, with another judge or other "
             "lists."
         ),
+        "add-vision": Later(
+            "Let a vision-language model look at the images that a NegRefine detector doubts."
+        ),
         "score": Later("Score images; larger means more in-distribution."),
         "monitor": Later("Tell whether scored images still look like the calibration images."),
         "explain": Later(

@@ -31,6 +31,7 @@ from negrefine.cli.output import (
     describe_groups,
     print_json,
     say,
+    say_vision,
     warn_builtin,
     warn_unreadable,
 )
@@ -108,6 +109,7 @@ def calibrate(
     warn_unreadable(report.errors, report.n + len(report.errors))
     # Another process may have saved a detector there while the images were scored.
     detector.save(saved.detector_dir, replacing=version)
+    say_vision(detector)
     detections = {}
     for name, images in zip(ood, ood_sets, strict=True):
         found = detections[name] = detect(images)

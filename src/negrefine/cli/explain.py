@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from negrefine.cli.bundles import option
 from negrefine.cli.options import AS_JSON, IMAGE_COLUMN, SOURCES, SavedDetector
 from negrefine.cli.output import describe_left_out, print_json, say, warn_builtin, warn_unreadable
-from negrefine.errors import ImageError, InputError
+from negrefine.errors import ImageError, InputError, NegrefineError
 from negrefine.shown_text import storable
 
 # Written into each card, so that no other picture is replaced by one.
@@ -40,6 +40,7 @@ def explain(
     be read has its error instead.
     """
     from negrefine.encoders.images import read_scored
+    from negrefine.judges.vision import ImagesFailedError
     from negrefine.sources.ahead import read_images
     from negrefine.sources.base import error_text
     from negrefine.sources.files import local_paths
@@ -53,7 +54,7 @@ def explain(
     detector = saved.load()
     say(*describe_left_out(detector), err=True)
     warn_builtin(detector.encoder, paths or [])
-    errors: list[ImageError] = []
+    errors: list[NegrefineError] = []
     n = 0
     for named in (named for shard in shards for named in read_images(shard)):
         n += 1
@@ -62,7 +63,7 @@ def explain(
             if isinstance(named.image, ImageError):
                 raise ImageError(error_text(named.name, named.image))
             explanation = detector.explain(named.image, top=top, unfiltered=True)
-        except ImageError as error:
+        except (ImageError, ImagesFailedError) as error:
             errors.append(error)
             if as_json:
                 print_json({"path": shown, "error": str(error)}, indent=None)

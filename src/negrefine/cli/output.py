@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from negrefine.detectors import Detector, NegRefine
     from negrefine.detectors.pair_embeddings import PairLookups
+    from negrefine.detectors.vision_checks import VisionReport
     from negrefine.encoders import Encoder
     from negrefine.evaluation.image_scores import CalibrationReport
 
@@ -60,6 +61,13 @@ def warn_unreadable(
         images = f"images of {image_set}" if image_set else "images"
         effect = " and were left out" if left_out else ""
         warn(f"{count} of {n} {images} could not be read{effect}; the first: {errors[0]}")
+
+
+def say_vision(detector: Detector) -> None:
+    """Say on standard error what a detector's vision model was asked, if it was asked anything."""
+    total: VisionReport | None = getattr(detector, "total_", None)
+    if total is not None and total.n:
+        say(total.sentence(), err=True)
 
 
 def warn_builtin(encoder: Encoder, paths: Sequence[Path]) -> None:

@@ -14,6 +14,7 @@ from negrefine.cli.output import (
     print_json_line,
     print_rows,
     say,
+    say_vision,
     warn,
     warn_builtin,
     warn_unreadable,
@@ -101,6 +102,7 @@ def score(
         scored = list(iter_scored(detector, shards, **how, wait=_PATIENCE))
     else:
         _print_as_scored(iter_scored(detector, shards, **how, wait=_PATIENCE), parts, shown)
+        say_vision(detector)
         return
     if not scored:
         raise InputError(_NO_NAMES)
@@ -114,6 +116,7 @@ def score(
     if journal is not None:
         journal.unlink(missing_ok=True)
     _report([row.error for row in scored if row.error is not None], len(scored))
+    say_vision(detector)
     if out is not None:
         _say_written(scored, out, detector)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from negrefine.detectors.registry import DETECTORS, register
     from negrefine.detectors.sigmoid import Sigmoid
     from negrefine.detectors.thresholds import ThresholdGroup
+    from negrefine.detectors.vision_checked import VisionChecked
     from negrefine.detectors.vsnl import VSNL
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "PatchMatch",
     "Sigmoid",
     "ThresholdGroup",
+    "VisionChecked",
     "detector",
     "load_detector",
     "parameter",
@@ -72,6 +74,7 @@ __getattr__, __dir__ = lazy_names(
         "registry": "DETECTORS register",
         "sigmoid": "Sigmoid",
         "thresholds": "ThresholdGroup",
+        "vision_checked": "VisionChecked",
         "vsnl": "VSNL",
     },
 )

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +17,8 @@ from typing_extensions import Self
 
 from negrefine.detectors.calibration import Calibrated
 from negrefine.detectors.explanation import Explanation, Match, Unfiltered
-from negrefine.detectors.image_block import ImageBlock
+from negrefine.detectors.html import detector_html
+from negrefine.detectors.image_block import ImageBlock, largest
 from negrefine.detectors.kept_calibration import restored_calibration
 from negrefine.detectors.parameters import (
     Parametrised,
@@ -36,8 +37,6 @@ from negrefine.labels.prompts import MCM_PROMPTS, Prompts
 from negrefine.progress import whole_work
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from negrefine.detectors.bundle import Arrays, Tables
     from negrefine.encoders.images import ImageSource
 
@@ -68,9 +67,15 @@ class Detector(Parametrised, Calibrated):
         uses_no_texts: The method needs an encoder with CLIPN's "no" text tower.
         uses_logit_bias: The method needs an encoder with SigLIP's bias.
         compared: `negrefine evaluate` runs it unless other methods are named.
+        image_parts: Those of the parts for which the image itself is looked at, perhaps not each;
+            features alone give no score then.
         class_names_: K class names.
         class_features_: float32 (K, d), their prompt ensembles, rows of length one.
         negatives_: The negative labels, None for methods without any.
+
+    Example:
+        >>> refine.calibrate(animals, fpr=0.1).predict(["cat.png", "doughnut.png"])
+        array([ 1, -1])
     """
 
     method: ClassVar[str]
@@ -79,6 +84,7 @@ class Detector(Parametrised, Calibrated):
     uses_no_texts: ClassVar[bool] = False
     uses_logit_bias: ClassVar[bool] = False
     compared: ClassVar[bool] = False
+    image_parts: ClassVar[tuple[str, ...]] = ()
     default_prompts: ClassVar[Prompts] = MCM_PROMPTS
 
     encoder: Encoder = field(kw_only=False)
@@ -268,6 +274,8 @@ class Detector(Parametrised, Calibrated):
             by_class=self.by_ is not None,
         )
 
+    _repr_html_ = detector_html
+
     def push_to_hub(
         self, repository: str, *, private: bool = True, revision: str | None = None, **options: Any
     ) -> str:
@@ -381,10 +389,3 @@ class Detector(Parametrised, Calibrated):
                 f"{self.title or self.method} needs: convert a CLIPN checkpoint with 'negrefine "
                 "convert-clipn' and load the result."
             )
-
-
-def largest(similarity: Tensor, top: int) -> Iterator[tuple[int, float]]:
-    """Yield (index, cosine) of the `top` largest of m cosines, best first, ties in order."""
-    values = similarity.numpy()
-    for i in np.argsort(-values, kind="stable")[:top]:
-        yield int(i), float(values[i])

@@ -41,6 +41,13 @@ class CLIPN(Detector):
 
     Attributes:
         no_class_features_: float32 (K, d), like `class_features_` but from the "no" encoder.
+
+    Example:
+        >>> detector = negrefine.CLIPN(negrefine.load_encoder("clipn/")).fit(names)
+        >>> detector.score_samples(["cat.png"]).shape
+        (1,)
+        >>> detector.with_params(rule="ctw").score_parts(["cat.png"]).keys() >= {"atd", "ctw"}
+        True
     """
 
     method = "clipn"

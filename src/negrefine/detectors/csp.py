@@ -13,7 +13,16 @@ from negrefine.labels.prompts import CSP_PROMPTS, SUPERCLASS_TEMPLATES
 
 @detector
 class CSP(NegativeLabelDetector):
-    """NegLabel's score on a pool in which adjectives become phrases like "gooey landscape"."""
+    """NegLabel's score on a pool in which adjectives become phrases like "gooey landscape".
+
+    Example:
+        >>> detector = negrefine.CSP(encoder, lexicon=lexicon, n_groups=10).fit(names)
+        >>> [label.text for label in detector.negatives_.kept if label.pos == "adj"][:2]
+        ['traditional scene', 'familiar scene']
+        >>> known, strange = map(detector.score_samples, (animals, food))
+        >>> negrefine.metrics.auroc(known, strange) > 0.9
+        True
+    """
 
     method = "csp"
     title = "CSP"

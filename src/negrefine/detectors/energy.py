@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 @detector
 class Energy(Detector):
-    """T logsumexp_k(s_k / T) over raw cosines s_k with the class names, as MCM's script has it."""
+    """T logsumexp_k(s_k / T) over raw cosines s_k with the class names, as MCM's script has it.
+
+    Example:
+        >>> negrefine.Energy(encoder).fit(names).score_samples(["cat.png", "doughnut.png"]).round(2)
+        array([2.29, 2.06])
+    """
 
     method = "energy"
     title = "Energy"

@@ -49,6 +49,12 @@ class EOE(MinedLabelDetector):
 
     Attributes:
         proposals_: Every proposal, who made it for which class, and why it stayed or went.
+
+    Example:
+        >>> detector = negrefine.EOE.on_labels_of(refine)
+        >>> known, strange = detector.score_samples(["cat.png", "doughnut.png"])
+        >>> bool(known > strange)
+        True
     """
 
     method = "eoe"

@@ -72,6 +72,50 @@ class PatchMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """A name about which a vision model was asked, and P(yes) / P(yes or no), None if undecided."""
+
+    text: str
+    probability: float | None
+
+    def __str__(self) -> str:
+        said = "undecided" if self.probability is None else f"{self.probability:.2f}"
+        return f"{self.text!r} {said}"
+
+
+@dataclass(frozen=True, slots=True)
+class VisionEvidence:
+    """What a vision model says of an image.
+
+    Attributes:
+        model: The judge's name.
+        classes: The class names about which it was asked, nearest first.
+        negatives: The negative labels, likewise.
+        score_without: The score without it.
+        changed: Whether the verdict is another one than that of the detector without it.
+        undecided: It left an answer undecided, so the score is that without it.
+    """
+
+    model: str
+    classes: list[Seen]
+    negatives: list[Seen]
+    score_without: float
+    changed: bool
+    undecided: bool
+
+    def sentence(self) -> str:
+        """Return what the model sees, and what that did."""
+        answers = ", ".join(map(str, (*self.classes, *self.negatives)))
+        what = (
+            "an answer is undecided, so the score is that without it"
+            if self.undecided
+            else f"without it the score is {self.score_without:.4f}"
+            + (" and the verdict the other one" if self.changed else "")
+        )
+        return f"The vision model {self.model!r} sees {answers}; {what}."
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Everything that decided one image.
 
@@ -92,6 +136,7 @@ class Explanation:
         threshold_kind: With thresholds by class, what the threshold is of: "class", the nearest
             class name; "pooled", the classes with few calibration images; "all", all calibration
             images, for want of a pool. None where all images have one threshold.
+        vision: What a vision model said, for `VisionChecked` where it was asked.
     """
 
     score: float
@@ -106,10 +151,17 @@ class Explanation:
     decided_by: str | None = None
     unfiltered: Unfiltered | None = None
     threshold_kind: str | None = None
+    vision: VisionEvidence | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain Python data, for JSON."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: the verdict, the nearest names as bars, what decided."""
+        from negrefine.detectors.html import explanation_html
+
+        return explanation_html(self)
 
     def threshold_of(self) -> str:
         """Return what the threshold is of, to stand after it: " of the class 'dog'", or ""."""
@@ -204,6 +256,8 @@ def reasons(explanation: Explanation) -> list[str]:
         sentences.append("S_MM decided: S_NegLabel alone leaves both verdicts open.")
     elif explanation.decided_by == "neglabel":
         sentences.append("S_NegLabel decided: no value of S_MM changes the verdict.")
+    if explanation.vision is not None:
+        sentences.append(explanation.vision.sentence())
     other = explanation.unfiltered
     if other is not None:
         labels = "label" if other.n_removed == 1 else "labels"

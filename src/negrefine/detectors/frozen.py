@@ -17,13 +17,12 @@ from negrefine.detectors.base import Detector
 from negrefine.detectors.image_block import ImageBlock, as_double
 from negrefine.detectors.negative_labels import LabelDetector
 from negrefine.detectors.parameters import (
-    check_decoded,
-    decode_parameters,
     detector,
     fitted,
     parameter,
 )
 from negrefine.detectors.prototypes import adapted_cosines
+from negrefine.detectors.saved_base import base_arrays, base_tables, restored_base
 from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import group_negatives, neglabel_score, tanl_score
 from negrefine.detectors.selected import Selected
@@ -224,32 +223,19 @@ class FrozenOODD(Frozen, Selected):
         return combined
 
     def _saved_arrays(self) -> Arrays:
-        of_base = {f"base.{name}": a for name, a in self._plain_base()._saved_arrays().items()}
+        of_base = base_arrays(self._plain_base()._saved_arrays())
         return {**super()._saved_arrays(), **of_base, "dictionary": self.dictionary_}
 
     def _saved_tables(self) -> Tables:
-        base = self._plain_base()
-        of_base = {f"base_{name}": rows for name, rows in base._saved_tables().items()}
-        facts = {name: base._facts()[name] for name in ("method", "parameters")}
-        return {**super()._saved_tables(), "base": [facts], **of_base}
+        return {**super()._saved_tables(), **base_tables(self._plain_base())}
 
     def _plain_base(self) -> Detector:
         """Return the base without a threshold, which says nothing about this score."""
         return self.base_.with_params()
 
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
-        from negrefine.detectors.registry import saved_methods
-
         super()._restore(class_names, arrays, tables)
-        (facts,) = tables["base"]
-        parameters = decode_parameters(facts["parameters"])
-        base = saved_methods()[facts["method"]](self.encoder, **parameters)
-        check_decoded(base, parameters)
-        base._restore(
-            class_names,
-            {n.removeprefix("base."): a for n, a in arrays.items() if n.startswith("base.")},
-            {n.removeprefix("base_"): t for n, t in tables.items() if n.startswith("base_")},
-        )
+        base = restored_base(self.encoder, class_names, arrays, tables)
         n = len(arrays["dictionary"])
         Whole(self.k)("the size of the dictionary", n)
         rows = UnitRows(n, "images in the dictionary", self.class_features_.shape[1])

@@ -33,6 +33,12 @@ class GLMCM(Detector):
 
     The local term finds a class that fills only part of a picture, so an image with in-distribution
     and other objects counts as in-distribution. The encoder must be a `PatchEncoder`.
+
+    Example:
+        >>> detector = negrefine.GLMCM(encoder, local_weight=0.5).fit(names)
+        >>> patch = detector.explain("cat.png").patch
+        >>> patch.row, patch.column, patch.class_name
+        (1, 5, 'fish')
     """
 
     method = "glmcm"

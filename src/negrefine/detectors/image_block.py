@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -81,3 +82,10 @@ def of_length_one(rows: Tensor) -> Tensor:
     tiny = float(np.finfo(np.float32).tiny)
     lengths: Tensor = rows.norm(dim=-1, keepdim=True).clamp_min(tiny)
     return rows / lengths
+
+
+def largest(similarity: Tensor, top: int) -> Iterator[tuple[int, float]]:
+    """Yield (index, cosine) of the `top` largest of m cosines, best first, ties in order."""
+    values = similarity.numpy()
+    for i in np.argsort(-values, kind="stable")[:top]:
+        yield int(i), float(values[i])

@@ -45,6 +45,11 @@ def load_detector(
         BundleError: Nothing there, damaged or changed files, a newer format, another encoder.
         EncoderError: The encoder cannot be loaded.
         InputError: `encoder` is something else.
+
+    Example:
+        >>> refine.save("kept")
+        >>> negrefine.load_detector("kept", encoder).class_names_[:2]
+        ['bear', 'cat']
     """
     if encoder is not None and not isinstance(encoder, (str, os.PathLike)):
         check_encoder(encoder)
@@ -106,10 +111,12 @@ def load_labels(path: str | os.PathLike[str]) -> list[NegativeLabel] | None:
     """
     directory = local_bundle(path)
     _, _, tables = read_bundle(directory)
-    if "negative_labels" not in tables:
+    # Of a detector that is built on another, those of the other.
+    rows = tables.get("negative_labels", tables.get("base_negative_labels"))
+    if rows is None:
         return None
     try:
-        return [NegativeLabel.from_row(row) for row in tables["negative_labels"]]
+        return [NegativeLabel.from_row(row) for row in rows]
     except ValueError as error:
         raise damaged(directory, f"its labels cannot be read: {_short(error)}") from error
 

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 @detector
 class MaxLogit(Detector):
-    """max_k s_k over the raw cosines s_k with the class names, as MCM's script has it."""
+    """max_k s_k over the raw cosines s_k with the class names, as MCM's script has it.
+
+    Example:
+        >>> detector = negrefine.MaxLogit(encoder).fit(names)
+        >>> detector.score_samples(["cat.png", "doughnut.png"]).round(2)
+        array([0.38, 0.04])
+    """
 
     method = "maxlogit"
     title = "MaxLogit"

@@ -41,9 +41,12 @@ class MCM(Detector):
 
     The encoder's logit scale plays no part.
 
-    >>> detector = MCM(load_encoder("builtin")).fit(["cat", "dog"])  # doctest: +SKIP
-    >>> detector.score_samples(["a.jpg"])  # doctest: +SKIP
-    array([0.51])
+    Example:
+        >>> detector = negrefine.MCM(encoder).fit(names)
+        >>> detector.score_samples(["cat.png"]).round(2)
+        array([0.15])
+        >>> detector.with_params(rule="max_logit").score_samples(["cat.png"]).round(2)
+        array([0.38])
     """
 
     method = "mcm"

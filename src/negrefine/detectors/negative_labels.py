@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from negrefine.constraints import POSITIVE_OR_NONE, SEED, Boolean, Strings, Whole
-from negrefine.detectors.base import Detector, largest
+from negrefine.detectors.base import Detector
 from negrefine.detectors.explanation import Match
-from negrefine.detectors.image_block import ImageBlock
+from negrefine.detectors.image_block import ImageBlock, largest
 from negrefine.detectors.parameters import Unsaved, detector, fitted, parameter
 from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import group_negatives, neglabel_score

@@ -20,6 +20,12 @@ class NegLabel(NegativeLabelDetector):
 
     With one group the released code returns the sum of scaled cosines, where the formula is lost;
     so does `official=True`.
+
+    Example:
+        >>> detector = negrefine.NegLabel(encoder, lexicon=lexicon, n_groups=10).fit(names)
+        >>> known, strange = detector.score_samples(["cat.png", "doughnut.png"])
+        >>> bool(known > strange)
+        True
     """
 
     method = "neglabel"

@@ -82,6 +82,18 @@ class NegRefine(BoundedScoring):
             first lines of the saved audit trail.
         kept_pairs_: The pairs that images asked for most until `calibrate`, at most 4096; they are
             saved with the detector. None before.
+
+    Example:
+        >>> detector = negrefine.NegRefine(encoder, lexicon=lexicon, n_groups=10).fit(names)
+        >>> detector.calibrate(animals, fpr=0.1).classify(["cat.png", "doughnut.png"])
+        ['horse', None]
+        >>> print(detector.explain("doughnut.png").headline())
+        Closest to 'turtle', but 'firm environment' fits better: not one of your classes.
+        >>> parts = detector.score_parts(food)
+        >>> sorted(parts), parts["multi_match"].shape
+        (['multi_match', 'neglabel'], (24,))
+        >>> len(detector.mined_.labels), len(detector.negatives_.kept)
+        (109, 105)
     """
 
     method = "negrefine"

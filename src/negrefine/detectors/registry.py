@@ -16,6 +16,7 @@ from negrefine.detectors.mcm import MCM
 from negrefine.detectors.neglabel import NegLabel
 from negrefine.detectors.negrefine import NegRefine
 from negrefine.detectors.sigmoid import Sigmoid
+from negrefine.detectors.vision_checked import VisionChecked
 from negrefine.detectors.vsnl import VSNL
 from negrefine.errors import InputError
 
@@ -23,9 +24,9 @@ DETECTORS: dict[str, type[Detector]] = {}
 """Method name to detector class, in the order of tables."""
 
 FROZEN: dict[str, type[Detector]] = {
-    cls.method: cls for cls in (FrozenAdaNeg, FrozenTANL, FrozenOODD)
+    cls.method: cls for cls in (FrozenAdaNeg, FrozenTANL, FrozenOODD, VisionChecked)
 }
-"""Detectors that a stream leaves, which are saved and loaded but never fitted."""
+"""Detectors that are made from others, saved and loaded but never fitted."""
 
 _T = TypeVar("_T", bound=type[Detector])
 

@@ -20,6 +20,12 @@ class Sigmoid(Detector):
     A SigLIP (ICCV 2023, arXiv 2303.15343) gives each pair of image and text a probability of its
     own, so this needs no other class to compare with. The order of images is that of MaxLogit. The
     encoder must have a `logit_bias`.
+
+    Example:
+        >>> siglip = negrefine.load_encoder("siglip/")
+        >>> scores = negrefine.Sigmoid(siglip).fit(names).score_samples(["cat.png"])
+        >>> bool(0 < scores[0] < 1)
+        True
     """
 
     method = "sigmoid"

@@ -48,6 +48,14 @@ class VSNL(LabelDetector):
         negatives_: The proposed labels, kept and removed by NegFilter.
         audit_: Every question the judge was asked, with its answer.
         proposals_: Every proposal, who made it for which class, and why it stayed or went.
+
+    Example:
+        >>> detector = negrefine.VSNL(encoder, n_proposed=3).fit(names)
+        >>> known, strange = detector.score_samples(["cat.png", "doughnut.png"])
+        >>> bool(known > strange)
+        True
+        >>> [line.text for line in detector.proposals_ if line.class_name == "horse"]
+        ['mule', 'hinny', 'zebra']
     """
 
     method = "vsnl"

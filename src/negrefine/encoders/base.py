@@ -27,6 +27,13 @@ class Encoder(Protocol):
         fingerprint: SHA-256 (hex) over weights, tokenizer and preprocessing.
         logit_scale: Factor on cosines before the softmax: 100.0 for OpenAI's CLIP, which is the
             constant of the NegLabel, CSP and NegRefine papers.
+
+    Example:
+        >>> features = encoder.encode_images(["cat.png", "doughnut.png"])
+        >>> features.shape, str(features.dtype)
+        ((2, 256), 'float32')
+        >>> refine.score_features(features).shape
+        (2,)
     """
 
     @property

@@ -87,6 +87,13 @@ def load_encoder(
         EncoderError: The model cannot be found, reached, read, or gives no features of images and
             texts in one space.
         InputError: Another argument is of a wrong type, such as `background` if it is no colour.
+
+    Example:
+        >>> encoder = negrefine.load_encoder("builtin", resample="bilinear")
+        >>> encoder.encode_images(["cat.png"]).shape
+        (1, 256)
+        >>> encoder.encode_texts(["a photo of a cat"]).shape
+        (1, 256)
     """
     # The keyword arguments: no other name is bound yet.
     settings = {key: value for key, value in locals().items() if key != "name_or_path"}

@@ -117,6 +117,12 @@ class Comparison:
         marks = [asdict(mark) | {"file": self.labels[mark.file]} for mark in self.marks]
         return {"files": files, "rows": rows, "marks": marks, "notes": self.notes}
 
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: all numbers with their marks, and what differs."""
+        from negrefine.evaluation.html import comparison_html
+
+        return comparison_html(self)
+
 
 def compare(paths: Sequence[str | os.PathLike[str]]) -> Comparison:
     """Read results files, or their folders, and put their numbers beside each other.

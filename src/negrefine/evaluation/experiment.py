@@ -116,6 +116,11 @@ def evaluate(
 
     Raises NotFittedError for a detector that is not fitted, and InputError if an argument cannot be
     used, a set has no readable image, or `out` is of other classes or of another encoder.
+
+    Example:
+        >>> done = negrefine.evaluate({"nr": refine}, animal_set, [food_set], out="results")
+        >>> done.results[0].auroc.value > 0.7
+        True
     """
     out = Path(out)
     _check_sets(id_images, ood_images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -239,10 +240,11 @@ def _score_batches(
         detector.encoder, images, batch_size, patches=detector.uses_patches
     )
     for batch in encoded:
-        scored = iter(score_rows(detector, batch.features, batch.patches))
+        part = list(islice(remaining, len(batch.errors)))
+        readable = [p for (_, p), error in zip(part, batch.errors, strict=True) if error is None]
+        scored = iter(score_rows(detector, batch.features, batch.patches, readable))
         rows = {}
-        for error in batch.errors:
-            stamp, path = next(remaining)
+        for (stamp, path), error in zip(part, batch.errors, strict=True):
             name = storable(str(path))
             if error is not None:
                 rows[stamp] = ScoredImage(name, None, error=str(error))

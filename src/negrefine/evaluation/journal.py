@@ -181,7 +181,9 @@ def _is_row(
         numbers.append(row.threshold)
     return (
         isinstance(row.parts, dict)
-        and set(row.parts) == set(detector.part_names_)
+        and set(detector.part_names_) - set(detector.image_parts)
+        <= set(row.parts)
+        <= set(detector.part_names_)
         and all(isinstance(x, float) and math.isfinite(x) for x in [*numbers, *row.parts.values()])
         and all(name in classes for name in names)
         and (not negatives or row.nearest_negative in negatives)

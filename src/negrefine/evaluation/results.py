@@ -167,6 +167,12 @@ class Evaluation:
         """Return the name of a method in tables for people."""
         return self.titles.get(method, method)
 
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: AUROC and FPR95 with intervals."""
+        from negrefine.evaluation.html import evaluation_html
+
+        return evaluation_html(self)
+
 
 def set_directory(number: int, name: str) -> str:
     """Return a file name for an image set, safe on every system and different for each number."""

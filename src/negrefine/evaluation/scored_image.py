@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from negrefine.detectors import Detector
+from negrefine.detectors import Detector, VisionChecked
 from negrefine.detectors.alpha_rules import FACTOR
 from negrefine.detectors.mcm import RULES
 from negrefine.detectors.registry import saved_methods
+from negrefine.encoders.image_sources import ImageSource
 
 _NAME_COLUMNS = {
     "nearest_class": "string",
@@ -84,19 +86,33 @@ def columns_of_any_method() -> tuple[list[str], list[str]]:
 
 
 def score_rows(
-    detector: Detector, features: ArrayLike, patches: ArrayLike | None = None
+    detector: Detector,
+    features: ArrayLike,
+    patches: ArrayLike | None = None,
+    images: Sequence[ImageSource] = (),
 ) -> list[ScoredImage]:
     """Return what `detector` makes of image features (n, d) and patch features (n, p, d).
 
+    A detector with `image_parts` looks at the n images; one that fails has an error and no score.
     The rows have no path. Raises as `Detector.score_feature_parts`.
     """
-    parts = detector.score_feature_parts(features, patches)
-    scores = detector.combine(parts)
+    failed: dict[int, str] = {}
+    if isinstance(detector, VisionChecked) and len(images) == len(np.asarray(features)):
+        checks = detector.check_features(np.asarray(features), images)
+        parts, failed = checks.parts, checks.failed
+        # A score of failed images is needed nowhere.
+        scores = np.where(np.isnan(checks.scores), 0.0, checks.scores)
+    else:
+        parts = detector.score_feature_parts(features, patches)
+        scores = detector.combine(parts)
     nearest, cosines = detector.nearest_classes(features, top=2)
     decisions = detector.decide(scores, nearest[:, 0])
     negatives = detector.nearest_negatives(features, top=1)
     rows = []
     for i, (score, decision) in enumerate(zip(scores.tolist(), decisions, strict=True)):
+        if i in failed:
+            rows.append(ScoredImage("", None, error=failed[i]))
+            continue
         names: dict[str, Any] = {
             "nearest_class": detector.class_names_[nearest[i, 0]],
             "similarity": float(cosines[i, 0]),
@@ -107,7 +123,11 @@ def score_rows(
         if negatives is not None and detector.negatives_ is not None:
             names["nearest_negative"] = detector.negatives_.texts[negatives[0][i, 0]]
             names["negative_similarity"] = float(negatives[1][i, 0])
-        own = {name: float(values[i]) for name, values in parts.items()}
+        own = {
+            name: float(values[i])
+            for name, values in parts.items()
+            if name not in detector.image_parts or not np.isnan(values[i])
+        }
         if detector.by_ is not None:
             names["threshold"] = decision.threshold
         rows.append(

@@ -286,7 +286,8 @@ class _Scoring:
                 patches=self._detector.uses_patches,
             )
             for batch in encoded:
-                scored = iter(score_rows(self._detector, batch.features, batch.patches))
+                again = self._readable(batch.errors)
+                scored = iter(score_rows(self._detector, batch.features, batch.patches, again))
                 rows: list[tuple[str, ScoredImage]] = []
                 for error in batch.errors:
                     rows += self._without_encoding()
@@ -310,9 +311,22 @@ class _Scoring:
                 self._open.append((entry, image, b""))
                 continue
             content = b"" if self._add_content is None else content_digest(image)
-            # The image itself is held by the encoder, and only as long as it needs it.
-            self._open.append((replace(entry, image=ImageError()), None, content))
+            # Unless the detector looks at it again, the image itself is held by the encoder alone,
+            # and only as long as it needs it.
+            kept = image if self._detector.image_parts else ImageError()
+            self._open.append((replace(entry, image=kept), None, content))
             yield image
+
+    def _readable(self, errors: Sequence[ImageError | None]) -> list[ImageSource]:
+        """Return the images of the next batch that have no error, if they are looked at again."""
+        if not self._detector.image_parts:
+            return []
+        encoded = [entry.image for entry, known, _ in self._open if known is None]
+        return [
+            image
+            for image, error in zip(encoded, errors, strict=False)
+            if error is None and not isinstance(image, (ImageError, Fetching, ScoredImage))
+        ]
 
     def _without_encoding(self) -> Iterator[tuple[str, ScoredImage]]:
         """Yield the rows before the next image that is encoded."""

@@ -21,6 +21,10 @@ class Answer:
     Attributes:
         yes: True removes the label; None is undecided and keeps it.
         confidence: Between 0 and 1, None where the judge has no number.
+
+    Example:
+        >>> negrefine.Answer(True, "instance of city", 0.9)
+        Answer(yes=True, reason='instance of city', confidence=0.9)
     """
 
     yes: bool | None
@@ -67,6 +71,19 @@ class Judge(Protocol):
     """Anything with a name and two methods that answer lists of questions.
 
     Both return one answer per question, in order: an `Answer`, or a plain True, False or None.
+
+    Example:
+        >>> class Capitals:
+        ...     name = "capitals"
+        ...
+        ...     def is_proper_noun(self, words):
+        ...         return [word[0].isupper() for word in words]
+        ...
+        ...     def is_subcategory(self, pairs):
+        ...         return [word.endswith(f" {name}") for word, name in pairs]
+        >>> detector = refine.with_filter(judge=Capitals())
+        >>> len(detector.negatives_.kept) == len(detector.mined_.labels)
+        True
     """
 
     name: str

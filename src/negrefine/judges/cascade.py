@@ -29,6 +29,12 @@ class CascadeJudge(QueryJudge):
 
     Raises:
         InputError: There are no judges, or a parameter is out of range.
+
+    Example:
+        >>> server = negrefine.OpenAIJudge("qwen2.5:14b", "http://localhost:11434/v1", store=None)
+        >>> judge = negrefine.CascadeJudge([negrefine.WordNetJudge(), server])
+        >>> [answer.yes for answer in judge.is_proper_noun(["paris", "xylqua"])], judge.answered
+        ([True, False], [1, 1])
     """
 
     judges: Sequence[Judge]

@@ -40,20 +40,22 @@ def pick_dtype(dtype: str, device: torch.device) -> str:
     return "float32" if dtype == "auto" and device.type == "cpu" else dtype
 
 
-def check_local_model(name: str) -> None:
+def check_local_model(name: str, kind: hub.ModelKind = _CAUSAL_LM) -> None:
     """Raise InputError for a path of no model; hub ids and the weights are not looked at."""
-    directory = hub.local_directory(_CAUSAL_LM, name)
+    directory = hub.local_directory(kind, name)
     if directory is not None:
-        _local_weights(directory, name)
+        _local_weights(directory, name, kind)
 
 
-def _local_weights(directory: Path, name: str) -> list[Path]:
-    hub.check_model(_CAUSAL_LM, directory, name)
+def _local_weights(directory: Path, name: str, kind: hub.ModelKind = _CAUSAL_LM) -> list[Path]:
+    hub.check_model(kind, directory, name)
     config = read_object(directory / "config.json", name, InputError)
     return weight_files(directory, config, name, InputError)
 
 
-def model_version(name: str, revision: str | None) -> tuple[str, str]:
+def model_version(
+    name: str, revision: str | None, kind: hub.ModelKind = _CAUSAL_LM
+) -> tuple[str, str]:
     """Return what identifies the files of a model: (name, hash).
 
     A directory is identified by the SHA-256 of its weights, configuration and tokenizer, wherever
@@ -64,9 +66,9 @@ def model_version(name: str, revision: str | None) -> tuple[str, str]:
     if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         if revision is not None and _COMMIT.fullmatch(revision):
             return name, revision
-        return name, hub.find_directory(_CAUSAL_LM, name, revision, weights=False).name
-    weights = _local_weights(path, name)
-    files = {file for pattern in _CAUSAL_LM.files for file in path.glob(pattern)}.union(weights)
+        return name, hub.find_directory(kind, name, revision, weights=False).name
+    weights = _local_weights(path, name, kind)
+    files = {file for pattern in kind.files for file in path.glob(pattern)}.union(weights)
     digest = hashlib.sha256()
     try:
         for each in sorted(file.relative_to(path).as_posix() for file in files):

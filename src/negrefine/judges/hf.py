@@ -76,6 +76,12 @@ class HFJudge(LanguageModelJudge):
 
     Raises:
         InputError: A setting is out of range.
+
+    Example:
+        >>> judge = negrefine.HFJudge("qwen/", store=None)
+        >>> answer, = judge.is_proper_noun(["Paris"])
+        >>> answer.yes in (True, False), 0.5 <= answer.confidence <= 1
+        (True, True)
     """
 
     model: str | os.PathLike[str] = "Qwen/Qwen2.5-14B-Instruct"

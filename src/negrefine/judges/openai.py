@@ -50,7 +50,7 @@ class OpenAIJudge(LanguageModelJudge):
     turns out to refuse. An error in a body with status 200 counts as one with its code as status,
     and a reply that the server ended with an error as a body that is not a chat completion.
 
-    The key, or eight letters and digits of it in a row, is "***" in reasons, messages and logs.
+    The key, or eight letters and digits of it in a row, is masked in reasons, messages and logs.
 
     At most `concurrency` requests are open, and at most twice as many answers wait for the reader.
 
@@ -70,6 +70,11 @@ class OpenAIJudge(LanguageModelJudge):
 
     Raises:
         InputError: A setting is out of range or unusable.
+
+    Example:
+        >>> judge = negrefine.OpenAIJudge("qwen2.5:14b", "http://localhost:11434/v1", store=None)
+        >>> [answer.yes for answer in judge.is_proper_noun(["dallas", "bridge"])]
+        [True, False]
     """
 
     model: str
@@ -105,12 +110,15 @@ class OpenAIJudge(LanguageModelJudge):
         The server's address is not included: the same model behind another server is the same
         judge. Give `revision` where that is wrong. `extra_body` is included as a SHA-256.
         """
+        return judge_identity(self.prompts, judge="openai", **self._facts())
+
+    def _facts(self) -> dict[str, str | None]:
+        """Return what determines the answers beside the wording."""
         digest = hashlib.sha256(self._extra.encode()).hexdigest()[:16]
         extra = digest if self.extra_body else None
         limit = None if self.max_tokens == _MAX_TOKENS else json.dumps(self.max_tokens)
         facts = {"model": self.model, "revision": self.revision, "extra": extra}
-        facts["max_tokens"] = limit
-        return judge_identity(self.prompts, judge="openai", **facts)
+        return {**facts, "max_tokens": limit}
 
     def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         """Yield lists of (position in `queries`, answer), as `LanguageModelJudge` does.

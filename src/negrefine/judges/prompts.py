@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from negrefine.errors import InputError
 from negrefine.judges.base import Query
@@ -68,10 +69,10 @@ class JudgePrompts:
 PUBLISHED_PROMPTS = JudgePrompts()
 
 
-def judge_identity(prompts: JudgePrompts, **facts: str | None) -> str:
+def judge_identity(prompts: Any, **facts: str | None) -> str:
     """Return everything that determines a model's answers as one line of JSON, their storage key.
 
-    Facts that are None are left out; of the wording, only its SHA-256 is included.
+    Facts that are None are left out; of the wording, a dataclass, only its SHA-256 is included.
     """
     digest = hashlib.sha256(json.dumps(asdict(prompts), sort_keys=True).encode()).hexdigest()
     known = {name: fact for name, fact in facts.items() if fact is not None}

@@ -28,6 +28,13 @@ class ReplayJudge(QueryJudge):
             none for a proper noun. A word equal to a class name has that name last.
         answers: The recorded yes or no to each query, in the order of the logs.
         n_questions: Number of answers of a language model in the logs.
+
+    Example:
+        >>> lines = ["Paris | proper noun ", "poodle | dog | subcategory "]
+        >>> _ = Path("answers.txt").write_text("\\n".join(lines))
+        >>> judge = negrefine.ReplayJudge("answers.txt")
+        >>> [answer.yes for answer in judge.is_proper_noun(["Paris", "poodle", "never asked"])]
+        [True, False, None]
     """
 
     def __init__(self, *logs: str | os.PathLike[str]) -> None:

@@ -85,6 +85,16 @@ class AnswerStore:
     when `put` returns, so that a process that is killed loses no stored answer. Every row has a
     checksum; one that does not fit is no answer, which a warning says. Nothing is ever removed:
     a damaged file, or one of another program, is refused.
+
+    Example:
+        >>> store = negrefine.AnswerStore("answers.sqlite")
+        >>> url = "http://localhost:11434/v1"
+        >>> judge = negrefine.OpenAIJudge("qwen2.5:14b", url, store=store)
+        >>> [answer.yes for answer in judge.is_proper_noun(["dallas", "bridge"])]
+        [True, False]
+        >>> [(row.yes, row.no) for row in store.counts()]
+        [(1, 1)]
+        >>> store.close()
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:

@@ -26,6 +26,12 @@ class VoteJudge(QueryJudge):
 
     Raises:
         InputError: There are fewer than two judges, or the rule is unknown.
+
+    Example:
+        >>> server = negrefine.OpenAIJudge("qwen2.5:14b", "http://localhost:11434/v1", store=None)
+        >>> judge = negrefine.VoteJudge([negrefine.WordNetJudge(), server], rule="unanimous")
+        >>> [answer.yes for answer in judge.is_proper_noun(["paris", "dallas"])]
+        [False, True]
     """
 
     judges: Sequence[Judge]

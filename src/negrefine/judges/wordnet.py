@@ -40,6 +40,13 @@ class WordNetJudge:
 
     A word or class name that is not in WordNet is undecided, except a phrase whose last word is a
     common noun.
+
+    Example:
+        >>> judge = negrefine.WordNetJudge()
+        >>> [answer.yes for answer in judge.is_proper_noun(["paris", "bridge"])]
+        [True, False]
+        >>> judge.is_subcategory([("poodle", "dog")])[0].reason
+        'kind of dog: dog'
     """
 
     name = "wordnet"

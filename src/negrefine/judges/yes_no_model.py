@@ -130,7 +130,7 @@ class YesNoModel:
     def _score_sharing(
         self, prompts: Sequence[Ids], families: Sequence[Hashable]
     ) -> Iterator[Scored]:
-        start = _common_prefix(prompts)
+        start = common_prefix(prompts)
         head = None
         if start:
             ((_, head),) = self._in_batches(None, [_Text(0, prompts[0][:start])], self._read)
@@ -140,7 +140,7 @@ class YesNoModel:
         single: list[_Text] = []
         shared: list[_Text] = []
         for positions in members.values():
-            end = _common_prefix([prompts[i] for i in positions])
+            end = common_prefix([prompts[i] for i in positions])
             if len(positions) > 1 and end > start:
                 rests = [_Text(i, prompts[i][end:]) for i in positions]
                 shared.append(_Text(positions[0], prompts[positions[0]][start:end], rests=rests))
@@ -312,7 +312,7 @@ def _take(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     return values.index_select(0, rows)
 
 
-def _common_prefix(texts: Sequence[Ids]) -> int:
+def common_prefix(texts: Sequence[Ids]) -> int:
     """Return the length of the common prefix, leaving at least one token of each text."""
     low, high = min(texts), max(texts)
     limit = min(map(len, texts)) - 1

@@ -64,6 +64,13 @@ class Lexicon:
         unlisted: Entries that the published word lists lack, which the official presets leave out.
         min_frequency: That of `wordnet`; 0 if no word was left out for being rare.
         counted: Its words are WordNet's, whose frequencies are known.
+
+    Example:
+        >>> words = negrefine.Lexicon.wordnet(min_frequency=20)
+        >>> len(words), len(words.select("official-csp")) < len(words)
+        (1018, True)
+        >>> words.entries[0]
+        LexiconEntry(word='object', lexname='noun.Tops', pos='noun')
     """
 
     entries: tuple[LexiconEntry, ...]

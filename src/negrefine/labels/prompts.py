@@ -21,6 +21,11 @@ class Prompts:
         noun: Templates of nouns; NegRefine also puts "class and negative" pairs into them.
         adjective: Templates of adjectives or adjective phrases.
         no: Templates of class names for CLIPN's "no" encoder; empty means those of `class_name`.
+
+    Example:
+        >>> prompts = negrefine.Prompts(class_name=("a drawing of a {}", "an icon of a {}"))
+        >>> negrefine.MCM(encoder, prompts=prompts).fit(names).class_features_.shape
+        (8, 256)
     """
 
     class_name: tuple[str, ...]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from negrefine.constraints import Constraint, Fields, Text, Whole, check_all
-from negrefine.labels.lexicon import Lexicon
+
+if TYPE_CHECKING:
+    from negrefine.labels.lexicon import Lexicon
 
 _CONSTRAINTS: Mapping[str, Constraint] = {"n": Whole(1), "of": Whole(2), "rule": Text()}
 _FIELDS = Fields(_CONSTRAINTS)
@@ -61,6 +63,8 @@ def bounded(
     given = [f"{name} {value}" for name, value in rules.items() if value is not None]
     if not given:
         return chosen, None
+    from negrefine.labels.lexicon import Lexicon
+
     full = (Lexicon.wordnet() if lexicon.min_frequency else lexicon).select(lexicon_files)
     n_words, n_all = len(chosen.words()), len(full.words())
     return chosen, LeftOut(n_all - n_words, n_all, ", ".join(given)) if n_words < n_all else None

@@ -47,6 +47,15 @@ class Monitor:
         n_errors: Images that could not be read.
         alarms: The alarms so far, in order.
         sources: For the command line: what was counted of each file.
+
+    Example:
+        >>> detector = refine.calibrate(animals, fpr=0.1)
+        >>> monitor = negrefine.Monitor.of(detector, alpha=0.01)
+        >>> alarms = monitor.update(detector.p_values(food))
+        >>> [alarm.detector for alarm in alarms]
+        ['flag share']
+        >>> monitor.n_images == len(food)
+        True
     """
 
     def __init__(

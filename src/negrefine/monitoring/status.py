@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from negrefine.notebook_html import GREY, RED, coloured, escaped, frame, paragraph
+
 FLAG_SHARE = "flag share"
 P_VALUES = "p-values"
 WINDOWS = "windows"
@@ -168,6 +170,12 @@ class Status:
             "drifting_classes": list(self.drifting_classes),
             **asdict(self),
         }
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: the sentences, the verdict in colour."""
+        first, *others = self.sentences()
+        title = coloured(escaped(first), RED if self.alarm else GREY)
+        return frame(title, *(paragraph(escaped(line.strip())) for line in others))
 
     def sentences(self) -> list[str]:
         """Return what a reader needs, the verdict first."""

@@ -20,6 +20,19 @@ class Proposer(Protocol):
     """Anything with a name and two methods that name things which are none of the classes.
 
     The same arguments must give the same names in the same order.
+
+    Example:
+        >>> class Beside:
+        ...     name = "beside"
+        ...
+        ...     def propose_similar(self, class_names, n):
+        ...         return {name: ["jackal", "fox"][:n] for name in class_names}
+        ...
+        ...     def propose_far(self, class_names, n):
+        ...         return ["bridge"][:n]
+        >>> detector = negrefine.VSNL(encoder, propose=Beside()).fit(names)
+        >>> [label.text for label in detector.negatives_.kept]
+        ['jackal', 'fox']
     """
 
     name: str

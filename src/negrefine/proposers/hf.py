@@ -59,6 +59,11 @@ class HFProposer(ModelProposer):
 
     Raises:
         InputError: A setting is out of range.
+
+    Example:
+        >>> proposer = negrefine.HFProposer("qwen/", max_new_tokens=8, store=None)
+        >>> len(proposer.propose_similar(["dog"], 2))
+        1
     """
 
     def __init__(

@@ -73,6 +73,12 @@ class OpenAIProposer(ModelProposer):
 
     Raises:
         InputError: A setting is out of range or unusable.
+
+    Example:
+        >>> url = "http://localhost:11434/v1"
+        >>> proposer = negrefine.OpenAIProposer("qwen2.5:14b", url, store=None)
+        >>> proposer.propose_similar(["dog"], 2)
+        {'dog': ['jackal', 'fox']}
     """
 
     def __init__(

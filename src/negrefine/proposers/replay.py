@@ -35,6 +35,13 @@ class ReplayProposer:
 
     Attributes:
         proposer: Who made the proposals, as the file says, or "".
+
+    Example:
+        >>> text = '"similar": {"dog": ["jackal", "fox"]}, "far": ["bridge"]'
+        >>> head = '"format": "negrefine-proposals", "version": 1'
+        >>> _ = Path("proposals.json").write_text(f"{{{head}, {text}}}")
+        >>> negrefine.ReplayProposer("proposals.json").propose_similar(["dog"], 1)
+        {'dog': ['jackal']}
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

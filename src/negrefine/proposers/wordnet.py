@@ -35,6 +35,10 @@ class WordNetProposer:
     Args:
         steps: How many hypernyms up to go, at least 1.
         overlap: Leave out what the overlap rules would remove, so that n other names come instead.
+
+    Example:
+        >>> negrefine.WordNetProposer().propose_similar(names, 3)["dog"]
+        ['fox', 'feeder', 'wolf']
     """
 
     name = "wordnet"

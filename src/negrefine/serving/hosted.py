@@ -230,6 +230,11 @@ class Hosted:
             encoder = detector.encoder
             if not isinstance(encoder, CLIPEncoder):
                 raise BundleError(f"The encoder of the detector {name!r} is no CLIP model.")
+            if detector.image_parts:
+                raise BundleError(
+                    f"The detector {name!r} asks a vision model about images, which the server "
+                    "does not: serve the detector that it was made from."
+                )
             _try_out(detector, encoder)
             if known is None:
                 arguments = (encoder, self._settings, self._decoders, self._observer)

@@ -40,6 +40,13 @@ class AdaNeg(StreamDetector):
     only means that more images are stored before they are scored.
 
     The released code truncates the paper's beta of 5.5 to 5.
+
+    Example:
+        >>> stream = negrefine.AdaNeg(refine, weight=0.1)
+        >>> batch = encoder.encode_images(animals + food)
+        >>> first, again = stream.update_and_score(batch), stream.update_and_score(batch)
+        >>> bool((first == again).all())
+        False
     """
 
     method = "adaneg"

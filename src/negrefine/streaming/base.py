@@ -47,6 +47,13 @@ class StreamDetector(Parametrised, ABC):
             threshold plays no part.
         n_images: Images scored since `reset`.
         n_batches: Batches since `reset`.
+
+    Example:
+        >>> stream = negrefine.AdaNeg(refine)
+        >>> scores = stream.update_and_score(encoder.encode_images(animals + food))
+        >>> frozen = stream.freeze().calibrate(animals, fpr=0.1)
+        >>> frozen.predict(["doughnut.png"])
+        array([-1])
     """
 
     method: ClassVar[str]

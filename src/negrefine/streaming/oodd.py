@@ -52,6 +52,11 @@ class OODDictionary:
         size: Images in the dictionary, at least k.
         k: Which of the largest cosines counts.
         weight: Factor on the cosine.
+
+    Example:
+        >>> dictionary = negrefine.OODDictionary(size=4, k=1)
+        >>> dictionary.update_and_score([[1, 0], [0, 1]], [0.9, 0.2])
+        array([-0.1, -0.8])
     """
 
     def __init__(self, size: int = 2048, k: int = 5, weight: float = 1.0) -> None:
@@ -115,6 +120,12 @@ class OODD(StreamDetector):
     """The base's score minus `weight` times the k-th largest cosine with images that scored low.
 
     It wraps any detector that needs no patches; see `OODDictionary`, also about the weight.
+
+    Example:
+        >>> stream = negrefine.OODD(refine, size=20, weight=0.3)
+        >>> parts = stream.update_and_score_parts(encoder.encode_images(animals + food))
+        >>> sorted(parts)
+        ['base', 'similarity']
     """
 
     method = "oodd"

@@ -70,6 +70,12 @@ class TANL(StreamDetector):
 
     The candidates are the base's negative labels and `further` ones; the published run has all of
     WordNet (`negrefine.streaming.candidates.lexicon_candidates`).
+
+    Example:
+        >>> stream = negrefine.TANL(refine, n_labels=50)
+        >>> scores = stream.update_and_score(encoder.encode_images(animals + food))
+        >>> len(scores) == len(animals + food)
+        True
     """
 
     method = "tanl"
