@@ -120,9 +120,9 @@ def test_the_documented_script_joins_the_words_in_the_published_order(
     assert (tmp_path / "words.tsv").read_text(encoding="utf-8") == expected
 
 
-def test_the_readme_repeats_the_main_table() -> None:
-    readme = Path(__file__).parents[2] / "README.md"
-    _, _, below = readme.read_text(encoding="utf-8").partition("## Published results")
+def test_the_documentation_repeats_the_main_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "numbers.md"
+    _, _, below = page.read_text(encoding="utf-8").partition("## Published numbers")
     names = {"mcm": "MCM", "glmcm": "GL-MCM", "clipn": "CLIPN", "neglabel": "NegLabel"}
     names |= {"csp": "CSP", "negrefine": "NegRefine"}
     columns = ["inaturalist", "openimage-o", "clean", "ninco", "mean"]
@@ -130,6 +130,8 @@ def test_the_readme_repeats_the_main_table() -> None:
         numbers = [published()["main", method, name, "auroc"] for name in columns]
         numbers.append(published()["main", method, "mean", "fpr95"])
         assert f"| {title} | {' | '.join(f'{n:.2f}' for n in numbers)} |" in below
+    readme = (page.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"mean AUROC of {numbers[-2]:.2f} and FPR95 of {numbers[-1]:.2f}" in readme
 
 
 # Tolerances, and several draws

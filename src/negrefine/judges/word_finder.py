@@ -70,8 +70,12 @@ class WordFinder:
         else:
             parts = [(part, "") for part in _ALTERNATIVES.split(name)]
         rows = list(dict.fromkeys(row for part in parts for row in self._part(*part)))
-        depictable = [row for row in rows if self._wordnet.lexname(row) in DEPICTABLE]
-        return depictable or rows
+        # "shoes" is a noun of its own, somebody's situation.
+        singular = [row for word in _singulars(name) for row in self.senses(word)]
+        return self._depictable(rows) or self._depictable(singular) or rows
+
+    def _depictable(self, rows: list[int]) -> list[int]:
+        return [row for row in rows if self._wordnet.lexname(row) in DEPICTABLE]
 
     def _part(self, name: str, hint: str = "") -> list[int]:
         rows = self.rows(name)
