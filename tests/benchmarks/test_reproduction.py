@@ -261,6 +261,25 @@ def test_plan_says_what_is_needed_and_what_is_missing(tmp_path: Path) -> None:
     assert "NINCO is missing" in done.stdout
     assert "SUN" not in done.stdout
     assert "--seeds" not in done.stdout
+    assert f"--data {tmp_path} --out reproduced/negrefine --methods negrefine --only main\n" in (
+        done.stdout
+    )
+
+
+def test_the_commands_of_the_plan_are_those_of_its_options(tmp_path: Path) -> None:
+    spaced = tmp_path / "my images"
+    spaced.mkdir()
+    options = ("--data", spaced, "--folder", f"ninco={spaced}", "--seeds", "3,7")
+    lines = [line.strip() for line in reproduce("--plan", *options).stdout.splitlines()]
+    common = f"negrefine reproduce --data '{spaced}' --folder 'ninco={spaced}' --out reproduced/"
+    assert f"{common}negrefine --seeds 3,7 --methods negrefine" in lines
+    assert (
+        f"{common}others --seeds 3,7 --methods mcm,glmcm,neglabel,csp --resample bilinear "
+        "--only main" in lines
+    )
+    ablation = reproduce("--plan", "--only", "ablation", "--seeds", "4").stdout
+    assert "--seeds 4 --methods negrefine --only ablation" in ablation
+    assert "reproduced/others" not in ablation
 
 
 @pytest.mark.parametrize(

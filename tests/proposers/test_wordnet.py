@@ -141,7 +141,8 @@ def test_siblings_come_before_cousins_and_the_same_every_time(proposer: WordNetP
     further = proposer.propose_similar(names, 50)["horse"]
     assert further[: len(nearer)] == nearer
     assert len(further) > len(nearer)
-    with pytest.raises(InputError, match="steps must be at least 1, not 0"):
-        WordNetProposer(steps=0)
+    for steps in (0, 2.5, "3", True, None):
+        with pytest.raises(InputError, match="steps must be a whole number of at least 1"):
+            WordNetProposer(steps=steps)  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="mining finds that there"):
         assert proposer.propose_far(names, 5) == []

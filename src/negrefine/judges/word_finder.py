@@ -99,11 +99,14 @@ def _spelling(word: str) -> str:
 
 
 def _respellings(words: Iterable[str]) -> dict[str, str]:
-    """Return {`_spelling`: the first word that has it} of the lower-cased words of other signs."""
+    """Return {`_spelling`: the first word that has it} of the lower-cased words of other signs.
+
+    Words without letters, such as "78", have none: any other name without letters would be one.
+    """
     mixed = [word for word in words if not word.isalpha()]
     others = {ord(sign): None for sign in set("".join(mixed)) if not sign.isalpha()}
     # Of equal keys the last one counts.
-    return {word.translate(others): word for word in reversed(mixed)}
+    return {spelling: word for word in reversed(mixed) if (spelling := word.translate(others))}
 
 
 def _singulars(word: str) -> Iterator[str]:
