@@ -107,7 +107,7 @@ def test_what_would_be_saved_in_its_place_is_pulled_first(
     (other / "notes.txt").write_text("mine")
     with pytest.raises(NegrefineError, match="is not a saved detector: choose another path"):
         command("pull", address, "--out", other)
-    with pytest.raises(NegrefineError, match="is no address on the hub"):
+    with pytest.raises(NegrefineError, match=r"no address on the hub: give one such as .hf:"):
         command("pull", mine, "--out", other)
 
 

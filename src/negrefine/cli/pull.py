@@ -26,9 +26,8 @@ def pull(
     from negrefine.pretrained.hub_address import is_hub_address
 
     if not is_hub_address(address):
-        raise InputError(
-            f"{address!r} is no address on the hub: give one such as 'hf://user/name'."
-        )
+        meant = f"hf://{address}" if address.count("/") == 1 else "hf://user/name"
+        raise InputError(f"{address!r} is no address on the hub: give one such as {meant!r}.")
     commit = pinned(address)
     copy_bundle(local_bundle(commit), out)
     say(f"Saved {commit} in {out}.")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # A row of a table is shorter, and another file may have no line breaks.
 _LINE_CHARACTERS = 1 << 20
+# Rows of CSV that are text at a time.
+_BLOCK_ROWS = 1 << 14
 _QUOTED = re.compile(r'[,"\r\n]')
 
 
@@ -190,14 +192,21 @@ def _write_parquet(table: pa.Table, stream: BinaryIO) -> None:
 
 def _write_csv(table: pa.Table, stream: BinaryIO) -> None:
     """Write what a command prints: quotes only where a cell needs them, Python's digits."""
-    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    for row in (table.column_names, *rows):
-        stream.write(",".join(map(_csv_cell, row)).encode() + b"\n")
+    stream.write(",".join(map(_csv_text, table.column_names)).encode() + b"\n")
+    for block in table.to_batches(_BLOCK_ROWS):
+        columns = [_csv_cells(column.to_pylist()) for column in block.columns]
+        rows = "\n".join(map(",".join, zip(*columns, strict=True)))
+        stream.write(rows.encode() + b"\n")
 
 
-def _csv_cell(value: str | float | None) -> str:
-    if not isinstance(value, str):
-        return "" if value is None else repr(value)
+def _csv_cells(values: list[str | float | None]) -> list[str]:
+    return [
+        _csv_text(value) if isinstance(value, str) else "" if value is None else repr(value)
+        for value in values
+    ]
+
+
+def _csv_text(value: str) -> str:
     text = table_cell(value)
     # csv.writer leaves a "\r" without quotes before Python 3.13, and readers end the row there.
     return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
