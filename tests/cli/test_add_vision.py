@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from cli.workspace import Workspace
 from judges.chat_server import Server, message
 from judges.tiny_vision import save_vision_model
+from negrefine.benchmarks.bundled import demo_images
 from negrefine.cli.app import app
 from negrefine.errors import NegrefineError
 from negrefine.serving.app import create_app
@@ -177,3 +178,53 @@ def test_what_works_on_features_alone_refuses_it(
     with pytest.raises(NegrefineError, match="give another folder"):
         call("add-vision", work.detector, "--vision", "openai:m", "--out", work.detector)
     assert server.asked.total() == 0
+
+
+def test_tune_asks_once_for_all_candidates(
+    call: Any, work: Workspace, server: Server, tmp_path: Path
+) -> None:
+    checked, out = tmp_path / "checked", tmp_path / "tuned"
+    call("add-vision", work.detector, "--vision", "openai:m", "--out", checked)
+    sets: dict[str, Path] = {}
+    names = iter(picture.path for picture in demo_images()[::7])
+    for name, n in {"id": 5, "food": 5, "more": 4, "other": 4}.items():
+        sets[name] = tmp_path / name
+        sets[name].mkdir()
+        for _ in range(n):
+            shutil.copy(next(names), sets[name])
+    (sets["id"] / "broken.png").write_bytes(b"nothing")
+    given = ["tune", checked, "--id", sets["id"], "--validation", f"food={sets['food']}"]
+    grid = ["--vision-k", "1,2", "--vision-weight", "0,1", "--alpha", "1,2", "--band", "none,1e-9"]
+    tests = ["--test-id", sets["more"], "--ood", f"other={sets['other']}"]
+    done = call(*given, *grid, *tests, "--best", "--bootstrap", "30", "--out", out, "--json")
+    assert "1 of 6 images of in-distribution could not be read" in done.stderr
+    found = json.loads(done.stdout)
+    rows = found["candidates"]
+    # Two without questions; weight 1 with each k, band and alpha; and the detector's own.
+    assert len(rows) == 2 + 2 * 2 * 2 + 1
+    assert rows[0]["values"] == {"band": None, "k": 2, "alpha": 2, "weight": 0.5}
+    assert {0, 2, 4} <= {row["id_questions"] for row in rows}
+    # At most four questions about each of ten images, however many candidates.
+    assert found["questions"] == 4 * 10
+    asked_on_tests = 4 * 8 if found["chosen"] else 0
+    assert 40 <= server.asked.total() <= 40 + asked_on_tests
+    saved = json.loads((out / "detector.json").read_text())
+    assert saved["vision_tuning"] == found["tuning"]
+    assert found["tuning"]["chosen"] == rows[found["chosen"]]["values"]
+    asked = server.asked.total()
+    text = call(*given, *grid, "--bootstrap", "30", "--out", tmp_path / "again").stdout
+    assert "The vision model was asked 40 questions for all of them." in text
+    assert "ID 4.00" in text
+    assert server.asked.total() == asked
+    for name in ("id", "food"):
+        with pytest.raises(NegrefineError, match="tuned on: calibrate with others"):
+            call("calibrate", out, "--id", sets[name], "--fpr", 0.3)
+    for wrong, problem in {
+        ("--k", "1"): "--k has no effect on a 'vision-checked' detector",
+        ("--alpha-images", sets["more"]): "--alpha-images has no effect",
+        ("--band", "wide"): "--band takes numbers separated by commas",
+    }.items():
+        with pytest.raises(NegrefineError, match=problem):
+            call(*given, *wrong)
+    with pytest.raises(NegrefineError, match="--band has no effect on a 'negrefine' detector"):
+        call("tune", work.detector, *given[2:], "--band", "0.1")
