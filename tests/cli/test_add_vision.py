@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
@@ -214,7 +215,7 @@ def test_tune_asks_once_for_all_candidates(
     asked = server.asked.total()
     text = call(*given, *grid, "--bootstrap", "30", "--out", tmp_path / "again").stdout
     assert "The vision model was asked 40 questions for all of them." in text
-    assert "ID 4.00" in text
+    assert re.search(r"band none +│ .* │ +4\.00 │\n│ k 2 .* │ +4\.00 │\n│ alpha 2 ", text)
     assert server.asked.total() == asked
     for name in ("id", "food"):
         with pytest.raises(NegrefineError, match="tuned on: calibrate with others"):

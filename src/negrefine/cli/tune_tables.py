@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from negrefine.evaluation.results import Difference, Measured
     from negrefine.evaluation.tune import TuningResult
 
+_ASKED = " Asked: questions to the vision model about an ID image, and one of the validation set."
+
 
 def numbers(result: TuningResult) -> dict[str, Any]:
     rows = [asdict(row) for row in result.rows]
@@ -28,34 +30,38 @@ def print_candidates(result: TuningResult, name: str) -> None:
     varied = [
         name for name in result.rows[0].values if len({row.values[name] for row in result.rows}) > 1
     ]
+    # A column more leaves less room for the others.
+    asks = result.n_questions is not None
     rows = []
     for i, row in enumerate(result.rows):
-        measured = (row.auroc, row.auroc_gain, row.fpr95, row.fpr95_gain)
+        measured = (row.auroc, row.auroc_gain, row.fpr95)
         cells = [Text(_percent(each, "\n")) for each in measured]
-        values = ", ".join(f"{name} {shown(row.values[name])}" for name in varied)
+        cells.append(Text(_percent(row.fpr95_gain, "\n", interval=not asks)))
+        values = ("\n" if asks else ", ").join(
+            f"{name} {shown(row.values[name])}" for name in varied
+        )
         marks = [text for text, on in (("as it was", i == 0), ("best", i == result.best)) if on]
         said = f"\n({', '.join(marks)})" if marks else ""
         if "alpha_rule" in varied:
             values = values.removeprefix("alpha_rule ").replace(", ", "\n", 1)
-        if row.id_questions is not None and row.ood_questions is not None:
-            cells.append(Text(f"ID {row.id_questions:.2f}\nOOD {row.ood_questions:.2f}"))
+        if asks:
+            cells.append(Text(f"{row.id_questions or 0:.2f}\n{row.ood_questions or 0:.2f}"))
         rows.append([Text(f"{values}{said}"), *cells])
-    cost = [] if result.n_questions is None else ["questions"]
     print_table(
-        ["candidate", "AUROC", "gain", "FPR95", "change", *cost],
+        ["candidate", "AUROC", "gain", "FPR95", "change", *(["asked"] if asks else [])],
         rows,
         title=f"Against the validation set {name}",
         caption="In percent with 95 % intervals over images; gains and changes are from the first "
         f"row, on the same images, each by itself. {FPR95_NOTE}."
-        f"{' Questions to the vision model are for each image.' if cost else ''}",
+        f"{_ASKED if asks else ''}",
     )
 
 
-def _percent(measured: Measured | None, between: str = " ") -> str:
+def _percent(measured: Measured | None, between: str = " ", *, interval: bool = True) -> str:
     if measured is None:
         return ""
     text = f"{100 * measured.value:.2f}"
-    if measured.low is None or measured.high is None:
+    if not interval or measured.low is None or measured.high is None:
         return text
     return f"{text}{between}[{100 * measured.low:.1f}, {100 * measured.high:.1f}]"
 
