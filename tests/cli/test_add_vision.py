@@ -229,3 +229,39 @@ def test_tune_asks_once_for_all_candidates(
             call(*given, *wrong)
     with pytest.raises(NegrefineError, match="--band has no effect on a 'negrefine' detector"):
         call("tune", work.detector, *given[2:], "--band", "0.1")
+
+
+def test_evaluate_measures_it_beside_its_base(
+    call: Any, work: Workspace, server: Server, tmp_path: Path
+) -> None:
+    checked, out = tmp_path / "checked", tmp_path / "results"
+    call("add-vision", work.detector, "--vision", "openai:m", "--out", checked)
+    names = [picture.path for picture in demo_images()[::20]]
+    for folder, paths in {"id": names[:6], "food": names[6:11]}.items():
+        (tmp_path / folder).mkdir()
+        for path in paths:
+            shutil.copy(path, tmp_path / folder)
+    given = ["evaluate", "--classes", work.classes, "--encoder", "builtin", "--no-report"]
+    given += ["--id", tmp_path / "id", "--ood", f"food={tmp_path / 'food'}", "--out", out]
+    rows = ["--detector", f"S_MM={work.detector}", "--detector", f"S_VLM={checked}"]
+    options = ["--baseline", "S_MM", "--bootstrap", "20"]
+    done = call(*given, "--methods", "none", *rows, *options)
+    assert "Note: S_VLM: The vision model was asked about 11 of 11 images, 44" in done.stdout
+    assert server.asked.total() == 44
+    content = json.loads((out / "evaluation.json").read_text())
+    assert list(content["settings"]["methods"]) == ["S_MM", "S_VLM"]
+    assert {row["method"] for row in content["differences"]} == {"S_VLM"}
+    done = call(*given, "--methods", "mcm", *rows, *options)
+    assert server.asked.total() == 44
+    refused = {
+        ("--methods", "none"): "There is no method 'none'",
+        ("--methods", "mcm", "--detector", f"mcm={checked}"): "'mcm' is one of --methods",
+        ("--methods", "none", "--detector", str(checked)): "--detector takes NAME=DETECTOR_DIR",
+    }
+    for arguments, problem in refused.items():
+        with pytest.raises(NegrefineError, match=problem):
+            call(*given, *arguments)
+    other = tmp_path / "classes.txt"
+    other.write_text("dog\ncat\n", encoding="utf-8")
+    with pytest.raises(NegrefineError, match="'S_MM' was not fitted on the class names"):
+        call(*given, "--classes", other, "--methods", "none", *rows)
