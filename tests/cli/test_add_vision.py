@@ -241,7 +241,7 @@ def test_evaluate_measures_it_beside_its_base(
         (tmp_path / folder).mkdir()
         for path in paths:
             shutil.copy(path, tmp_path / folder)
-    given = ["evaluate", "--classes", work.classes, "--encoder", "builtin", "--no-report"]
+    given = ["evaluate", "--classes", work.classes, "--encoder", "builtin", "--report"]
     given += ["--id", tmp_path / "id", "--ood", f"food={tmp_path / 'food'}", "--out", out]
     rows = ["--detector", f"S_MM={work.detector}", "--detector", f"S_VLM={checked}"]
     options = ["--baseline", "S_MM", "--bootstrap", "20"]

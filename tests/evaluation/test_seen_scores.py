@@ -19,6 +19,7 @@ from negrefine.evaluation.experiment import evaluate
 from negrefine.evaluation.images import find_image_set, find_source_set
 from negrefine.evaluation.results import Evaluation
 from negrefine.judges.vision import image_key
+from negrefine.report.page import write_report
 from vision_judges import ScriptedVision
 
 
@@ -107,9 +108,7 @@ def test_images_that_are_read_once_are_refused(
     with tarfile.open(archive, "w") as tar:
         tar.add(folders / "food", "food")
     judge = ScriptedVision()
-    with pytest.raises(
-        InputError, match=r"'checked' looks at the images .* of food are read"
-    ):
+    with pytest.raises(InputError, match=r"'checked' looks at the images .* of food are read"):
         evaluate(
             {"checked": VisionChecked.of(base, judge)},
             find_image_set("animals", folders / "animals"),
@@ -123,7 +122,12 @@ def test_images_that_are_read_once_are_refused(
 def test_what_is_saved_says_what_was_asked(
     base: NegRefine, run: Callable[..., Evaluation], tmp_path: Path
 ) -> None:
-    run(tmp_path, {"checked": VisionChecked.of(base, ScriptedVision(), **settings())})
+    done = run(tmp_path, {"checked": VisionChecked.of(base, ScriptedVision(), **settings())})
+    # A judge of one's own is not loaded again to explain mistakes.
+    page = write_report(done, tmp_path / "report.html", encoder=base.encoder, n_mistakes=4)
+    text = page.read_text(encoding="utf-8")
+    assert "is not saved with its detector" in " ".join(text.split())
+    assert "vision nan" not in text
     content = json.loads((tmp_path / "evaluation.json").read_text())
     assert any("questions" in note for note in content["settings"]["notes"])
     assert content["settings"]["methods"]["checked"]["vision"] == {"unsaved": "scripted"}
