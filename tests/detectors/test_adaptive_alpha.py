@@ -20,6 +20,7 @@ from negrefine.detectors.adaptive_alpha import (
     relative_spread,
     uncertain_factor,
 )
+from negrefine.detectors.bundle import read_bundle
 from negrefine.errors import BundleError, InputError, NotFittedError
 from negrefine.evaluation.sweep import sweep
 
@@ -262,8 +263,33 @@ def test_images_that_chose_alphas_are_known_again(
     )
     with pytest.raises(InputError, match="1 of the"):
         detector.calibrate(demo_pictures[19:])
+    # An open file is known, too, and read on where it was.
+    with demo_pictures[19].open("rb") as stream:
+        stream.seek(7)
+        with pytest.raises(InputError, match="1 of the"):
+            detector.calibrate([stream, *demo_pictures[20:]])  # type: ignore[list-item]
+        assert stream.tell() == 7
     detector.calibrate(demo_pictures[20:], fpr=0.2)
     assert detector.offset_ is not None
+
+
+def test_a_frozen_stream_on_top_refuses_them_too(
+    detectors: dict[str, Detector], demo_pictures: list[Path], tmp_path: Path
+) -> None:
+    detector = ruled(detectors, "class-scaled")
+    detector.choose_alphas(demo_pictures[:8])
+    stream = OODD(detector, size=5, k=1)
+    stream.update_and_score(features_of(detector, 6))
+    frozen = stream.freeze()
+    frozen.save(tmp_path / "frozen")
+    for each in (frozen, load_detector(tmp_path / "frozen", detector.encoder)):
+        with pytest.raises(InputError, match=r"1 of the .* the parameters of its base were chosen"):
+            each.calibrate(demo_pictures[7:20], fpr=0.2)
+        each.calibrate(demo_pictures[8:20], fpr=0.2)
+    plain = OODD(detectors["negrefine"], size=5, k=1)
+    plain.update_and_score(features_of(detector, 6))
+    plain.freeze().save(tmp_path / "plain")
+    assert not any(name.startswith("chosen_on") for name in read_bundle(tmp_path / "plain")[1])
 
 
 @pytest.mark.parametrize("rule", ["constant", "uncertain", "class-scaled"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from negrefine import Detector, NegRefine, VisionChecked, load_detector, metrics
+from negrefine.detectors.card import detector_card
 from negrefine.encoders import find_images
 from negrefine.encoders.images import read_scored
 from negrefine.errors import InputError, JudgeError
@@ -224,6 +225,8 @@ def test_choices_of_the_base_and_of_the_detector_both_count(
     loaded = load_detector(tmp_path, base.encoder)
     assert isinstance(loaded, VisionChecked)
     assert [each.validation for each in loaded.tunings_] == ["food", "vehicles"]
+    card = detector_card(tmp_path)
+    assert card.index("validation set 'food'") < card.index("validation set 'vehicles'")
     for paths in (images.inside, images.outside, second.inside, second.outside):
         with pytest.raises(InputError, match="tuned on"):
             loaded.check_unseen_images(paths[:1])

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from negrefine.judges.vision import VisionJudge
 
 # What `tune` says of the same options.
-WEIGHT_TEXT = "Weight of S_VLM against S_MM, 0 to 1; 0 is NegRefine's score."
-K_TEXT = "Ask about this many of the nearest class names, and negative labels."
+WEIGHT_TEXT = "How much the model's answers (S_VLM) replace S_MM, 0 to 1; 0 is NegRefine's score."
+K_TEXT = "Ask about this many of the nearest class names, and as many negative labels."
 BAND_TEXT = (
     "Ask only where NegRefine's score is closer than this to its threshold, which 'calibrate' "
     "sets; default: ask about every image."
@@ -47,13 +47,15 @@ def add_vision(
     confine: bool = option(
         False, "Keep the scores of images that were asked about inside the band.", name="--confine"
     ),
-    grey: bool = option(False, "Subtract the model's answers about a grey image.", name="--grey"),
+    grey: bool = option(
+        False, "Subtract what the model answers about a grey image, to any name.", name="--grey"
+    ),
 ) -> None:
     """Let a vision-language model look at the images that a NegRefine detector doubts.
 
     The result is a detector for 'calibrate', 'score' and 'explain', which ask the model. It has no
-    threshold yet: that of NegRefine, around which the band is, stays what it is, and 'calibrate'
-    sets one of the new score with images of its own.
+    threshold yet: 'calibrate' sets it, with other images than those that set NegRefine's, around
+    which the band stays.
     """
     from negrefine.detectors import VisionChecked
     from negrefine.detectors.bundle import check_target

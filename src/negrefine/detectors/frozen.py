@@ -25,6 +25,7 @@ from negrefine.detectors.prototypes import adapted_cosines
 from negrefine.detectors.saved_base import base_arrays, base_tables, restored_base
 from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import group_negatives, neglabel_score, tanl_score
+from negrefine.detectors.selected import Selected
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
 from negrefine.labels.negatives import Negatives
@@ -181,7 +182,7 @@ class FrozenTANL(Frozen, LabelDetector):
 
 
 @detector
-class FrozenOODD(Frozen, Detector):
+class FrozenOODD(Frozen, Selected):
     """A detector's score minus the k-th largest cosine with the images of a dictionary.
 
     Attributes:
@@ -202,6 +203,7 @@ class FrozenOODD(Frozen, Detector):
     def hold(self, base: Detector, dictionary: FloatArray) -> Self:
         """Take the detector and the dictionary."""
         self.base_, self.dictionary_, self.negatives_ = base, dictionary, base.negatives_
+        self._mark_base(base)
         return self
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from negrefine.detectors.bundle import Arrays, Tables
     from negrefine.encoders.images import ImageSource
 
-TUNING, ALPHAS, BAND = "tuning", "alphas", "band"
+TUNING, ALPHAS, BASE, BAND = "tuning", "alphas", "base", "band"
 _SAID = {
     TUNING: "the parameters of this detector were tuned on",
     ALPHAS: "the alphas of this detector were chosen on",
+    BASE: "the parameters of its base were chosen on",
     BAND: "the band of this detector was placed on",
 }
 
@@ -72,6 +73,11 @@ class Selected(Detector):
 
     def _mark(self, what: str, marks: Marks) -> None:
         self._marks = {**self._marks, what: marks}
+
+    def _mark_base(self, base: Detector) -> None:
+        """Take up what decided something about the detector whose score is a part of this one's."""
+        if isinstance(base, Selected) and base.has_seen_images:
+            self._mark(BASE, union(*base._in_force().values()))
 
     def _in_force(self) -> dict[str, Marks]:
         """Return the marks of the images that decided something about this detector."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from negrefine.detectors import Detector
 from negrefine.detectors.adaptive_alpha import CONSTANT, SCALED, UNCERTAIN
@@ -60,18 +62,21 @@ def complete_grid(
     """Return the values to try of each parameter, distinct; parameters not named keep theirs.
 
     None tries the values of the declarations, without those that a detector without a threshold or
-    with thresholds by class cannot have. Raises InputError for a parameter that cannot be tuned,
-    one without values, or a value that its constraint refuses.
+    with thresholds by class cannot have. Numbers of numpy become those of Python, which the record
+    of a tuning holds. Raises InputError for a parameter that cannot be tuned, one without values,
+    or a value that its constraint refuses.
     """
     known = tunables_of(detector)
     if grid is None:
         left_out = _impossible(detector) if isinstance(detector, VisionChecked) else ()
         grid = {name: each.values for name, each in known.items() if name not in left_out}
+    if not isinstance(grid, Mapping):
+        raise InputError(f"The grid must have lists of values by parameter, not be {grid!r}.")
     for name, values in grid.items():
         if name not in known:
             able = ", ".join(known) or "nothing"
             raise InputError(f"Nothing named {name!r} can be tuned here, only {able}.")
-        if isinstance(values, str) or not len(values):
+        if isinstance(values, str) or not isinstance(values, Iterable) or not len(values):
             raise InputError(f"There are no values for {name!r}: give at least one, in a list.")
         declared = declared_parameters(type(detector))
         if name not in declared and isinstance(detector, VisionChecked):
@@ -80,8 +85,14 @@ def complete_grid(
         for value in values:
             constraint(name, value)
     return {
-        name: tuple(dict.fromkeys(grid.get(name, (getattr(detector, name),)))) for name in known
+        name: tuple(dict.fromkeys(map(plain, grid.get(name, (getattr(detector, name),)))))
+        for name in known
     }
+
+
+def plain(value: Any) -> Any:
+    """Return a number of numpy as one of Python, and anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _impossible(detector: VisionChecked) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from negrefine.constraints import Whole
 from negrefine.detectors import Detector
 from negrefine.detectors.alpha_rules import FACTOR, AlphaRules
 from negrefine.detectors.selection import Marks
@@ -22,7 +23,7 @@ from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
 from negrefine.evaluation.measure import metrics_of_scores, resampled_metrics
 from negrefine.evaluation.results import Measured, Scores
-from negrefine.evaluation.tunables import complete_grid, tunables_of
+from negrefine.evaluation.tunables import complete_grid, plain, tunables_of
 from negrefine.progress import progress_bar
 
 LEVEL = 0.05
@@ -113,8 +114,8 @@ def tune(
 
     Raises:
         NotFittedError: The detector is not fitted.
-        InputError: A grid that cannot be used, a rule by class without images, no resamples, or a
-            single candidate.
+        InputError: A grid that cannot be used, a set without images, a rule by class without images
+            of its own, no resamples, or a single candidate.
     """
     detector._check_fitted()
     if isinstance(detector, VisionChecked):
@@ -122,6 +123,9 @@ def tune(
             "The vision model of this detector must see the images: tune it with "
             "negrefine.evaluation.tune_vision.tune_vision."
         )
+    for name, features in (("in-distribution", id_features), ("validation", ood_features)):
+        if not len(features):
+            raise InputError(f"There are no {name} images: give some to tune on.")
     candidates = candidates_of(detector, grid, n_bootstrap)
     parts = _SharedParts([id_features, ood_features], alpha_features, alpha_marks, known_parts)
     variants: list[Detector] = []
@@ -139,10 +143,11 @@ def candidates_of(
     detector: Detector, grid: Mapping[str, Sequence[Any]] | None, n_bootstrap: int
 ) -> list[dict[str, Any]]:
     """Return all combinations of values, the detector's own first; InputError for only one."""
-    if n_bootstrap < 1:
+    if isinstance(n_bootstrap, int) and n_bootstrap < 1:
         raise InputError("Tuning needs resamples (--bootstrap), by which gains are told from luck.")
+    Whole(1)("n_bootstrap", n_bootstrap)
     values = complete_grid(detector, grid)
-    own = {name: getattr(detector, name) for name in values}
+    own = {name: plain(getattr(detector, name)) for name in values}
     candidates = [own]
     for combination in itertools.product(*values.values()):
         each = dict(zip(values, combination, strict=True))

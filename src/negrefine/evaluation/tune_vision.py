@@ -82,6 +82,9 @@ def tune_vision(
         JudgeError: The vision model cannot be reached, or a set of which no image is left.
     """
     detector._check_fitted()
+    for seen in (inside, outside):
+        if not len(seen.features):
+            raise InputError(f"There are no images of {seen.name}: give some to tune on.")
     candidates = candidates_of(detector, grid, n_bootstrap)
     sets = [_Answered(detector, each) for each in (inside, outside)]
     variants = [_variant(detector, each, sets[0]) for each in candidates]
