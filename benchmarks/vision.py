@@ -5,7 +5,7 @@
 Pictures of the demo are put side by side: an animal of the classes with another thing, an animal
 alone (both in-distribution), and another thing alone (out-of-distribution). The negative labels
 are the names of the other things, so that they can name what is shown. The oracle knows the two
-names and answers yes or no with a margin that it draws around +2 or -2; `--noise` is the
+names and answers yes or no with a margin that it draws around +4 or -4; `--noise` is the
 deviation, with which some answers are wrong. Prints Markdown tables.
 """
 
@@ -45,7 +45,7 @@ class Oracle:
     """Knows what each picture shows; the same question has the same answer.
 
     Attributes:
-        noise: Deviation of the margins around +2 or -2.
+        noise: Deviation of the margins around +4 or -4.
         asked: Questions so far.
     """
 

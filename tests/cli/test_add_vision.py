@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from cli.workspace import Workspace
 from judges.chat_server import Server, message
 from judges.tiny_vision import save_vision_model
+from negrefine.benchmarks.bundled import demo_images
 from negrefine.cli.app import app
 from negrefine.errors import NegrefineError
 from negrefine.serving.app import create_app
@@ -177,3 +179,89 @@ def test_what_works_on_features_alone_refuses_it(
     with pytest.raises(NegrefineError, match="give another folder"):
         call("add-vision", work.detector, "--vision", "openai:m", "--out", work.detector)
     assert server.asked.total() == 0
+
+
+def test_tune_asks_once_for_all_candidates(
+    call: Any, work: Workspace, server: Server, tmp_path: Path
+) -> None:
+    checked, out = tmp_path / "checked", tmp_path / "tuned"
+    call("add-vision", work.detector, "--vision", "openai:m", "--out", checked)
+    sets: dict[str, Path] = {}
+    names = iter(picture.path for picture in demo_images()[::7])
+    for name, n in {"id": 5, "food": 5, "more": 4, "other": 4}.items():
+        sets[name] = tmp_path / name
+        sets[name].mkdir()
+        for _ in range(n):
+            shutil.copy(next(names), sets[name])
+    (sets["id"] / "broken.png").write_bytes(b"nothing")
+    given = ["tune", checked, "--id", sets["id"], "--validation", f"food={sets['food']}"]
+    grid = ["--vision-k", "1,2", "--vision-weight", "0,1", "--alpha", "1,2", "--band", "none,1e-9"]
+    tests = ["--test-id", sets["more"], "--ood", f"other={sets['other']}"]
+    done = call(*given, *grid, *tests, "--best", "--bootstrap", "30", "--out", out, "--json")
+    assert "1 of 6 images of in-distribution could not be read" in done.stderr
+    found = json.loads(done.stdout)
+    rows = found["candidates"]
+    # Two without questions; weight 1 with each k, band and alpha; and the detector's own.
+    assert len(rows) == 2 + 2 * 2 * 2 + 1
+    assert rows[0]["values"] == {"band": None, "k": 2, "alpha": 2, "weight": 0.5}
+    assert {0, 2, 4} <= {row["id_questions"] for row in rows}
+    # At most four questions about each of ten images, however many candidates.
+    assert found["questions"] == 4 * 10
+    asked_on_tests = 4 * 8 if found["chosen"] else 0
+    assert 40 <= server.asked.total() <= 40 + asked_on_tests
+    saved = json.loads((out / "detector.json").read_text())
+    assert saved["vision_tuning"] == found["tuning"]
+    assert found["tuning"]["chosen"] == rows[found["chosen"]]["values"]
+    asked = server.asked.total()
+    text = call(*given, *grid, "--bootstrap", "30", "--out", tmp_path / "again").stdout
+    assert "The vision model was asked 40 questions for all of them." in text
+    assert re.search(r"band none +│ .* │ +4\.00 │\n│ k 2 .* │ +4\.00 │\n│ alpha 2 ", text)
+    assert server.asked.total() == asked
+    for name in ("id", "food"):
+        with pytest.raises(NegrefineError, match="tuned on: calibrate with others"):
+            call("calibrate", out, "--id", sets[name], "--fpr", 0.3)
+    for wrong, problem in {
+        ("--k", "1"): "--k has no effect on a 'vision-checked' detector",
+        ("--alpha-images", sets["more"]): "--alpha-images has no effect",
+        ("--band", "wide"): "--band takes numbers separated by commas",
+    }.items():
+        with pytest.raises(NegrefineError, match=problem):
+            call(*given, *wrong)
+    with pytest.raises(NegrefineError, match="--band has no effect on a 'negrefine' detector"):
+        call("tune", work.detector, *given[2:], "--band", "0.1")
+
+
+def test_evaluate_measures_it_beside_its_base(
+    call: Any, work: Workspace, server: Server, tmp_path: Path
+) -> None:
+    checked, out = tmp_path / "checked", tmp_path / "results"
+    call("add-vision", work.detector, "--vision", "openai:m", "--out", checked)
+    names = [picture.path for picture in demo_images()[::20]]
+    for folder, paths in {"id": names[:6], "food": names[6:11]}.items():
+        (tmp_path / folder).mkdir()
+        for path in paths:
+            shutil.copy(path, tmp_path / folder)
+    given = ["evaluate", "--classes", work.classes, "--encoder", "builtin", "--report"]
+    given += ["--id", tmp_path / "id", "--ood", f"food={tmp_path / 'food'}", "--out", out]
+    rows = ["--detector", f"S_MM={work.detector}", "--detector", f"S_VLM={checked}"]
+    options = ["--baseline", "S_MM", "--bootstrap", "20"]
+    done = call(*given, "--methods", "none", *rows, *options)
+    assert "Note: S_VLM: The vision model was asked about 11 of 11 images, 44" in done.stdout
+    assert server.asked.total() == 44
+    content = json.loads((out / "evaluation.json").read_text())
+    assert list(content["settings"]["methods"]) == ["S_MM", "S_VLM"]
+    assert {row["method"] for row in content["differences"]} == {"S_VLM"}
+    done = call(*given, "--methods", "mcm", *rows, *options)
+    assert server.asked.total() == 44
+    refused = {
+        ("--methods", "none"): "There is no method 'none'",
+        ("--methods", "mcm", "--detector", f"mcm={checked}"): "'mcm' is one of --methods",
+        ("--methods", "none", "--detector", str(checked)): "--detector takes NAME=DETECTOR_DIR",
+    }
+    for arguments, problem in refused.items():
+        with pytest.raises(NegrefineError, match=problem):
+            call(*given, *arguments)
+    other = tmp_path / "classes.txt"
+    other.write_text("dog\ncat\n", encoding="utf-8")
+    with pytest.raises(NegrefineError, match="'S_MM' was not fitted on the class names"):
+        call(*given, "--classes", other, "--methods", "none", *rows)

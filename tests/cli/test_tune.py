@@ -115,4 +115,4 @@ def test_what_cannot_be_tuned(quick: Any, work: Workspace, sets: Path) -> None:
     for arguments, sentence in refused.items():
         assert sentence in quick(*given, *arguments).failed()
     plain = quick("tune", work.plain, "--id", sets / "animals0", *food).failed()
-    assert "only 'negrefine' has parameters that are tuned" in plain
+    assert "only 'negrefine' and 'vision-checked' have parameters that are tuned" in plain

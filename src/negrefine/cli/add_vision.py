@@ -14,6 +14,14 @@ from negrefine.errors import InputError
 if TYPE_CHECKING:
     from negrefine.judges.vision import VisionJudge
 
+# What `tune` says of the same options.
+WEIGHT_TEXT = "How much the model's answers (S_VLM) replace S_MM, 0 to 1; 0 is NegRefine's score."
+K_TEXT = "Ask about this many of the nearest class names, and as many negative labels."
+BAND_TEXT = (
+    "Ask only where NegRefine's score is closer than this to its threshold, which 'calibrate' "
+    "sets; default: ask about every image."
+)
+
 VisionRule = Enum("VisionRule", {"PAIR": "pair", "CLASS": "class"}, type=str)
 
 
@@ -28,26 +36,14 @@ def add_vision(
         "MODEL",
     ),
     out: Path = option(..., "Where to save it.", "DETECTOR_DIR"),
-    vision_weight: float = option(
-        0.5,
-        "How much the model's answers (S_VLM) replace S_MM, 0 to 1; 0 is NegRefine's score.",
-        min=0,
-        max=1,
-    ),
-    vision_k: int = option(
-        2, "Ask about this many of the nearest class names, and as many negative labels.", min=1
-    ),
+    vision_weight: float = option(0.5, WEIGHT_TEXT, min=0, max=1),
+    vision_k: int = option(2, K_TEXT, min=1),
     vision_rule: VisionRule = option(
         VisionRule.PAIR,
         "'pair': a class together with a negative label; 'class': one of the classes, which asks "
         "half as much.",
     ),
-    band: float | None = option(
-        None,
-        "Ask only where NegRefine's score is closer than this to its threshold, which 'calibrate' "
-        "sets; default: ask about every image.",
-        min=0,
-    ),
+    band: float | None = option(None, BAND_TEXT, min=0),
     confine: bool = option(
         False, "Keep the scores of images that were asked about inside the band.", name="--confine"
     ),

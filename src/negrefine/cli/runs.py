@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from negrefine.evaluation.results import Evaluation
 
 REPORT = "report.html"
+NO_METHODS = "none"
+"""The --methods of a run with saved detectors alone."""
 _COMPARED = ",".join(method for method, cls in DETECTORS.items() if cls.compared)
 _T = TypeVar("_T")
 
@@ -64,16 +66,28 @@ class RunOptions:
         name="--report/--no-report",
     )
 
-    def prepare(self, device: str, *, ablation: bool = False) -> Run:
-        """Check the options before an encoder is loaded; a judge will run on `device`."""
+    def prepare(self, device: str, *, ablation: bool = False, saved: Sequence[str] = ()) -> Run:
+        """Check the options before an encoder is loaded; a judge will run on `device`.
+
+        `saved` are rows of saved detectors, with which there need be no methods.
+        """
         from negrefine.evaluation.baseline import check_baseline
 
         report = self._with_report()
-        methods, seeds = split_list("--methods", self.methods), self._seed_numbers()
+        seeds = self._seed_numbers()
+        without = bool(saved) and self.methods == NO_METHODS
+        methods = [] if without else split_list("--methods", self.methods)
         check_methods(methods)
+        for row in saved:
+            if row in methods:
+                raise InputError(f"{row!r} is one of --methods: give --detector another name.")
         if self.baseline is not None:
-            check_baseline(self.baseline, methods, self.bootstrap)
-        if self.seeds is not None and not any(DETECTORS[m].seed_parameter for m in methods):
+            check_baseline(self.baseline, [*saved, *methods], self.bootstrap)
+        if (
+            self.seeds is not None
+            and methods
+            and not any(DETECTORS[m].seed_parameter for m in methods)
+        ):
             noun, verb = ("method", "draws") if len(methods) == 1 else ("methods", "draw")
             raise InputError(
                 f"--seeds has no effect on the {noun} {', '.join(map(repr, methods))}, which "
@@ -136,12 +150,14 @@ class Run:
         defaults: Callable[[str], Mapping[str, Any]] = lambda _: {},
         streams: StreamChoice | None = None,
         draws: Sequence[int] = (),
+        saved: Mapping[str, Detector] | None = None,
     ) -> _T:
         """Fit the detectors and evaluate them, also over streams if some were chosen.
 
         `evaluate` is `evaluation.experiment.evaluate` with its images, or `run_benchmark`;
         `defaults` gives for a method the parameters that hold unless others were given. Methods
-        that draw words are fitted once for each seed of `draws`, if there are any.
+        that draw words are fitted once for each seed of `draws`, if there are any. Detectors that
+        are `saved` have the first rows.
         """
         from negrefine.benchmarks.draws import drawn_row, draws_words
         from negrefine.evaluation.ablation import ablation_of
@@ -149,7 +165,13 @@ class Run:
 
         if self.report:
             check_report(out / REPORT)
-        detectors: dict[str, Detector] = {}
+        detectors: dict[str, Detector] = {**(saved or {})}
+        for row, each in detectors.items():
+            if each.class_names_ != list(class_names):
+                raise InputError(
+                    f"The detector {row!r} was not fitted on the class names of --classes: give "
+                    "those, in their order."
+                )
         variants: dict[str, Detector] = {}
         for method, given in self._possible(encoder).items():
             kind = DETECTORS[method]
@@ -177,12 +199,15 @@ class Run:
     def write_results(self, evaluation: Evaluation, encoder: Encoder) -> None:
         """Write the tables and the report beside an evaluation, and print the tables."""
         from negrefine.evaluation import paired
+        from negrefine.evaluation.seen_scores import FAILED
         from negrefine.evaluation.stream_tables import rich_stream_tables, write_stream_tables
         from negrefine.evaluation.tables import rich_tables, write_tables
         from negrefine.report.page import write_report
 
         for image_set in evaluation.sets:
             errors = [error for error in image_set.errors if error is not None]
+            # The notes count these.
+            errors = [error for error in errors if not error.startswith(FAILED)]
             warn_unreadable(errors, len(image_set.paths), image_set.name)
         paths = write_tables(evaluation)
         if evaluation.streams:

@@ -138,9 +138,12 @@ def named(names: Sequence[str]) -> str:
 def choices(found: Described) -> str:
     """Return what of a detector was chosen on images, in Markdown."""
     said = []
-    if "tuning" in found.manifest:
+    # The second is that of a detector with a vision model, the first that of its base.
+    for record in ("tuning", "vision_tuning"):
+        if record not in found.manifest:
+            continue
         try:
-            said.append(markdown_text(str(Tuning.of(found.manifest["tuning"]))))
+            said.append(markdown_text(str(Tuning.of(found.manifest[record]))))
         except InputError as error:
             said.append(f"What was tuned cannot be read: {markdown_text(str(error))}")
     if "chosen_on.alphas" in found.arrays:
@@ -148,6 +151,8 @@ def choices(found: Described) -> str:
         said.append("The alpha of each class was chosen on in-distribution images.")
     if "chosen_on.base" in found.arrays:
         said.append("Parameters of its base were chosen on images.")
+    if "chosen_on.band" in found.arrays:
+        said.append("The place of the band was chosen on in-distribution images.")
     return " ".join(said)
 
 

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from negrefine.detectors.bundle import Arrays, Tables
     from negrefine.encoders.images import ImageSource
 
-TUNING, ALPHAS, BASE = "tuning", "alphas", "base"
+TUNING, ALPHAS, BASE, BAND = "tuning", "alphas", "base", "band"
 _SAID = {
     TUNING: "the parameters of this detector were tuned on",
     ALPHAS: "the alphas of this detector were chosen on",
     BASE: "the parameters of its base were chosen on",
+    BAND: "the band of this detector was placed on",
 }
 
 
@@ -47,6 +48,16 @@ class Selected(Detector):
     @property
     def tuning_(self) -> Tuning | None:
         """What `negrefine tune` has chosen; None where nothing or another value was set since."""
+        return self.tunings_[-1] if self.tunings_ else None
+
+    @property
+    def tunings_(self) -> list[Tuning]:
+        """All choices of `negrefine tune` in force, of which `tuning_` is the last."""
+        tuning = self._own_tuning
+        return [] if tuning is None else [tuning]
+
+    @property
+    def _own_tuning(self) -> Tuning | None:
         tuning = self._tuning
         return tuning if tuning is not None and tuning.is_of(self) else None
 
@@ -71,7 +82,7 @@ class Selected(Detector):
     def _in_force(self) -> dict[str, Marks]:
         """Return the marks of the images that decided something about this detector."""
         marks = dict(self._marks)
-        if self.tuning_ is None:
+        if self._own_tuning is None:
             marks.pop(TUNING, None)
         return marks
 
@@ -138,12 +149,12 @@ class Selected(Detector):
         self._marks, self._tuning = {}, None
 
     def _records(self) -> dict[str, Any]:
-        tuning = self.tuning_
-        return {**super()._records(), **({} if tuning is None else {"tuning": tuning.as_dict()})}
+        tuning = self._own_tuning
+        return {**super()._records(), **({} if tuning is None else {TUNING: tuning.as_dict()})}
 
     def _restore_records(self, manifest: Mapping[str, Any]) -> None:
         super()._restore_records(manifest)
-        self._tuning = Tuning.of(manifest["tuning"]) if "tuning" in manifest else None
+        self._tuning = Tuning.of(manifest[TUNING]) if TUNING in manifest else None
 
     def _kept_arrays(self) -> Arrays:
         marks = {f"chosen_on.{what}": marks for what, marks in self._in_force().items()}

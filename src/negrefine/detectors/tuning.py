@@ -11,7 +11,7 @@ from negrefine.constraints import FINITE, Constraint, Fields, Number, Text, Whol
 from negrefine.errors import InputError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-Values = Mapping[str, "str | int | float"]
+Values = Mapping[str, "str | int | float | None"]
 
 
 def _check_digest(name: str, value: Any) -> None:
@@ -23,8 +23,8 @@ def _check_values(name: str, value: Any) -> None:
     if not isinstance(value, Mapping) or not value:
         raise InputError(f"{name} must be an object with parameters.")
     for key, each in value.items():
-        if not isinstance(key, str) or type(each) not in {str, int, float}:
-            raise InputError(f"{name} must have numbers and texts by names of parameters.")
+        if not isinstance(key, str) or type(each) not in {str, int, float, type(None)}:
+            raise InputError(f"{name} must have numbers, texts and nulls by names of parameters.")
 
 
 _CONSTRAINTS: Mapping[str, Constraint] = {
@@ -108,6 +108,8 @@ class Tuning:
         )
 
 
-def shown(value: str | float) -> str:
+def shown(value: str | float | None) -> str:
     """Return a value of a parameter as text."""
+    if value is None:
+        return "none"
     return value if isinstance(value, str) else f"{value:g}"

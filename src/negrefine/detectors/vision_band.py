@@ -53,3 +53,22 @@ class Band:
         centre = self.centre(classes)
         confined: NDArray[np.float64] = np.clip(scores, centre - self.width, centre + self.width)
         return confined
+
+
+def moved_threshold(
+    threshold: float, old_scores: NDArray[np.float64], new_scores: NDArray[np.float64]
+) -> float:
+    """Return the threshold of new scores (n,) of images under which as many are as were before.
+
+    InputError if all images were under the old threshold, which then has no place among the new.
+
+        >>> moved_threshold(0.5, np.array([0.1, 0.6, 0.7]), np.array([3.0, 1.0, 2.0]))
+        2.0
+    """
+    below = int((old_scores < threshold).sum())
+    if below == len(new_scores):
+        raise InputError(
+            "All in-distribution images score under the threshold that the band is around, so it "
+            "has no place for another alpha: give other images, or leave out alpha or the band."
+        )
+    return float(np.sort(new_scores)[below])

@@ -17,10 +17,9 @@ from negrefine.detectors.explanation import Explanation
 from negrefine.detectors.image_block import ImageBlock
 from negrefine.detectors.negrefine import NegRefine
 from negrefine.detectors.parameters import Unsaved, detector, fitted, parameter
-from negrefine.detectors.saved_base import base_arrays, base_tables, restored_base
-from negrefine.detectors.selected import Selected
+from negrefine.detectors.saved_base import restored_base
 from negrefine.detectors.vision_asking import ImageAsker
-from negrefine.detectors.vision_band import Band
+from negrefine.detectors.vision_base import OnNegRefine
 from negrefine.detectors.vision_checks import VisionChecks, VisionReport
 from negrefine.detectors.vision_questions import RULES, Questions, needs_images
 from negrefine.detectors.vision_saved import check_vision, saved_judge, usable_judge
@@ -33,14 +32,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from negrefine.detectors.bundle import Arrays, Tables
-    from negrefine.detectors.selection import Marks
-    from negrefine.detectors.tuning import Tuning
     from negrefine.encoders.base import FloatArray
     from negrefine.encoders.images import ImageSource
 
 
 @detector
-class VisionChecked(Selected):
+class VisionChecked(OnNegRefine):
     """S = S_NegLabel + alpha [(1 - w) S_MM + w S_VLM], S_VLM from a model that sees the image.
 
     The vision model is asked "Is there a {name} in this image?" for the k class names and the k
@@ -143,14 +140,6 @@ class VisionChecked(Selected):
             thresholds = np.array([] if base.offset_ is None else [base.offset_], dtype=np.float64)
         return made.hold(base.with_params(), thresholds)
 
-    def hold(self, base: NegRefine, thresholds: NDArray[np.float64]) -> Self:
-        """Take the base detector, and its thresholds; InputError for a band without any."""
-        self.base_, self.band_thresholds_ = base, thresholds
-        self.class_names_, self.class_features_ = base.class_names_, base.class_features_
-        self.negatives_ = base.negatives_
-        self._band.check()
-        return self
-
     def fit(self, class_names: Iterable[str], y: object = None, *, progress: bool = False) -> Self:
         """Raise InputError: NegRefine is fitted, and this made from it."""
         del class_names, y, progress
@@ -181,29 +170,61 @@ class VisionChecked(Selected):
     def check_features(self, features: FloatArray, images: Sequence[ImageSource]) -> VisionChecks:
         """Do what `check` does, where the features (n, d) of n images are known already."""
         parts = self.base_.score_feature_parts(features)
-        base_scores = self.base_.combine(parts)
         classes = self.predicted_classes(features)
-        asked = self._band.contains(base_scores, classes) & (self.weight != 0)
-        rows = np.flatnonzero(asked).tolist()
-        questions = self._questions
-        margins = np.full((len(asked), questions.width), np.nan)
+        rows = np.flatnonzero(self.doubts(parts, classes)).tolist()
+        margins = np.full((len(classes), self._questions.width), np.nan)
         failed: dict[int, str] = {}
         if rows:
-            names = questions.names(np.asarray(features)[rows])
-            found, lost = self._asker().margins([images[row] for row in rows], names)
-            margins[rows] = found
+            asked = np.asarray(features)[rows]
+            margins[rows], lost = self.ask(asked, [images[row] for row in rows])
             failed = {rows[i]: why for i, why in lost.items()}
-        parts = {**parts, "vision": questions.score(margins)}
+        checks = self.checks_of(parts, classes, margins, failed)
+        self.total_ += self.report(checks)
+        return checks
+
+    def doubts(
+        self, parts: dict[str, NDArray[np.float64]], classes: NDArray[np.intp]
+    ) -> NDArray[np.bool_]:
+        """Return which images with these parts of the base's score the model is asked about."""
+        return self._band.contains(self.base_.combine(parts), classes) & (self.weight != 0)
+
+    def ask(
+        self, features: FloatArray, images: Sequence[ImageSource], k: int | None = None
+    ) -> tuple[NDArray[np.float64], dict[int, str]]:
+        """Ask about all of n images with features (n, d), whether or not in the band.
+
+        `k` replaces that of the detector. Returns the margins (n, I + J) as in `VisionChecks`, and
+        for each image about which a question failed its position, and why. Raises JudgeError where
+        all questions fail.
+        """
+        names = self.questions(k).names(features)
+        margins, failed = self._asker().margins(images, names)
+        return np.array(margins).reshape(len(images), -1), failed
+
+    def checks_of(
+        self,
+        parts: dict[str, NDArray[np.float64]],
+        classes: NDArray[np.intp],
+        margins: NDArray[np.float64],
+        failed: Mapping[int, str],
+    ) -> VisionChecks:
+        """Return the scores of n images from parts of the base's score and margins (n, I + J).
+
+        Margins of images about which the model is not to be asked are not used, nor is a failure.
+        """
+        base_scores = self.base_.combine(parts)
+        asked = self.doubts(parts, classes)
+        margins = np.where(asked[:, None], margins, np.nan)
+        failed = {row: why for row, why in failed.items() if asked[row]}
+        parts = {**parts, "vision": self._questions.score(margins)}
         scores = self.combine(parts)
         if self.confine:
             scores = np.where(asked, self._band.confine(scores, classes), scores)
         scores[list(failed)] = np.nan
-        n_questions = len(rows) * questions.width
-        checks = VisionChecks(
+        n_questions = int(asked.sum()) * self._questions.width
+        return VisionChecks(
             parts, base_scores, scores, classes, asked, margins, n_questions, failed
         )
-        self.total_ += self.report(checks)
-        return checks
 
     def report(self, checks: VisionChecks) -> VisionReport:
         """Return how often the model was asked, and how many verdicts it changed."""
@@ -233,17 +254,6 @@ class VisionChecked(Selected):
 
     def _part_names(self) -> list[str]:
         return [*self.base_.part_names_, *self.image_parts]
-
-    @property
-    def tuning_(self) -> Tuning | None:
-        """What `negrefine tune` has chosen about the base."""
-        return self.base_.tuning_
-
-    def _in_force(self) -> dict[str, Marks]:
-        return {**super()._in_force(), **self.base_._in_force()}
-
-    def _restore_records(self, manifest: Mapping[str, Any]) -> None:
-        self.base_._restore_records(manifest)
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:
         """Return S_NegLabel or S_MM; InputError for S_VLM, which no feature tells."""
@@ -341,12 +351,12 @@ class VisionChecked(Selected):
         return usable_judge(self.vision, self.vision_identity_)
 
     @property
-    def _band(self) -> Band:
-        return Band(self.band_thresholds_, self.band)
-
-    @property
     def _questions(self) -> Questions:
-        return Questions(self.base_, self.k, self.rule)
+        return self.questions()
+
+    def questions(self, k: int | None = None) -> Questions:
+        """Return the questions about an image, those of this detector or of another `k`."""
+        return Questions(self.base_, self.k if k is None else k, self.rule)
 
     def _asker(self) -> ImageAsker:
         judge = self._judge()
@@ -357,22 +367,9 @@ class VisionChecked(Selected):
         grey = known.setdefault(vision_identity(judge), {})
         return ImageAsker(judge, self.encoder, grey)
 
-    def _saved_arrays(self) -> Arrays:
-        return {
-            **super()._saved_arrays(),
-            **base_arrays(self.base_._saved_arrays()),
-            "band_thresholds": self.band_thresholds_,
-        }
-
-    def _kept_arrays(self) -> Arrays:
-        return {**super()._kept_arrays(), **base_arrays(self.base_._kept_arrays())}
-
     def _saved_tables(self) -> Tables:
-        return {
-            **super()._saved_tables(),
-            **base_tables(self.base_),
-            "vision": [saved_judge(self.vision, self.vision_identity_)],
-        }
+        judge = saved_judge(self.vision, self.vision_identity_)
+        return {**super()._saved_tables(), "vision": [judge]}
 
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
         from negrefine.judges.vision_settings import judge_from

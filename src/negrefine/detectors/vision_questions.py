@@ -58,6 +58,11 @@ class Questions:
         texts = self.detector.negatives_.texts
         return [[*own, *(texts[j] for j in row)] for own, row in zip(names, found[0], strict=True)]
 
+    def columns_in(self, wider: Questions) -> NDArray[np.intp]:
+        """Return where margins of these questions are among those of a larger `k`, (I + J,)."""
+        negatives = wider.n_classes + np.arange(self.n_negatives, dtype=np.intp)
+        return np.concatenate([np.arange(self.n_classes, dtype=np.intp), negatives])
+
     def score(self, margins: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return S_VLM or V of margins (n, I + J), float64 (n,)."""
         classes, negatives = margins[:, : self.n_classes], margins[:, self.n_classes :]

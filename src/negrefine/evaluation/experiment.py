@@ -9,14 +9,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from negrefine.detectors import Detector
 from negrefine.detectors.parameters import encode_parameter
-from negrefine.encoders.base import Encoder, FloatArray
+from negrefine.encoders.base import Encoder
 from negrefine.errors import InputError, NotFittedError
 from negrefine.evaluation.baseline import check_baseline
 from negrefine.evaluation.images import ImageSet, SourceSet
@@ -29,33 +25,27 @@ from negrefine.evaluation.results import (
     MANIFEST,
     MEAN,
     Evaluation,
-    Scores,
-    SetScores,
     detector_directory,
     read_manifest,
     save_evaluation,
     set_directory,
 )
-from negrefine.evaluation.store import Block, Parts, Scorer, SetStore
+from negrefine.evaluation.scored_sets import score_sets, scored_features, scorers_by_seed
+from negrefine.evaluation.seen_scores import check_seen
+from negrefine.evaluation.store import Block, Scorer, SetStore
 from negrefine.evaluation.stream_tables import check_stream_tables
 from negrefine.evaluation.streams import StreamPlan, evaluate_streams
 from negrefine.evaluation.tables import check_tables
 from negrefine.evaluation.tuned import check_unseen_sets, tuning_notes
 from negrefine.files.lock import lock_directory
 from negrefine.files.writing import naming
-from negrefine.shown_text import is_utf8, restored, storable
+from negrefine.shown_text import is_utf8
 from negrefine.sources.bounded import content_digest
-
-# Components that do not depend on a detector's seed: S_MM, which takes by far the longest, and the
-# mass on proposed labels.
-_UNSEEDED = frozenset({"multi_match", "near"})
 
 # What a run writes before its manifest.
 _UNFINISHED = frozenset({"features", "parts", "scores", "detectors"})
 
 _PACKAGES = ("negrefine", "torch", "transformers", "numpy")
-
-_Scorers = Mapping[int, Sequence[Scorer]]
 
 
 def check_evaluation(out: Path, ood_names: Sequence[str], seeds: Sequence[int]) -> None:
@@ -131,6 +121,7 @@ def evaluate(
     for image_set in (id_images, *ood_images):
         image_set.check(len(first.class_names_))
     image_sets = [replace(id_images, name=ID), *ood_images]
+    check_seen({**detectors, **(ablation or {})}, image_sets)
     _check_same_run(out, first)
     of_files = [each for each in image_sets if isinstance(each, ImageSet)]
     if len(of_files) == len(image_sets):
@@ -141,9 +132,9 @@ def evaluate(
         saved = {row: out / "detectors" / detector_directory(row) for row in detectors}
         for row, detector in detectors.items():
             detector.save(saved[row])
-        scorers = {row: _scorers_by_seed(detector, seeds) for row, detector in detectors.items()}
+        scorers = {row: scorers_by_seed(detector, seeds) for row, detector in detectors.items()}
         scorers |= {
-            row: _scorers_by_seed(detector, ()) for row, detector in (ablation or {}).items()
+            row: scorers_by_seed(detector, ()) for row, detector in (ablation or {}).items()
         }
         used = [s for by_seed in scorers.values() for wanted in by_seed.values() for s in wanted]
         on_patches = {s.identity: s for s in used if s.detector.uses_patches}
@@ -153,16 +144,10 @@ def evaluate(
             how = first.encoder, list(on_patches.values()), batch_size
             stores.append(store)
             blocks.append(_encoded(store, image_set, *how))
-        features = []
-        if streams is not None:
-            features = [np.concatenate([block.features for block in each]) for each in blocks]
         if len(of_files) < len(image_sets):
             _check_contents_apart(image_sets, blocks)
         check_unseen_sets(detectors, image_sets, blocks)
-        scored = [
-            _score_set(image_set, store, each, scorers, first.class_features_)
-            for image_set, store, each in zip(image_sets, stores, blocks, strict=True)
-        ]
+        scored, asked = score_sets(image_sets, stores, blocks, scorers, first.class_features_)
         id_set, *ood_sets = scored
         results = {}
         for row in scorers:
@@ -172,6 +157,7 @@ def evaluate(
         if streams is not None:
             static = {row: [each.readable_scores(row)[0] for each in scored] for row in detectors}
             names = [each.name for each in ood_sets]
+            features = [scored_features(*each) for each in zip(blocks, scored, strict=True)]
             stream_rows = evaluate_streams(streams, features, names, static, progress=progress)
             stream_settings = {"streams": {"seeds": list(streams.seeds), "fpr": streams.fpr}}
         known = id_set.readable & (id_set.labels >= 0)
@@ -202,7 +188,12 @@ def evaluate(
                 },
                 "seeds": list(seeds),
                 "n_bootstrap": n_bootstrap,
-                "notes": [*notes, *tuning_notes(detectors), *small_sets(scored)],
+                "notes": [
+                    *notes,
+                    *tuning_notes(detectors),
+                    *asked,
+                    *small_sets(scored),
+                ],
                 "versions": {name: version(name) for name in _PACKAGES}
                 | {"python": platform.python_version()},
                 **stream_settings,
@@ -214,7 +205,7 @@ def evaluate(
                 detectors,
                 [
                     origin_of(*each, progress=progress)
-                    for each in zip(image_sets, stores, blocks, strict=True)
+                    for each in zip(image_sets, stores, blocks, scored, strict=True)
                 ],
             ),
         )
@@ -306,18 +297,6 @@ def _check_same_run(out: Path, detector: Detector) -> None:
         raise InputError(f"{str(out)!r} holds an evaluation with {other}: name another folder.")
 
 
-def _scorers_by_seed(detector: Detector, seeds: Sequence[int]) -> _Scorers:
-    """Return for each seed what to compute; without seeds, 0 means the detector's own seed."""
-    names = detector.part_names_
-    seeded = tuple(name for name in names if name not in _UNSEEDED)
-    unseeded = tuple(name for name in names if name in _UNSEEDED)
-    variants = {0: detector}
-    if detector.seed_parameter is not None and seeds:
-        variants = {seed: detector.with_params(**{detector.seed_parameter: seed}) for seed in seeds}
-    shared = [Scorer(detector, unseeded)] if unseeded else []
-    return {seed: [Scorer(variant, seeded), *shared] for seed, variant in variants.items()}
-
-
 def _encoded(
     store: SetStore,
     image_set: ImageSet | SourceSet,
@@ -344,57 +323,3 @@ def _check_contents_apart(
         contents.append(([name for name, _ in readable], [content for _, content in readable]))
     names = [image_set.name for image_set in image_sets]
     check_contents_apart(contents[0][1], dict(zip(names[1:], contents[1:], strict=True)))
-
-
-def _score_set(
-    image_set: ImageSet | SourceSet,
-    store: SetStore,
-    blocks: Sequence[Block],
-    scorers: Mapping[str, _Scorers],
-    class_features: FloatArray,
-) -> SetScores:
-    errors = [error for block in blocks for error in block.errors]
-    readable = np.array([error is None for error in errors], dtype=np.bool_)
-    n = len(errors)
-    if not readable.any():
-        raise InputError(
-            f"None of the {n} images of {image_set.name} can be read; the first: {errors[0]}"
-        )
-
-    def on_all(values: NDArray[Any], missing: float) -> NDArray[Any]:
-        """Return values of the readable images with `missing` for the others."""
-        spread = np.full(n, missing, values.dtype)
-        spread[readable] = values
-        return spread
-
-    scores: dict[str, dict[int, Scores]] = {}
-    parts: dict[str, dict[str, Scores]] = {}
-    for row, by_seed in scorers.items():
-        scores[row] = {}
-        for seed, wanted in by_seed.items():
-            found: Parts = {}
-            for scorer in wanted:
-                found |= store.score(scorer, blocks, row)
-            scores[row][seed] = on_all(wanted[0].detector.combine(found), np.nan)
-            if row not in parts:
-                parts[row] = {part: on_all(values, np.nan) for part, values in found.items()}
-    if isinstance(image_set, SourceSet):
-        names = [name for block in blocks for name, _ in block.images]
-        groups, labels = image_set.groups_and_labels([restored(name) for name in names])
-    else:
-        names = [storable(str(path)) for path in image_set.paths]
-        groups = [""] * n if image_set.groups is None else image_set.groups
-        labels = [-1] * n if image_set.labels is None else image_set.labels
-    # Features need no unit length: it scales the similarities to all classes alike.
-    classes = class_features.astype(np.float64).T
-    nearest = [np.argmax(b.features.astype(np.float64) @ classes, axis=1) for b in blocks]
-    return SetScores(
-        image_set.name,
-        names,
-        np.array(labels, dtype=np.int64),
-        on_all(np.concatenate(nearest), -1),
-        errors,
-        list(map(storable, groups)),
-        scores,
-        parts,
-    )

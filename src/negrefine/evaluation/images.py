@@ -128,16 +128,31 @@ def encode_readable(
     Returns float32 (n_readable, d) in order, and the errors of the others. InputError if there are
     no images, or none that can be read.
     """
+    features, errors = encode_or_fail(
+        encoder, paths, description=description, batch_size=batch_size, progress=progress
+    )
+    return features, [error for error in errors if error is not None]
+
+
+def encode_or_fail(
+    encoder: Encoder,
+    paths: Sequence[Path],
+    *,
+    description: str = "Encoding images",
+    batch_size: int = 64,
+    progress: bool = False,
+) -> tuple[FloatArray, list[ImageError | None]]:
+    """Do what `encode_readable` does, with an error for each image, None of readable ones."""
     if not paths:
         raise InputError("There are no images to encode: give at least one.")
     features: list[FloatArray] = []
-    errors: list[ImageError] = []
+    errors: list[ImageError | None] = []
     with progress_bar(description, len(paths), enabled=progress) as advance:
         for batch in iter_encoded_images(encoder, paths, batch_size):
             features.append(batch.features)
-            errors += [error for error in batch.errors if error is not None]
+            errors += batch.errors
             advance(len(batch.errors))
-    if len(errors) == len(paths):
+    if None not in errors:
         raise InputError(f"None of the {len(paths)} images can be read; the first: {errors[0]}")
     return np.concatenate(features), errors
 

@@ -13,6 +13,7 @@ from negrefine.evaluation.provenance import (
     images_digest,
     texts_digest,
 )
+from negrefine.evaluation.results import SetScores
 from negrefine.evaluation.store import Block, SetStore
 
 
@@ -31,6 +32,7 @@ def origin_of(
     image_set: ImageSet | SourceSet,
     store: SetStore,
     blocks: Sequence[Block],
+    scored: SetScores,
     *,
     progress: bool = False,
 ) -> SetProvenance:
@@ -38,7 +40,6 @@ def origin_of(
 
     Images that are read once have been hashed while they were read.
     """
-    errors = [error for block in blocks for error in block.errors]
     if isinstance(image_set, ImageSet):
         known = store.root / "features" / store.folder / "images.json"
         caption = f"Hashing {store.caption}"
@@ -49,8 +50,8 @@ def origin_of(
         )
     return SetProvenance(
         image_set.name,
-        len(errors),
-        errors.count(None),
+        len(scored.errors),
+        int(scored.readable.sum()),
         images,
         texts_digest([block.digest for block in blocks]),
     )

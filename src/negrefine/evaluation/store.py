@@ -111,13 +111,18 @@ class Scorer:
         without_threshold = self.detector.with_params().identity()
         return _digest([cls.__module__, cls.__qualname__, without_threshold, *self.part_names])
 
+    @property
+    def stored_names(self) -> tuple[str, ...]:
+        """What is stored of an image: its components, and whatever else decides its score."""
+        return self.part_names
+
     def score(self, features: FloatArray, patches: FloatArray | None = None) -> Parts:
         """Return the components, each float64 (n,), of features (n, d)."""
         return self.detector.score_feature_parts(features, patches, only=self.part_names)
 
     def joined(self, batches: Sequence[Mapping[str, NDArray[Any]]]) -> Parts:
         """Return the components of consecutive images as one."""
-        return {name: np.concatenate([each[name] for each in batches]) for name in self.part_names}
+        return {n: np.concatenate([each[n] for each in batches]) for n in self.stored_names}
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,7 @@ class SetStore:
         missing = [
             scorer
             for scorer in scorers
-            if stored is None or self._read_parts(number, scorer, stored) is None
+            if stored is None or self.read_parts(number, scorer, stored) is None
         ]
         if stored is not None and not missing:
             return stored
@@ -217,7 +222,7 @@ class SetStore:
         else:
             block.write(self._features_file(number), key)
         for scorer, parts in zip(missing, scored, strict=True):
-            Block(parts).write(*self._parts_file(number, scorer, block))
+            Block(parts).write(*self.parts_file(number, scorer, block))
         return block
 
     def _features_file(self, number: int) -> Path:
@@ -232,19 +237,20 @@ class SetStore:
         scored = []
         with progress_bar(caption, total, enabled=self.progress) as advance:
             for number, block in enumerate(blocks):
-                parts = self._read_parts(number, scorer, block)
+                parts = self.read_parts(number, scorer, block)
                 if parts is None:
                     parts = Block(scorer.score(block.features))
-                    parts.write(*self._parts_file(number, scorer, block))
+                    parts.write(*self.parts_file(number, scorer, block))
                 scored.append(parts.arrays)
                 advance(len(block.features))
         return scorer.joined(scored)
 
-    def _read_parts(self, number: int, scorer: Scorer, block: Block) -> Block | None:
+    def read_parts(self, number: int, scorer: Scorer, block: Block) -> Block | None:
+        """Return the stored components of a block of features, None without any."""
         fits = partial(_holds_parts, scorer=scorer, n_readable=len(block.features))
-        return Block.read(*self._parts_file(number, scorer, block), fits)
+        return Block.read(*self.parts_file(number, scorer, block), fits)
 
-    def _parts_file(self, number: int, scorer: Scorer, block: Block) -> tuple[Path, str]:
+    def parts_file(self, number: int, scorer: Scorer, block: Block) -> tuple[Path, str]:
         """Return where the components of a block of features are, and their key."""
         name = f"{number:05}.{scorer.identity[:16]}.safetensors"
         return self.root / "parts" / self.folder / name, _digest([scorer.identity, block.digest])
@@ -271,9 +277,13 @@ def _holds_shard(block: Block) -> bool:
 
 
 def _holds_parts(block: Block, scorer: Scorer, n_readable: int) -> bool:
-    return set(block.arrays) == set(scorer.part_names) and all(
-        part.dtype == np.float64 and part.shape == (n_readable,) and np.isfinite(part).all()
-        for part in block.arrays.values()
+    # Of an image that was not looked at, these components are NaN.
+    partial_names = scorer.detector.image_parts
+    return set(block.arrays) == set(scorer.stored_names) and all(
+        part.dtype == np.float64
+        and part.shape == (n_readable,)
+        and bool((np.isfinite(part) | (np.isnan(part) & (name in partial_names))).all())
+        for name, part in block.arrays.items()
     )
 
 

@@ -18,6 +18,7 @@ from negrefine.constraints import Whole
 from negrefine.detectors import Detector
 from negrefine.detectors.alpha_rules import FACTOR, AlphaRules
 from negrefine.detectors.selection import Marks
+from negrefine.detectors.vision_checked import VisionChecked
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
 from negrefine.evaluation.measure import metrics_of_scores, resampled_metrics
@@ -42,6 +43,9 @@ class TunedRow:
         auroc_gain: AUROC minus that of the first candidate, with the 95 % interval of a paired
             bootstrap; None for the first. Not corrected for the number of candidates.
         fpr95_gain: The same of FPR95, better where negative.
+        id_questions: Questions to the vision model about each in-distribution image, on average;
+            None for detectors without one.
+        ood_questions: The same of the validation set.
     """
 
     values: Mapping[str, Any]
@@ -49,6 +53,8 @@ class TunedRow:
     fpr95: Measured
     auroc_gain: Measured | None
     fpr95_gain: Measured | None
+    id_questions: float | None = None
+    ood_questions: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,14 @@ class TuningResult:
             were better than the first, on the same images: White's reality check, *A reality check
             for data snooping*, Econometrica 2000, on the bootstrap of the table.
         detectors: The candidates as fitted detectors without thresholds.
+        n_questions: What the vision model was asked, once for all candidates; None without one.
     """
 
     rows: list[TunedRow]
     best: int
     p_value: float
     detectors: Sequence[Detector] = field(repr=False)
+    n_questions: int | None = None
 
     @property
     def improved(self) -> bool:
@@ -110,42 +118,73 @@ def tune(
             of its own, no resamples, or a single candidate.
     """
     detector._check_fitted()
-    if isinstance(n_bootstrap, int) and n_bootstrap < 1:
-        raise InputError("Tuning needs resamples (--bootstrap), by which gains are told from luck.")
-    Whole(1)("n_bootstrap", n_bootstrap)
+    if isinstance(detector, VisionChecked):
+        raise InputError(
+            "The vision model of this detector must see the images: tune it with "
+            "negrefine.evaluation.tune_vision.tune_vision."
+        )
     for name, features in (("in-distribution", id_features), ("validation", ood_features)):
         if not len(features):
             raise InputError(f"There are no {name} images: give some to tune on.")
-    values = complete_grid(detector, grid)
-    own = {name: plain(getattr(detector, name)) for name in values}
-    candidates = [
-        own,
-        *(
-            each
-            for combination in itertools.product(*values.values())
-            if (each := dict(zip(values, combination, strict=True))) != own
-        ),
-    ]
-    if len(candidates) < 2:
-        raise InputError("There is one candidate only, the detector's own values: give others.")
+    candidates = candidates_of(detector, grid, n_bootstrap)
     parts = _SharedParts([id_features, ood_features], alpha_features, alpha_marks, known_parts)
     variants: list[Detector] = []
     scores = []
-    with progress_bar("Tuning", 2 * len(candidates), enabled=progress) as advance:
+    with progress_bar("Scoring candidates", len(candidates), enabled=progress) as advance:
         for each in candidates:
             variant, of_sets = parts.scored(detector, each)
             variants.append(variant)
             scores.append(of_sets)
             advance(1)
-        drawn = []
+    return compared(candidates, variants, scores, n_bootstrap, progress=progress)
+
+
+def candidates_of(
+    detector: Detector, grid: Mapping[str, Sequence[Any]] | None, n_bootstrap: int
+) -> list[dict[str, Any]]:
+    """Return all combinations of values, the detector's own first; InputError for only one."""
+    if isinstance(n_bootstrap, int) and n_bootstrap < 1:
+        raise InputError("Tuning needs resamples (--bootstrap), by which gains are told from luck.")
+    Whole(1)("n_bootstrap", n_bootstrap)
+    values = complete_grid(detector, grid)
+    own = {name: plain(getattr(detector, name)) for name in values}
+    candidates = [own]
+    for combination in itertools.product(*values.values()):
+        each = dict(zip(values, combination, strict=True))
+        if each.get("weight") == 0:
+            # No question is asked, whatever the band and the number of names.
+            each |= {name: own[name] for name in ("band", "k")}
+        if each not in candidates:
+            candidates.append(each)
+    if len(candidates) < 2:
+        raise InputError("There is one candidate only, the detector's own values: give others.")
+    return candidates
+
+
+def compared(
+    candidates: Sequence[Mapping[str, Any]],
+    detectors: Sequence[Detector],
+    scores: Sequence[Sequence[Scores]],
+    n_bootstrap: int,
+    questions: Sequence[tuple[float, float]] | None = None,
+    *,
+    progress: bool = False,
+) -> TuningResult:
+    """Return what is best from the scores of each candidate, of both sets of images.
+
+    `questions` are those that each candidate asks about an image of each set.
+    """
+    resampled = []
+    with progress_bar("Resampling", len(scores), enabled=progress) as advance:
         for inside, outside in scores:
-            drawn.append(resampled_metrics(inside, [outside], n_bootstrap)[:, 0])
+            resampled.append(resampled_metrics(inside, [outside], n_bootstrap)[:, 0])
             advance(1)
+    drawn = np.array(resampled)
     measured = np.array([metrics_of_scores(*each) for each in scores])
-    rows = _rows(candidates, measured, np.array(drawn))
+    rows = _rows(candidates, measured, drawn, questions)
     order = range(len(rows))
     best = max(order, key=lambda i: (measured[i, _AUROC], -measured[i, _FPR95], -i))
-    return TuningResult(rows, best, _p_value(measured, np.array(drawn), best), variants)
+    return TuningResult(rows, best, _p_value(measured, drawn, best), detectors)
 
 
 class _SharedParts:
@@ -201,21 +240,20 @@ def _rows(
     candidates: Sequence[Mapping[str, Any]],
     measured: NDArray[np.float64],
     drawn: NDArray[np.float64],
+    questions: Sequence[tuple[float, float]] | None,
 ) -> list[TunedRow]:
-    return [
-        TunedRow(
-            each,
-            _interval(measured[i, _AUROC], drawn[i, :, _AUROC]),
-            _interval(measured[i, _FPR95], drawn[i, :, _FPR95]),
-            *(
-                _interval(measured[i, j] - measured[0, j], drawn[i, :, j] - drawn[0, :, j])
-                if i
-                else None
-                for j in (_AUROC, _FPR95)
-            ),
-        )
-        for i, each in enumerate(candidates)
-    ]
+    rows = []
+    for i, each in enumerate(candidates):
+        auroc, fpr95 = (_interval(measured[i, j], drawn[i, :, j]) for j in (_AUROC, _FPR95))
+        gains: list[Measured | None] = [
+            _interval(measured[i, j] - measured[0, j], drawn[i, :, j] - drawn[0, :, j])
+            if i
+            else None
+            for j in (_AUROC, _FPR95)
+        ]
+        asked = (None, None) if questions is None else questions[i]
+        rows.append(TunedRow(each, auroc, fpr95, gains[0], gains[1], *asked))
+    return rows
 
 
 def _interval(value: float, drawn: NDArray[np.float64]) -> Measured:

@@ -12,11 +12,12 @@ from negrefine.evaluation.store import Block
 
 
 def tuning_notes(detectors: Mapping[str, Detector]) -> list[str]:
-    """Return a sentence for each detector with parameters that were chosen on a validation set."""
+    """Return a sentence for each choice of parameters on a validation set."""
     return [
         f"{detector.title if row == detector.method else row}, {tuning}"
         for row, detector in detectors.items()
-        if isinstance(detector, Selected) and (tuning := detector.tuning_) is not None
+        if isinstance(detector, Selected)
+        for tuning in detector.tunings_
     ]
 
 

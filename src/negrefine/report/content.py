@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from negrefine.detectors.base import Detector
 from negrefine.detectors.loading import load_detector, load_labels
+from negrefine.detectors.parameters import Unsaved
 from negrefine.encoders.base import Encoder
 from negrefine.errors import BundleError, EncoderError
 from negrefine.evaluation.results import MEAN, Evaluation, Scores
@@ -193,6 +194,12 @@ def _explaining_detector(
     if encoder is None:
         return None, "The mistakes are not explained: no encoder was given to load the detector."
     try:
-        return load_detector(evaluation.detectors[method], encoder), ""
+        loaded = load_detector(evaluation.detectors[method], encoder)
+        if isinstance(getattr(loaded, "vision", None), Unsaved):
+            return None, (
+                "The mistakes are not explained: a vision judge of one's own is not saved with its "
+                "detector."
+            )
+        return loaded, ""
     except (BundleError, EncoderError) as error:
         return None, f"The mistakes are not explained: {error}"

@@ -11,7 +11,7 @@ import numpy as np
 from negrefine.detectors.base import Detector
 from negrefine.detectors.explanation import Explanation
 from negrefine.encoders.images import read_scored
-from negrefine.errors import ImageError
+from negrefine.errors import ImageError, JudgeError
 from negrefine.evaluation.results import Evaluation, SetScores
 from negrefine.report.thumbnails import THUMBNAIL_SIZE, thumbnail_of
 from negrefine.shown_text import restored
@@ -83,7 +83,12 @@ def find_mistakes(
             predicted=names[int(image_set.predictions[i])],
             score=score,
             accepted=score >= threshold,
-            parts={name: float(p[i]) for name, p in image_set.parts.get(method, {}).items()},
+            # NaN is what no vision model was asked about.
+            parts={
+                name: float(p[i])
+                for name, p in image_set.parts.get(method, {}).items()
+                if not np.isnan(p[i])
+            },
         )
         mistakes.append(_with_picture(mistake, evaluation.directory, detector))
     return mistakes
@@ -98,9 +103,12 @@ def _with_picture(mistake: Mistake, root: Path, detector: Detector | None) -> Mi
         path = root / path
     try:
         thumbnail, size = thumbnail_of(read_scored(getattr(detector, "encoder", None), path))
-        explanation = None if detector is None else detector.explain(path, unfiltered=True)
     except ImageError as error:
         return replace(mistake, problem=str(error))
+    try:
+        explanation = None if detector is None else detector.explain(path, unfiltered=True)
+    except JudgeError as error:
+        return replace(mistake, thumbnail=thumbnail, size=size, problem=str(error))
     return replace(mistake, thumbnail=thumbnail, size=size, explanation=explanation)
 
 
