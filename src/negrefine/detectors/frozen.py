@@ -5,7 +5,7 @@ Their score of an image depends on the image alone, so that calibration means wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from negrefine.detectors.prototypes import adapted_cosines
 from negrefine.detectors.saved_base import base_arrays, base_tables, restored_base
 from negrefine.detectors.saved_form import UnitRows, checked
 from negrefine.detectors.scores import group_negatives, neglabel_score, tanl_score
+from negrefine.detectors.selected import Selected
 from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
 from negrefine.labels.negatives import Negatives
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from negrefine.detectors.bundle import Arrays, Tables
+    from negrefine.detectors.selection import Marks
+    from negrefine.detectors.tuning import Tuning
 
 
 class Frozen:
@@ -181,11 +184,13 @@ class FrozenTANL(Frozen, LabelDetector):
 
 
 @detector
-class FrozenOODD(Frozen, Detector):
+class FrozenOODD(Frozen, Selected):
     """A detector's score minus the k-th largest cosine with the images of a dictionary.
 
+    Images on which something about the detector was chosen decided about this score, too.
+
     Attributes:
-        base_: The detector.
+        base_: The detector, without a threshold, which says nothing about this score.
         dictionary_: float32 (q, d), the images, rows of length one, q at least k.
     """
 
@@ -201,8 +206,23 @@ class FrozenOODD(Frozen, Detector):
 
     def hold(self, base: Detector, dictionary: FloatArray) -> Self:
         """Take the detector and the dictionary."""
-        self.base_, self.dictionary_, self.negatives_ = base, dictionary, base.negatives_
+        self.base_, self.dictionary_ = base.with_params(), dictionary
+        self.negatives_ = base.negatives_
         return self
+
+    @property
+    def tuning_(self) -> Tuning | None:
+        """What `negrefine tune` has chosen about the base."""
+        return self.base_.tuning_ if isinstance(self.base_, Selected) else None
+
+    def _in_force(self) -> dict[str, Marks]:
+        return self.base_._in_force() if isinstance(self.base_, Selected) else {}
+
+    def _records(self) -> dict[str, Any]:
+        return self.base_._records()
+
+    def _restore_records(self, manifest: Mapping[str, Any]) -> None:
+        self.base_._restore_records(manifest)
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:
         """Return the detector's score ("base"), or the cosine ("similarity")."""
@@ -221,15 +241,14 @@ class FrozenOODD(Frozen, Detector):
         return combined
 
     def _saved_arrays(self) -> Arrays:
-        of_base = base_arrays(self._plain_base()._saved_arrays())
+        of_base = base_arrays(self.base_._saved_arrays())
         return {**super()._saved_arrays(), **of_base, "dictionary": self.dictionary_}
 
-    def _saved_tables(self) -> Tables:
-        return {**super()._saved_tables(), **base_tables(self._plain_base())}
+    def _kept_arrays(self) -> Arrays:
+        return {**super()._kept_arrays(), **base_arrays(self.base_._kept_arrays())}
 
-    def _plain_base(self) -> Detector:
-        """Return the base without a threshold, which says nothing about this score."""
-        return self.base_.with_params()
+    def _saved_tables(self) -> Tables:
+        return {**super()._saved_tables(), **base_tables(self.base_)}
 
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
         super()._restore(class_names, arrays, tables)
