@@ -128,12 +128,16 @@ class Text:
 
     Attributes:
         empty: It may be empty.
+        optional: None is a value, too.
     """
 
     empty: bool = False
+    optional: bool = False
 
     def __call__(self, name: str, value: Any) -> None:
         """Raise `InputError` for anything else."""
+        if value is None and self.optional:
+            return
         if not isinstance(value, str) or not (value or self.empty):
             raise InputError(f"{name} must be a text, not {value!r}.")
 

@@ -234,7 +234,7 @@ def test_images_that_chose_something_about_the_base_are_refused_after_loading_to
         assert isinstance(each, Selected)
         assert each.tuning_ == tuning
         for seen in (features[:20], features[20:25]):
-            with pytest.raises(InputError, match="chosen on|tuned on"):
+            with pytest.raises(InputError, match=r"chosen on|tuned on"):
                 each.calibrate_features(seen, 0.2)
         each.calibrate_features(features[28:], 0.3)
     assert loaded.identity() == frozen.identity()

@@ -9,6 +9,7 @@ from typing import Any
 
 from negrefine.errors import InputError
 from negrefine.judges.base import Query
+from negrefine.judges.wording import has_fields
 
 _FIELDS = {
     "proper_noun": ("word",),
@@ -37,12 +38,7 @@ class JudgePrompts:
         """Raise InputError if a question lacks one of its fields or has an unknown one."""
         for name, fields in _FIELDS.items():
             template = getattr(self, name)
-            marks = {field: f"<{field}>" for field in fields}
-            try:
-                text = template.format(**marks)
-            except (KeyError, IndexError, ValueError):
-                text = ""
-            if not all(mark in text for mark in marks.values()):
+            if not has_fields(template, fields):
                 wanted = " and ".join(f"{{{field}}}" for field in fields)
                 raise InputError(
                     f"The judge prompt {name!r} is {template!r}: it must contain {wanted} and no "
