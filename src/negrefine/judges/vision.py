@@ -105,6 +105,11 @@ def answer_of(margin: float) -> Answer:
     return Answer(margin > 0, f"log P(yes) - log P(no) = {margin:.2f}", confidence)
 
 
+def undecided_by(mass: float) -> str:
+    """Return the reason of an answer that is left open for P(yes) + P(no) of its first token."""
+    return f"about to write something else, P(yes) + P(no) = {mass:.2g}"
+
+
 def margin_of(answer: Answer) -> float:
     """Return log P(yes) - log P(no) of an answer.
 
