@@ -120,9 +120,9 @@ def test_the_documented_script_joins_the_words_in_the_published_order(
     assert (tmp_path / "words.tsv").read_text(encoding="utf-8") == expected
 
 
-def test_the_readme_repeats_the_main_table() -> None:
-    readme = Path(__file__).parents[2] / "README.md"
-    _, _, below = readme.read_text(encoding="utf-8").partition("## Published results")
+def test_the_documentation_repeats_the_main_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "numbers.md"
+    _, _, below = page.read_text(encoding="utf-8").partition("## Published numbers")
     names = {"mcm": "MCM", "glmcm": "GL-MCM", "clipn": "CLIPN", "neglabel": "NegLabel"}
     names |= {"csp": "CSP", "negrefine": "NegRefine"}
     columns = ["inaturalist", "openimage-o", "clean", "ninco", "mean"]
@@ -130,6 +130,8 @@ def test_the_readme_repeats_the_main_table() -> None:
         numbers = [published()["main", method, name, "auroc"] for name in columns]
         numbers.append(published()["main", method, "mean", "fpr95"])
         assert f"| {title} | {' | '.join(f'{n:.2f}' for n in numbers)} |" in below
+    readme = (page.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"mean AUROC of {numbers[-2]:.2f} and FPR95 of {numbers[-1]:.2f}" in readme
 
 
 # Tolerances, and several draws
@@ -259,6 +261,25 @@ def test_plan_says_what_is_needed_and_what_is_missing(tmp_path: Path) -> None:
     assert "NINCO is missing" in done.stdout
     assert "SUN" not in done.stdout
     assert "--seeds" not in done.stdout
+    assert f"--data {tmp_path} --out reproduced/negrefine --methods negrefine --only main\n" in (
+        done.stdout
+    )
+
+
+def test_the_commands_of_the_plan_are_those_of_its_options(tmp_path: Path) -> None:
+    spaced = tmp_path / "my images"
+    spaced.mkdir()
+    options = ("--data", spaced, "--folder", f"ninco={spaced}", "--seeds", "3,7")
+    lines = [line.strip() for line in reproduce("--plan", *options).stdout.splitlines()]
+    common = f"negrefine reproduce --data '{spaced}' --folder 'ninco={spaced}' --out reproduced/"
+    assert f"{common}negrefine --seeds 3,7 --methods negrefine" in lines
+    assert (
+        f"{common}others --seeds 3,7 --methods mcm,glmcm,neglabel,csp --resample bilinear "
+        "--only main" in lines
+    )
+    ablation = reproduce("--plan", "--only", "ablation", "--seeds", "4").stdout
+    assert "--seeds 4 --methods negrefine --only ablation" in ablation
+    assert "reproduced/others" not in ablation
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,11 @@ def test_wrong_usage(quick: Any, arguments: list[str]) -> None:
         (["fit", "--fpr"], "Option '--fpr' requires an argument."),
         (["demo", "food"], "'food' is one argument too many: this command takes options only;"),
         (["labels", "d", "e f.png", "g.png"], "'e' is one argument too many: put quotes around a"),
-        (["score", "detector"], "Missing argument 'IMAGES'."),
+        (["score", "detector"], "Missing argument 'IMAGES': files, folders, quoted patterns"),
+        (
+            ["fit", "--classes", "c"],
+            "Missing option '--out': where to save the fitted detector. See",
+        ),
     ],
 )
 def test_what_was_probably_meant(quick: Any, arguments: list[str], sentence: str) -> None:

@@ -84,7 +84,7 @@ def test_an_interrupted_run_goes_on(
     assert f"Wrote {N_MANY} rows" in done.err
     scores = read_scores(out)
     assert list(scores) == list(expected)
-    assert scores.pop("00000.png") == "123"
+    assert scores.pop("00000.png") == "123.0"
     assert scores.pop("broken.png") == ""
     for name, score in scores.items():
         assert float(score) == pytest.approx(float(expected[name]), abs=1e-6)

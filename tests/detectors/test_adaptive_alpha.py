@@ -20,6 +20,7 @@ from negrefine.detectors.adaptive_alpha import (
     relative_spread,
     uncertain_factor,
 )
+from negrefine.detectors.bundle import read_bundle
 from negrefine.errors import BundleError, InputError, NotFittedError
 from negrefine.evaluation.sweep import sweep
 
@@ -88,8 +89,9 @@ def test_of_equal_spreads_the_published_alpha_is_taken() -> None:
     ("arguments", "message"),
     [
         ({"factors": []}, "one or more"),
-        ({"factors": [-1.0]}, "at least 0"),
-        ({"factors": [np.nan]}, "finite"),
+        ({"factors": [-1.0]}, "from 0 to 1000"),
+        ({"factors": [np.nan]}, "from 0 to 1000"),
+        ({"factors": [1e308]}, "from 0 to 1000"),
         ({"least": 1}, "least must be"),
     ],
 )
@@ -262,8 +264,33 @@ def test_images_that_chose_alphas_are_known_again(
     )
     with pytest.raises(InputError, match="1 of the"):
         detector.calibrate(demo_pictures[19:])
+    # An open file is known, too, and read on where it was.
+    with demo_pictures[19].open("rb") as stream:
+        stream.seek(7)
+        with pytest.raises(InputError, match="1 of the"):
+            detector.calibrate([stream, *demo_pictures[20:]])  # type: ignore[list-item]
+        assert stream.tell() == 7
     detector.calibrate(demo_pictures[20:], fpr=0.2)
     assert detector.offset_ is not None
+
+
+def test_a_frozen_stream_on_top_refuses_them_too(
+    detectors: dict[str, Detector], demo_pictures: list[Path], tmp_path: Path
+) -> None:
+    detector = ruled(detectors, "class-scaled")
+    detector.choose_alphas(demo_pictures[:8])
+    stream = OODD(detector, size=5, k=1)
+    stream.update_and_score(features_of(detector, 6))
+    frozen = stream.freeze()
+    frozen.save(tmp_path / "frozen")
+    for each in (frozen, load_detector(tmp_path / "frozen", detector.encoder)):
+        with pytest.raises(InputError, match=r"1 of the .* the parameters of its base were chosen"):
+            each.calibrate(demo_pictures[7:20], fpr=0.2)
+        each.calibrate(demo_pictures[8:20], fpr=0.2)
+    plain = OODD(detectors["negrefine"], size=5, k=1)
+    plain.update_and_score(features_of(detector, 6))
+    plain.freeze().save(tmp_path / "plain")
+    assert not any(name.startswith("chosen_on") for name in read_bundle(tmp_path / "plain")[1])
 
 
 @pytest.mark.parametrize("rule", ["constant", "uncertain", "class-scaled"])
@@ -292,7 +319,7 @@ def test_saved_factors_must_fit(detectors: dict[str, Detector], tmp_path: Path) 
     detector = ruled(detectors, "class")
     factors = detector.alpha_factors_
     assert factors is not None
-    for wrong in (factors[1:], factors.astype(np.float32), factors - 10, factors * np.nan):
+    for wrong in (factors[1:], factors.astype(np.float32), factors - 10, factors + 1e4, factors * np.nan):
         detector.alpha_factors_ = wrong
         detector.save(tmp_path / "wrong")
         with pytest.raises(BundleError, match="alpha_factors must be"):

@@ -24,6 +24,7 @@ from negrefine import (
     ReplayProposer,
     load_detector,
 )
+from negrefine.detectors.bundle import read_bundle, write_bundle
 from negrefine.detectors.scores import (
     eoe_score,
     group_negatives,
@@ -34,7 +35,7 @@ from negrefine.detectors.scores import (
     with_near_group,
 )
 from negrefine.encoders import CLIPEncoder
-from negrefine.errors import InputError
+from negrefine.errors import BundleError, InputError
 from negrefine.labels.embedding import embed
 from negrefine.proposers.replay import FORMAT
 
@@ -287,6 +288,32 @@ def test_without_a_proposal_left_the_score_is_the_one_without(
 def test_what_is_no_proposer_is_refused(builtin_encoder: CLIPEncoder, value: Any) -> None:
     with pytest.raises(InputError, match="propose must be 'wordnet', None or an object with"):
         NegRefine(builtin_encoder, propose=value).fit(CLASS_NAMES)
+
+
+def test_a_proposer_has_a_name(builtin_encoder: CLIPEncoder) -> None:
+    class Nameless:
+        def propose_similar(self, class_names: Any, n: int) -> Any:  # noqa: ARG002
+            return {}
+
+        propose_far = propose_similar
+
+    with pytest.raises(InputError, match="propose must have a name, a text"):
+        NegRefine(builtin_encoder, propose=Nameless()).fit(CLASS_NAMES)
+
+
+def test_tables_in_which_proposed_labels_are_not_the_last_are_damaged(
+    detector: NegRefine, tmp_path: Path
+) -> None:
+    detector.save(tmp_path / "d")
+    manifest, arrays, tables = read_bundle(tmp_path / "d")
+    # Mined labels would be grouped otherwise, and scores differ without a word.
+    for each in (tables["negative_labels"], arrays["negative_features"]):
+        each[0], each[-1] = each[-1], each[0]
+    own = {"format", "format_version", "negrefine_version", "files"}
+    facts = {name: value for name, value in manifest.items() if name not in own}
+    write_bundle(tmp_path / "d", facts, arrays, tables)
+    with pytest.raises(BundleError, match="that was only proposed stands before a mined one"):
+        load_detector(tmp_path / "d", detector.encoder)
 
 
 def test_streams_on_proposed_labels(

@@ -485,7 +485,7 @@ def test_hub_id_that_is_nowhere(tmp_path: Path) -> None:
     done = load_in_process("org/other", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
     assert done.returncode == 1
     assert done.stderr.startswith("refused: ")
-    for word in ("'org/other'", "local CLIPModel directory", "HF_HOME", "'builtin'"):
+    for word in ("'org/other'", "local CLIPModel directory", "HF_HOME", "'builtin-photo'"):
         assert word in done.stderr
     assert done.stderr.count("\n") == 1
 

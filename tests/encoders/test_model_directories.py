@@ -86,6 +86,8 @@ def test_a_model_in_a_folder_inside_is_named(
     [
         ("built-in", "builtin"),
         ("Builtin", "builtin"),
+        ("buitin", "builtin"),
+        ("builtin-foto", "builtin-photo"),
         ("ViT-B-16", "openai/clip-vit-base-patch16"),
         ("ViT-B/32", "openai/clip-vit-base-patch32"),
         ("ViT-L/14@336", "openai/clip-vit-large-patch14-336"),
@@ -109,6 +111,7 @@ def test_a_name_that_is_nearly_right(name: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
+        ("clip", "that is a family: give a model, such as 'openai/clip-vit-base-patch16'"),
         ("RN50", "CLIP models with a ResNet cannot be loaded"),
         ("RN50x64", "CLIP models with a ResNet cannot be loaded"),
         ("rn101-quickgelu", "CLIP models with a ResNet cannot be loaded"),
@@ -128,8 +131,12 @@ def test_a_hub_id_gets_no_such_advice(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(EncoderError, match="is not in its local cache"):
+    with pytest.raises(EncoderError, match="is not in its local cache") as caught:
         load_encoder(name)
+    assert "Did you mean" not in str(caught.value)
+    # Some repository could have this name, so the hub is asked first.
+    with pytest.raises(EncoderError, match=r"local cache.* Did you mean 'openai/clip-vit-base"):
+        load_encoder("openai/clip-vit-base-patch61")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

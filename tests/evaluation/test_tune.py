@@ -154,6 +154,8 @@ def test_a_better_candidate_is_told_from_a_lucky_one(
             "Nothing named 'n_groups' can be tuned here, only alpha_rule, k, alpha",
         ),
         ({"alpha": []}, "no values for 'alpha'"),
+        ({"alpha": 3.0}, "no values for 'alpha'"),
+        ([("alpha", [1.0])], "The grid must have lists of values by parameter"),
         ({"alpha_rule": "class"}, "no values for 'alpha_rule'"),
         ({"k": [0]}, "k must be a whole number of at least 1"),
         ({"alpha": [2.0]}, "one candidate only"),
@@ -167,6 +169,23 @@ def test_grids_that_cannot_be_tuned(
         tune(refine, *features[:2], grid, n_bootstrap=5)
     with pytest.raises(InputError, match="needs resamples"):
         tune(refine, *features[:2], n_bootstrap=0)
+    with pytest.raises(InputError, match="n_bootstrap must be a whole number"):
+        tune(refine, *features[:2], n_bootstrap=2.5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="There are no validation images"):
+        tune(refine, features[0], features[1][:0], n_bootstrap=5)
+
+
+def test_numbers_of_numpy_are_recorded_as_numbers(
+    refine: NegRefine, images: TuningImages, features: list[Any], tmp_path: Path
+) -> None:
+    grid = {"alpha": np.linspace(0.5, 1.5, 3), "k": [np.int64(2)]}
+    result = tune(refine.with_params(alpha=np.float64(3.0)), *features[:2], grid, n_bootstrap=5)
+    assert len(result.rows) == 4
+    chosen = images.recorded(refine, result, 2, features[:2])
+    chosen.save(tmp_path / "numpy")
+    tuning = load_detector(tmp_path / "numpy", refine.encoder).tuning_  # type: ignore[attr-defined]
+    assert tuning.chosen == {"alpha_rule": "constant", "k": 2, "alpha": 1.0}
+    assert tuning.instead_of["alpha"] == 3.0
 
 
 def test_a_tuned_detector_says_so_and_refuses_the_same_images(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from negrefine.cli.output import print_rows
 from negrefine.errors import InputError
 from negrefine.files.writing import check_target, write_rows, write_text
 
@@ -83,3 +85,26 @@ def test_pipes_and_devices_are_not_replaced(tmp_path: Path) -> None:
             write_text(path, "a")
     assert pipe.is_fifo()
     assert null.is_symlink()
+
+
+def test_csv_in_a_file_looks_like_csv_that_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = {"path": "string", "score": "double", "n": "int64", "error": "string"}
+    rows = [
+        {"path": "a.png", "score": 2.9990476052146158, "n": 3, "error": None},
+        {"path": 'b, "c".png', "score": 3.0, "n": None, "error": "=1+1"},
+        {"path": "grün\r.png", "score": None, "n": 1, "error": "no image"},
+    ]
+    write_rows(tmp_path / "rows.csv", rows, schema)
+    wanted = (
+        "path,score,n,error\na.png,2.9990476052146158,3,\n"
+        '"b, ""c"".png",3.0,,\'=1+1\n"grün\r.png",,1,no image\n'
+    )
+    assert (tmp_path / "rows.csv").read_bytes() == wanted.encode()
+    with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as stream:
+        assert [row["path"] for row in csv.DictReader(stream)] == [row["path"] for row in rows]
+    # A terminal is not sent a "\r".
+    wanted = wanted.replace('"grün\r.png"', r"grün\x0d.png")
+    print_rows(list(schema), [list(row.values()) for row in rows], ",")
+    assert capsys.readouterr().out == wanted

@@ -50,7 +50,7 @@ def test_failed_downloads(
         hub.find_directory(KINDS[error_class], "org/name", "v2")  # type: ignore[index]
     message = str(caught.value)
     assert all(word in message for word in [*words, "'org/name'"])
-    assert ("'builtin'" in message) <= (error_class is EncoderError)
+    assert ("'builtin-photo'" in message) <= (error_class is EncoderError)
     assert "\n" not in message
     assert message.endswith(".")
 

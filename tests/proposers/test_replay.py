@@ -72,6 +72,7 @@ def test_what_was_asked_is_written_and_read_again(tmp_path: Path) -> None:
         ("{", "cannot be read as JSON"),
         ("[]", "is no file of proposals"),
         ('{"similar": {}}', "is no file of proposals"),
+        ({"version": True}, "of version True, and this installation reads version 1"),
         ({"version": 2}, "of version 2, and this installation reads version 1"),
         ({"closest": {}}, "the unknown field 'closest'"),
         ({"similar": ["a"]}, "must be an object with a list of names for each class"),
@@ -107,6 +108,16 @@ def test_names_are_cleaned() -> None:
     names = ["  Sea  lion. ", "sea lion", "", "a\tb", "x" * 101, "\x1b[31m", "…", "walrus"]
     assert clean_names(names, 9, "me") == ["Sea lion", "a b", "…", "walrus"]
     assert clean_names(names, 1, "me") == ["Sea lion"]
+    # Joiners belong to the spelling of Persian and of emoji, and hide a difference in "wolf".
+    joined = ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f469\u200d\U0001f680"]
+    assert clean_names([*joined, "wo\u200dlf"], 9, "me") == joined
+    with (
+        pytest.warns(UserWarning, match="3 names that 'given' proposed are left out"),
+        pytest.warns(UserWarning, match="proposed nothing for 1 of 2"),
+    ):
+        assert ask_similar(Given({"a": names, "b": ["\u202egod"]}), ["a", "b"], 1)["b"] == []
+    with pytest.warns(UserWarning, match=r"1 names .* are left out, .* the first: '\\x1b\[31m'"):
+        ask_far(Given({}, ["x", "\x1b[31m"]), ["a"], 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert ask_far(Given({}, ["x"]), ["a"], 3) == ["x"]

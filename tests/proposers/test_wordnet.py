@@ -62,6 +62,42 @@ def test_the_same_name_means_something_else_among_other_names(proposer: WordNetP
     assert proposer.senses(["qwertz", "owl"])[0].row is None
 
 
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (["dog", "cat"], ["animal", "animal"]),  # and no frump and guy
+        (["fox", "wolf"], ["animal", "animal"]),
+        (["lion", "tiger"], ["animal", "animal"]),
+        (["crane", "heron"], ["animal", "animal"]),
+        (["crane", "bus"], ["artifact", "artifact"]),
+        (["dog", "car"], ["animal", "artifact"]),  # and no pawl
+        (["dog", "cat", "person"], ["animal", "animal", "body"]),
+        (["tomato", "banana", "lemon", "pear"], ["food"] * 4),
+        (["hat", "shirt", "shoes"], ["artifact"] * 3),  # and nobody's situation
+        (["doctor", "nurse"], ["person", "person"]),
+    ],
+)
+def test_a_few_names_mean_things_that_can_be_pictured(
+    proposer: WordNetProposer, names: list[str], files: list[str]
+) -> None:
+    wordnet = WordNet.load()
+    for given in (names, names[::-1]):
+        found = {
+            name: wordnet.lexname(sense.row)
+            for name, sense in zip(given, proposer.senses(given), strict=True)
+            if sense.row is not None
+        }
+        assert found == {n: f"noun.{file}" for n, file in zip(names, files, strict=True)}
+
+
+def test_the_first_try_proposes_what_looks_like_the_classes(proposer: WordNetProposer) -> None:
+    found = proposer.propose_similar(["dog", "cat"], 3)
+    assert found == {
+        "dog": ["fox", "feeder", "wolf"],
+        "cat": ["bear", "fissiped mammal", "viverrine"],
+    }
+
+
 def test_no_proposal_is_a_kind_of_a_class_or_above_one(
     proposer: WordNetProposer, imagenet: list[str]
 ) -> None:
@@ -105,7 +141,8 @@ def test_siblings_come_before_cousins_and_the_same_every_time(proposer: WordNetP
     further = proposer.propose_similar(names, 50)["horse"]
     assert further[: len(nearer)] == nearer
     assert len(further) > len(nearer)
-    with pytest.raises(InputError, match="steps must be at least 1, not 0"):
-        WordNetProposer(steps=0)
+    for steps in (0, 2.5, "3", True, None):
+        with pytest.raises(InputError, match="steps must be a whole number of at least 1"):
+            WordNetProposer(steps=steps)  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match="mining finds that there"):
         assert proposer.propose_far(names, 5) == []

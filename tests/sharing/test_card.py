@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from negrefine import MCM, Detector, NegRefine
+from negrefine import MCM, VSNL, Detector, Lexicon, NegRefine
 from negrefine.detectors.card import detector_card, is_unedited
+from negrefine.detectors.described import Described
 from negrefine.detectors.tuning import Tuning
 from negrefine.encoders import CLIPEncoder
 
@@ -47,6 +49,63 @@ def test_the_card_of_negrefine(detectors: dict[str, Detector], tmp_path: Path) -
     assert is_unedited(card)
     assert not is_unedited(card.replace("toy", "marvel"))
     assert detector_card(tmp_path, address="hf://ann/x") == card
+
+
+class Someone:
+    """Proposes two labels, one of them a mined one."""
+
+    name = "hf:/home/ann/model"
+
+    def propose_similar(self, class_names: list[str], n: int) -> dict[str, list[str]]:  # noqa: ARG002
+        return {class_names[0]: ["hammer", "wolf", f"{class_names[0]} sled"]}
+
+    def propose_far(self, class_names: list[str], n: int) -> list[str]:  # noqa: ARG002
+        return ["guitar"]
+
+
+def test_proposed_labels_are_not_called_mined(
+    builtin_encoder: CLIPEncoder, small_lexicon: Lexicon, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"lexicon": small_lexicon, "lexicon_files": "full", "n_groups": 4}
+    given |= {"propose": Someone(), "judge": "none", "top_fraction": 1.0}
+    detector = NegRefine(builtin_encoder, **given)
+    with pytest.warns(UserWarning, match="proposed nothing for 1 of 2 class names"):
+        detector.fit(["dog", "cat"])
+    detector.save(tmp_path / "both")
+    card = detector_card(tmp_path / "both")
+    n_mined = len(detector.negatives_.labels) - 1
+    assert (
+        f"{n_mined + 1} negative labels, {n_mined} mined from the lexicon small.tsv and 1 " in card
+    )
+    assert "proposed by model, are kept, and 0 were removed. No judge filtered them." in card
+    assert r"audit-\*.jsonl says what became of the 3 proposals." in card
+    assert "words of a lexicon of its maker's own and names that model proposed." in card
+    assert "/home/ann" not in card
+    assert "hf:/home/ann/model" in Described.read(tmp_path / "both").paths
+    with pytest.warns(UserWarning, match="proposed nothing for 1 of 2 class names"):
+        VSNL(builtin_encoder, propose=Someone(), judge="none").fit(["dog", "cat"]).save(
+            tmp_path / "proposed"
+        )
+    card = detector_card(tmp_path / "proposed")
+    assert "2 negative labels, proposed by model, are kept" in card
+    assert "The negative labels are names that model proposed." in card
+    assert "WordNet" not in card
+    assert "lexicon" not in card
+
+
+def test_alphas_of_classes_are_said_to_be_chosen(
+    detectors: dict[str, Detector],
+    demo_pictures: list[Path],
+    tmp_path: Path,
+) -> None:
+    given = detectors["negrefine"]
+    assert isinstance(given, NegRefine)
+    detector = given.with_params(alpha_rule="class-scaled")
+    # Each image has two marks, which are not two images.
+    detector.choose_alphas(demo_pictures[:4]).save(tmp_path)
+    assert "The alpha of each class was chosen on in-distribution images.\n" in detector_card(
+        tmp_path
+    )
 
 
 def test_what_a_threshold_promises(builtin_encoder: CLIPEncoder, tmp_path: Path) -> None:

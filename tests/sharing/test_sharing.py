@@ -18,7 +18,7 @@ from tests.sharing.fake_hub import READ_TOKEN, TOKEN
 from negrefine import MCM, Detector, load_detector
 from negrefine.detectors.bundle import stored_files
 from negrefine.detectors.hub import local_bundle, pinned, push_detector
-from negrefine.detectors.loading import load_labels
+from negrefine.detectors.loading import load_labels, load_proposals
 from negrefine.errors import BundleError
 
 # Of huggingface_hub's own uploads.
@@ -49,6 +49,7 @@ def test_a_pushed_detector_scores_the_same(
     for each in (address, "hf://ann/same", "hf://ann/same@main"):
         assert load_detector(each).identity() == detector.identity()
     assert load_labels(address) is not None
+    assert load_proposals(address) == []
     scores = load_detector(Path(address)).score_samples(demo_pictures[:3])
     np.testing.assert_array_equal(scores, detector.score_samples(demo_pictures[:3]))
     assert pinned("hf://ann/same") == address
@@ -174,6 +175,21 @@ def test_a_detector_from_the_hub_is_as_untrusted_as_any(hub: Hub, small: Path) -
     assert load_detector("hf://eve/path", "builtin").method == "mcm"
 
 
+def test_what_is_advised_about_a_damaged_copy_helps(hub: Hub, small: Path) -> None:
+    address = push_detector(small, "ann/copy")
+    (file,) = local_bundle(address).glob("features-*")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    # The file in the folder of the commit is a link.
+    file.resolve().write_bytes(content)
+    with pytest.raises(BundleError, match=r"if only this copy is, remove '(.*)'\.") as caught:
+        load_detector(address)
+    (folder,) = re.findall("remove '(.*)'", str(caught.value))
+    assert Path(folder).parent == hub.cache
+    shutil.rmtree(folder)
+    assert load_detector(address).method == "mcm"
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [
@@ -261,11 +277,17 @@ def test_what_is_wrong_about_a_push(hub: Hub, small: Path, tmp_path: Path) -> No
         ("ann", {}, "no repository on the hub"),
         ("ann/x@v1", {}, "as `revision`"),
         ("ann/x", {"licence": "my: own\nlicence"}, "no identifier of a licence"),
-        ("ann/none", {"revision": "dev"}, "a new repository has no branch 'dev'"),
-        ("ann/none", {"revision": "dev"}, "has no revision 'dev'"),
+        ("ann/x", {"licence": 5}, "5 is no identifier of a licence"),
+        ("ann/x", {"token": ""}, "The token is no text without spaces"),
+        ("ann/x", {"token": f"{TOKEN}\n"}, "The token is no text without spaces"),
+        ("ann/none", {"revision": "dev"}, "a new one has no branch 'dev'"),
+        ("ann/none", {"revision": "dev"}, "There is no repository 'hf://ann/none'"),
     ):
         with pytest.raises(BundleError, match=words):
             push_detector(small, repository, **options)  # type: ignore[arg-type]
+    assert push_detector(small, "ann/none", revision="main")
+    with pytest.raises(BundleError, match="5 is no detector"):
+        push_detector(5, "ann/x")  # type: ignore[arg-type]
     broken = tmp_path / "broken"
     shutil.copytree(small, broken)
     next(broken.glob("features-*")).write_bytes(b"")

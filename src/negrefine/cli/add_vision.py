@@ -29,10 +29,13 @@ def add_vision(
     ),
     out: Path = option(..., "Where to save it.", "DETECTOR_DIR"),
     vision_weight: float = option(
-        0.5, "Weight of S_VLM against S_MM, 0 to 1; 0 is NegRefine's score.", min=0, max=1
+        0.5,
+        "How much the model's answers (S_VLM) replace S_MM, 0 to 1; 0 is NegRefine's score.",
+        min=0,
+        max=1,
     ),
     vision_k: int = option(
-        2, "Ask about this many of the nearest class names, and negative labels.", min=1
+        2, "Ask about this many of the nearest class names, and as many negative labels.", min=1
     ),
     vision_rule: VisionRule = option(
         VisionRule.PAIR,
@@ -48,13 +51,15 @@ def add_vision(
     confine: bool = option(
         False, "Keep the scores of images that were asked about inside the band.", name="--confine"
     ),
-    grey: bool = option(False, "Subtract the model's answers about a grey image.", name="--grey"),
+    grey: bool = option(
+        False, "Subtract what the model answers about a grey image, to any name.", name="--grey"
+    ),
 ) -> None:
     """Let a vision-language model look at the images that a NegRefine detector doubts.
 
     The result is a detector for 'calibrate', 'score' and 'explain', which ask the model. It has no
-    threshold yet: that of NegRefine, around which the band is, stays what it is, and 'calibrate'
-    sets one of the new score with images of its own.
+    threshold yet: 'calibrate' sets it, with other images than those that set NegRefine's, around
+    which the band stays.
     """
     from negrefine.detectors import VisionChecked
     from negrefine.detectors.bundle import check_target

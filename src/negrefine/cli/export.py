@@ -46,8 +46,9 @@ def export(
     """Write a detector as an ONNX model, whose metadata say how to prepare its pixels.
 
     The model holds image tower, label features, score and threshold, and needs neither Python nor
-    torch. NegRefine's S_MM needs the text tower and is left out: its threshold is exported only if
-    --calibrate sets one of the rest. GL-MCM cannot be exported.
+    torch. NegRefine's S_MM needs the text tower and is left out; as the threshold is one of the
+    whole score, it is left out too, unless --calibrate sets one of S_NegLabel alone. GL-MCM cannot
+    be exported.
     """
     from negrefine.adapters.onnx_files import check_onnx
     from negrefine.encoders import find_images

@@ -175,12 +175,22 @@ def usage_sentence(error: typer.BadParameter) -> str | None:
         if error.ctx is not None and not _takes_arguments(error.ctx):
             advice = "this command takes options only; the name of an option is missing before it."
         sentence = f"{extra[1].rstrip(')')!r} is one argument too many: {advice}"
+    elif type(error).__name__ == "MissingParameter" and error.param is not None:
+        sentence = sentence.rstrip(".") + _purpose(error.param)
     # Pydantic's words for a value that is no number.
     sentence = re.sub(r", unable to parse .*", "", sentence).replace("Value error, ", "")
     sentence = sentence.replace("Input should be", "it must be")
     if not sentence.endswith((".", "?")):
         sentence += "."
     return f"{sentence} See '{error.ctx.command_path} --help'." if error.ctx else sentence
+
+
+def _purpose(parameter: Any) -> str:
+    """Return what a parameter is for, the first sentence of its help, after a colon."""
+    first = re.split(r"[.;] |\.$", getattr(parameter, "help", None) or "")[0].strip()
+    # "In-distribution images", but "OOD set" and "GPU".
+    lower = first[:1].lower() + first[1:] if first[1:2].islower() or first[1:2] == " " else first
+    return f": {lower}." if lower else "."
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

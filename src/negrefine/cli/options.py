@@ -54,8 +54,8 @@ ID_IMAGES = option(
     name="--id",
 )
 VALIDATION_TEXT = (
-    "Choose the setting with the highest AUROC on this OOD set, which may be none of the others; "
-    "the choice is in the results."
+    "The OOD set on which settings are compared: the highest AUROC is chosen, and the results say "
+    "so. No other option may have the same images."
 )
 AS_JSON = option(False, "Print JSON instead of text.", name="--json")
 ENCODER_HELP = (

@@ -20,8 +20,7 @@ def push(
     repository: str = _REPOSITORY,
     public: bool = option(
         False,
-        "Who may see a repository that is made now; one that is there stays as it is. "
-        "[default: private]",
+        "Who may see a repository that is made now; one that is there stays as it is.",
         name="--public/--private",
     ),
     revision: str | None = option(None, "A branch that is there; default: the main one.", "BRANCH"),

@@ -17,6 +17,7 @@ from negrefine.cli.options import (
     split_list,
 )
 from negrefine.cli.output import print_tables, say, warn
+from negrefine.cli.reproduce_plan import CONTAMINATED, print_plan
 from negrefine.cli.runs import Run, RunOptions
 from negrefine.detectors import CLIPN, DETECTORS, NegRefine
 from negrefine.errors import InputError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from negrefine.benchmarks import Benchmark
 
 PAPERS_ENCODER = "openai/clip-vit-base-patch16"
-_CONTAMINATED = ("sun", "places", "textures")
 _ALL_TABLES = "main,ablation,seed0"
 
 
@@ -77,8 +77,6 @@ def reproduce(
     given = [*given_options(new), *given_options(options)]
     given += ["--allow-incomplete"] if allow_incomplete else []
     if plan:
-        from negrefine.cli.reproduce_plan import print_plan
-
         given += ["--out"] if out is not None else []
         _refuse([name for name in given if name != "--seeds"], "--plan, which only says things")
         print_plan(tables, folders, options.seeds)
@@ -247,7 +245,7 @@ def _contaminated_sets(folders: ImageFolders) -> list[str]:
     given = {load_set(name).name for name in folders.by_set()}
     return [
         name
-        for name in _CONTAMINATED
+        for name in CONTAMINATED
         if name in given
         or (folders.data and isinstance(find_set(load_set(name), folders.data), FoundImages))
     ]

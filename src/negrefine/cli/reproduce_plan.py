@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from negrefine.benchmarks import Finding
     from negrefine.benchmarks.needs import Needs, SetNeed
 
-_CONTAMINATED = ("sun", "places", "textures")
+CONTAMINATED = ("sun", "places", "textures")
+"""Sets that serve the numbers of seed 0 alone, and are left out where they are not there."""
 
 
 def print_plan(tables: Sequence[str], folders: ImageFolders, seeds: str | None) -> None:
@@ -24,7 +26,7 @@ def print_plan(tables: Sequence[str], folders: ImageFolders, seeds: str | None) 
     benchmark = load_benchmark("imagenet-1k")
     if "seed0" in tables:
         names = [dataset.name for dataset in benchmark.ood_sets]
-        benchmark = benchmark.with_ood([*names, *_CONTAMINATED])
+        benchmark = benchmark.with_ood([*names, *CONTAMINATED])
     findings: list[Finding] = []
     if folders.data is not None or folders.folder:
         findings = check(benchmark, folders.data, folders.by_set())
@@ -61,7 +63,7 @@ def print_plan(tables: Sequence[str], folders: ImageFolders, seeds: str | None) 
             "left out where they are not there."
         )
     _print_costs(found)
-    _print_steps(folders, n_seeds)
+    _print_steps(tables, folders, "0-9" if seeds is None else seeds)
 
 
 def _print_costs(found: Needs) -> None:
@@ -94,21 +96,27 @@ def _print_costs(found: Needs) -> None:
     )
 
 
-def _print_steps(folders: ImageFolders, n_seeds: int) -> None:
-    data = folders.data or "DATA"
-    more = "".join(f" --folder {each}" for each in folders.folder)
-    seeds = f"--seeds 0-{n_seeds - 1} " if n_seeds > 1 else ""
+def _print_steps(tables: Sequence[str], folders: ImageFolders, seeds: str) -> None:
+    from negrefine.benchmarks import published
+
+    given = ["--data", str(folders.data or "DATA")]
+    given += [text for each in folders.folder for text in ("--folder", each)]
+    # One seed, 0, is the default.
+    drawn = [] if seeds == "0" else ["--seeds", seeds]
+    only = [] if set(tables) == set(published.table_names()) else ["--only", ",".join(tables)]
+    ours = [*given, "--out", "reproduced/negrefine", *drawn, "--methods", "negrefine", *only]
+    others = [*given, "--out", "reproduced/others", *drawn]
+    others += ["--methods", "mcm,glmcm,neglabel,csp", "--resample", "bilinear", "--only", "main"]
+    commands = [["reproduce", "--dry-run"], ["reproduce", *ours]]
+    if "main" in tables:
+        compared = ["compare", "reproduced/negrefine", "reproduced/others"]
+        commands += [["reproduce", *others], compared]
     say(
         "",
         "5. Commands, each of which continues when it is started again after an interruption:",
-        "   negrefine reproduce --dry-run",
-        f"   negrefine reproduce --data {data}{more} --out reproduced/negrefine {seeds}"
-        "--methods negrefine",
-        f"   negrefine reproduce --data {data}{more} --out reproduced/others {seeds}"
-        "--methods mcm,glmcm,neglabel,csp --resample bilinear --only main",
-        "   negrefine compare reproduced/negrefine reproduced/others",
-        "   The second and third check their numbers against the paper, cell by cell. CLIPN needs "
-        "weights of its own (docs/methods.md). docs/reproduce.md has every step.",
+        *(f"   negrefine {shlex.join(command)}" for command in commands),
+        "   Runs check their numbers against the paper, cell by cell. CLIPN needs weights of its "
+        "own (docs/methods.md). docs/reproduce.md has every step.",
     )
 
 

@@ -35,6 +35,9 @@ ALPHA_RULES = (CONSTANT, UNCERTAIN, BY_CLASS, UNCERTAIN + SCALED, BY_CLASS + SCA
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """What the factors of classes are chosen among."""
 
+LARGEST_FACTOR = 1000.0
+"""More would drown S_NegLabel in the digits of the sum."""
+
 LEAST_IMAGES = 20
 """Images that a class needs for a factor of its own."""
 
@@ -121,7 +124,7 @@ def factors_by_class(
         classes: Their predicted classes, intp (n,).
         n_classes: K.
         alpha: What the factors multiply.
-        factors: Candidates, finite numbers of at least 0.
+        factors: Candidates, numbers from 0 to `LARGEST_FACTOR`.
         least: At least 2.
 
     Raises InputError for candidates or numbers of images that cannot be used.
@@ -161,8 +164,8 @@ def _best(
 def _checked(factors: ArrayLike, least: int) -> list[float]:
     """Return the candidates, those nearest to 1 first."""
     array = as_real(factors, "factors").astype(np.float64)
-    if array.ndim != 1 or not len(array) or not (np.isfinite(array) & (array >= 0)).all():
-        raise InputError("factors must be one or more finite numbers of at least 0.")
+    if array.ndim != 1 or not len(array) or not ((array >= 0) & (array <= LARGEST_FACTOR)).all():
+        raise InputError(f"factors must be one or more numbers from 0 to {LARGEST_FACTOR:g}.")
     if isinstance(least, bool) or not isinstance(least, (int, np.integer)) or least < 2:
         raise InputError(f"least must be a whole number of at least 2, not {least!r}.")
     return sorted(np.unique(array).tolist(), key=lambda factor: (abs(factor - 1.0), factor))

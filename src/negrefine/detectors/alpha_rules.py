@@ -14,6 +14,7 @@ from negrefine.detectors.adaptive_alpha import (
     BY_CLASS,
     CONSTANT,
     FACTORS,
+    LARGEST_FACTOR,
     LEAST_IMAGES,
     SCALED,
     ClassFactors,
@@ -41,15 +42,15 @@ FACTOR = "alpha_factor"
 
 @dataclass(frozen=True, slots=True)
 class _Factors:
-    """float64 (n,), finite and at least 0."""
+    """float64 (n,), from 0 to `LARGEST_FACTOR`."""
 
     n: int
 
     def __call__(self, name: str, value: Any) -> None:
         if value.dtype != np.float64 or value.shape != (self.n,):
             raise InputError(f"{name} must be float64 with one number for each of {self.n} names.")
-        if not (np.isfinite(value) & (value >= 0)).all():
-            raise InputError(f"{name} must be finite numbers of at least 0.")
+        if not ((value >= 0) & (value <= LARGEST_FACTOR)).all():
+            raise InputError(f"{name} must be numbers from 0 to {LARGEST_FACTOR:g}.")
 
 
 class AlphaRules(Selected, NegativeLabelDetector):

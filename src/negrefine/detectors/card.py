@@ -10,116 +10,28 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from negrefine.detectors.bundle import MANIFEST, Arrays, Tables, damaged, read_bundle, version_of
+from negrefine.detectors.bundle import MANIFEST
 from negrefine.detectors.card_words import (
     choices,
     guarantee,
-    is_path,
     label_sentences,
+    named,
     not_promised,
     without_folders,
 )
+from negrefine.detectors.described import Described
 from negrefine.detectors.registry import FROZEN, saved_methods
-from negrefine.detectors.saved_form import FACTS
 from negrefine.encoders.names import EMBEDDED
 from negrefine.encoders.recommended import recommended
-from negrefine.labels.negatives import NegativeLabel
+from negrefine.proposers.wordnet import WordNetProposer
 from negrefine.shown_text import json_text, visible
 from negrefine.text_tables import markdown_table, markdown_text
 
 _LISTED, _IN_A_ROW, _CHARACTERS = 200, 4, 120
 _MARK = re.compile(r"\n<!-- negrefine card ([0-9a-f]{64}) -->\n\Z")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-@dataclass(frozen=True)
-class Described:
-    """What a directory says of its detector.
-
-    Attributes:
-        manifest: detector.json.
-        arrays: The arrays.
-        tables: Rows of tables by name.
-        labels: All negative labels, None for a method without.
-        checksum: Of detector.json, which holds those of the other files.
-    """
-
-    manifest: Mapping[str, Any]
-    arrays: Arrays
-    tables: Tables
-    labels: Sequence[NegativeLabel] | None
-    checksum: str
-
-    @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Described:
-        """Read a directory; BundleError as `load_detector`, but for the encoder."""
-        directory = Path(path)
-        manifest, arrays, tables = read_bundle(directory)
-        checksum = version_of(directory)
-        try:
-            FACTS(MANIFEST, manifest)
-            rows = tables.get("negative_labels")
-            labels = None if rows is None else [NegativeLabel.from_row(row) for row in rows]
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise damaged(directory, f"its parts do not fit together: {error}") from error
-        return cls(manifest, arrays, tables, labels, checksum)
-
-    @property
-    def title(self) -> str:
-        """The method as in tables."""
-        method = str(self.manifest["method"])
-        known = saved_methods().get(method)
-        return known.title or method if known else method
-
-    @property
-    def paper(self) -> str:
-        """Where the method was published, "" if that is not known."""
-        known = saved_methods().get(str(self.manifest["method"]))
-        return known.paper if known else ""
-
-    @property
-    def encoder(self) -> str:
-        """The encoder's name."""
-        return str(self.manifest["encoder"]["name"])
-
-    @property
-    def lexicon(self) -> str:
-        """The name of the lexicon of a method with mined labels, "" for other methods."""
-        if self.labels is None:
-            return ""
-        given = self.manifest["parameters"].get("lexicon")
-        return str(given["unsaved"]) if isinstance(given, Mapping) else "wordnet-3.1"
-
-    @property
-    def judge(self) -> str | None:
-        """The name of the judge of a method with a filter, None for other methods."""
-        parameters = self.manifest["parameters"]
-        if "judge" not in parameters:
-            return None
-        given = parameters["judge"]
-        return str(given["unsaved"] if isinstance(given, Mapping) else given or "wordnet")
-
-    @property
-    def paths(self) -> list[str]:
-        """Paths of the machine that it was made on, which others cannot use and may now read."""
-        named = [self.encoder, self.lexicon, self.judge or ""]
-        return [name for name in named if is_path(name)]
-
-    @property
-    def chosen_on_images(self) -> bool:
-        """Whether some of its constants were chosen on images."""
-        return "tuning" in self.manifest or any(
-            name.startswith("chosen_on.") for name in self.arrays
-        )
-
-    @property
-    def has_wordnet_words(self) -> bool:
-        """Whether its labels are words of WordNet."""
-        return self.lexicon.startswith("wordnet-3.1")
 
 
 def detector_card(
@@ -132,7 +44,7 @@ def detector_card(
 
     Args:
         path: The directory.
-        address: Where it will be found, such as "hf://ann/fruits"; None: the name of the directory.
+        address: Where it will be found, such as "hf://ann/fruits"; None: DETECTOR_DIR.
         licence: The identifier of a licence that whoever shares the detector gives it, such as
             "cc-by-4.0".
 
@@ -272,8 +184,8 @@ def _changed_parameters(manifest: Mapping[str, Any]) -> str:
     changed = {
         name: value
         for name, value in manifest["parameters"].items()
-        # Prompts, judge and lexicon have places of their own.
-        if name not in {"prompts", "judge", "lexicon"}
+        # Prompts, judge, lexicon and proposer have places of their own.
+        if name not in {"prompts", "judge", "lexicon", "propose"}
         and (name not in defaults or encode_parameter(defaults[name].default) != value)
     }
     return ", ".join(f"{name} = {json_text(value)}" for name, value in sorted(changed.items()))
@@ -294,13 +206,19 @@ def _licences(found: Described, licence: str | None) -> list[str]:
     else:
         encoder = f"The encoder {name} is not included, and its licence is its own."
     sentences = [stated, encoder]
+    sources = []
     if found.has_wordnet_words:
-        sentences.append(
-            "The negative labels are words of WordNet 3.1, Copyright 2011 by Princeton University, "
-            "all rights reserved; its licence is in `WORDNET-LICENSE.txt`."
+        sources.append(
+            "words of WordNet 3.1 (Copyright 2011 by Princeton University, all rights reserved; "
+            "its licence is in `WORDNET-LICENSE.txt`)"
         )
-    elif found.labels is not None:
-        sentences.append("The negative labels are words of a lexicon of its maker's own.")
+    if found.lexicon and not found.lexicon.startswith("wordnet-3.1"):
+        sources.append("words of a lexicon of its maker's own")
+    others = [each for each in found.proposers if each != WordNetProposer.name]
+    if others:
+        sources.append(f"names that {markdown_text(_cut(named(others)))} proposed")
+    if sources:
+        sentences.append(f"The negative labels are {' and '.join(sources)}.")
     sentences.append("The code of negrefine is under the MIT licence.")
     return sentences
 

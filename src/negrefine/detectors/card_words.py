@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from negrefine.labels.rarer_words import read_left_out
 from negrefine.text_tables import markdown_text
 
 if TYPE_CHECKING:
-    from negrefine.detectors.card import Described
+    from negrefine.detectors.described import Described
 
 
 def is_path(name: str) -> bool:
@@ -103,15 +103,36 @@ def label_sentences(found: Described) -> list[str]:
     n_removed = sum(removed.values())
     causes = ", ".join(f"{count:,} {markdown_text(kind)}" for kind, count in removed.items())
     sentences = [
-        f"{len(labels) - n_removed:,} negative labels, mined from the lexicon "
-        f"{markdown_text(without_folders(found.lexicon))}, are kept, and {n_removed:,} were removed"
-        + (f" ({causes})." if causes else ".")
+        f"{len(labels) - n_removed:,} negative labels{_sources(found)} are kept, and "
+        f"{n_removed:,} were removed" + (f" ({causes})." if causes else ".")
     ]
     if found.judge is not None:
-        sentences.append(_judge(found.judge, len(found.tables.get("audit", ()))))
+        sentences.append(_judge(found.judge, found.n_answers))
+    if found.proposals:
+        sentences.append(
+            f"audit-\\*.jsonl says what became of the {len(found.proposals):,} proposals."
+        )
     if "left_out" in found.manifest:
         sentences.append(markdown_text(str(read_left_out(dict(found.manifest)))))
     return sentences
+
+
+def _sources(found: Described) -> str:
+    """Return where the kept labels are from, between commas; a label may be mined and proposed."""
+    kept = [label for label in found.labels or () if label.kept]
+    n_proposed = sum(label.proposal is not None and not label.proposal.mined for label in kept)
+    mined = f"mined from the lexicon {markdown_text(without_folders(found.lexicon))}"
+    proposed = f"proposed by {markdown_text(named(found.proposers))}"
+    if not n_proposed:
+        return f", {mined}," if found.lexicon else ""
+    if not found.lexicon:
+        return f", {proposed},"
+    return f", {len(kept) - n_proposed:,} {mined} and {n_proposed:,} {proposed},"
+
+
+def named(names: Sequence[str]) -> str:
+    """Return names, without the folders of those that are paths, as a list in words."""
+    return " and ".join(map(without_folders, names))
 
 
 def choices(found: Described) -> str:
@@ -123,8 +144,10 @@ def choices(found: Described) -> str:
         except InputError as error:
             said.append(f"What was tuned cannot be read: {markdown_text(str(error))}")
     if "chosen_on.alphas" in found.arrays:
-        n = len(found.arrays["chosen_on.alphas"])
-        said.append(f"The alpha of each class was chosen on {n:,} in-distribution images.")
+        # How many is not said: an image may have two marks, of its content and of its features.
+        said.append("The alpha of each class was chosen on in-distribution images.")
+    if "chosen_on.base" in found.arrays:
+        said.append("Parameters of its base were chosen on images.")
     return " ".join(said)
 
 

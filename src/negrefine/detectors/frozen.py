@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from negrefine.detectors.bundle import Arrays, Tables
-    from negrefine.detectors.selection import Marks
     from negrefine.detectors.tuning import Tuning
 
 
@@ -187,10 +186,8 @@ class FrozenTANL(Frozen, LabelDetector):
 class FrozenOODD(Frozen, Selected):
     """A detector's score minus the k-th largest cosine with the images of a dictionary.
 
-    Images on which something about the detector was chosen decided about this score, too.
-
     Attributes:
-        base_: The detector, without a threshold, which says nothing about this score.
+        base_: The detector.
         dictionary_: float32 (q, d), the images, rows of length one, q at least k.
     """
 
@@ -206,17 +203,14 @@ class FrozenOODD(Frozen, Selected):
 
     def hold(self, base: Detector, dictionary: FloatArray) -> Self:
         """Take the detector and the dictionary."""
-        self.base_, self.dictionary_ = base.with_params(), dictionary
-        self.negatives_ = base.negatives_
+        self.base_, self.dictionary_, self.negatives_ = base, dictionary, base.negatives_
+        self._mark_base(base)
         return self
 
     @property
     def tuning_(self) -> Tuning | None:
         """What `negrefine tune` has chosen about the base."""
         return self.base_.tuning_ if isinstance(self.base_, Selected) else None
-
-    def _in_force(self) -> dict[str, Marks]:
-        return self.base_._in_force() if isinstance(self.base_, Selected) else {}
 
     def _records(self) -> dict[str, Any]:
         return self.base_._records()
@@ -241,14 +235,15 @@ class FrozenOODD(Frozen, Selected):
         return combined
 
     def _saved_arrays(self) -> Arrays:
-        of_base = base_arrays(self.base_._saved_arrays())
+        of_base = base_arrays(self._plain_base()._saved_arrays())
         return {**super()._saved_arrays(), **of_base, "dictionary": self.dictionary_}
 
-    def _kept_arrays(self) -> Arrays:
-        return {**super()._kept_arrays(), **base_arrays(self.base_._kept_arrays())}
-
     def _saved_tables(self) -> Tables:
-        return {**super()._saved_tables(), **base_tables(self.base_)}
+        return {**super()._saved_tables(), **base_tables(self._plain_base())}
+
+    def _plain_base(self) -> Detector:
+        """Return the base without a threshold, which says nothing about this score."""
+        return self.base_.with_params()
 
     def _restore(self, class_names: list[str], arrays: Arrays, tables: Tables) -> None:
         super()._restore(class_names, arrays, tables)

@@ -24,8 +24,9 @@ from negrefine.detectors.bundle import (
     stored_files,
     version_of,
 )
-from negrefine.detectors.card import Described, detector_card, is_unedited
+from negrefine.detectors.card import detector_card, is_unedited
 from negrefine.detectors.card_words import is_path
+from negrefine.detectors.described import Described
 from negrefine.encoders.names import EMBEDDED, resolved
 from negrefine.errors import BundleError
 from negrefine.pretrained.hub_address import HubAddress, hub_address, is_hub_address
@@ -41,6 +42,7 @@ _WORDNET_LICENCE = "WORDNET-LICENSE.txt"
 # Far more than any detector has; a repository may name as many as it likes.
 _MOST_FILES, _MOST_BYTES = 32, 8 << 30
 _ON_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_TOKEN = re.compile(r"[!-~]+")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 
 
@@ -97,14 +99,18 @@ def _fetched(snapshot: HubSnapshot) -> Path:
 
 @contextmanager
 def named_as(address: HubAddress | None, directory: Path) -> Iterator[None]:
-    """Let errors about the directory in the cache name the address, and advise what helps there."""
+    """Let errors about the directory in the cache name the address, and advise what helps there.
+
+    Files of the directory are links to those of the repository, so that removing it removes none.
+    """
     try:
         yield
     except BundleError as error:
         if address is None:
             raise
         text = str(error).replace(repr(str(directory)), repr(str(address)))
-        again = f"push it again, or if only this copy is, remove {str(directory)!r}"
+        repository = directory.parents[1]
+        again = f"push it again, or if only this copy is, remove {str(repository)!r}"
         raise BundleError(text.replace("fit and save it again", again)) from error
 
 
@@ -124,7 +130,7 @@ def check_encoder_of_stranger(address: HubAddress, name: str, fingerprint: str) 
 
 def check_licence(licence: str | None) -> None:
     """Raise BundleError for what is no identifier of a licence."""
-    if licence is not None and not _LICENCE.fullmatch(licence):
+    if licence is not None and not (isinstance(licence, str) and _LICENCE.fullmatch(licence)):
         raise BundleError(
             f"{licence!r} is no identifier of a licence: give one such as 'mit' or 'cc-by-4.0'."
         )
@@ -156,7 +162,7 @@ def push_detector(
     Args:
         detector: Fitted, or the directory of a saved one.
         repository: "user/name". It is made if it is not there.
-        revision: A branch that is there already; None: the main one.
+        revision: A branch that is there already; None: the main one, "main".
         private: Who may see a repository that is made now: only those with access to it, or
             everybody. One that is there stays as it is.
         licence: The identifier that the hub has for a licence, such as "cc-by-4.0", for the card.
@@ -178,9 +184,16 @@ def push_detector(
             f"{repository!r} has a revision: name a branch as `revision` (--revision)."
         )
     check_licence(licence)
+    if token is not None and not (isinstance(token, str) and _TOKEN.fullmatch(token)):
+        # Not shown: it may be a token with a line break at its end.
+        raise BundleError("The token is no text without spaces: give the one that the hub shows.")
     target = hub_address(f"{address}@{revision}", BundleError) if revision else address
     if isinstance(detector, (str, os.PathLike)):
         return _push(local_bundle(detector), target, private, licence, replace_card, message, token)
+    if not hasattr(detector, "push_to_hub"):
+        raise BundleError(
+            f"{detector!r} is no detector: give a fitted one, or the directory of a saved one."
+        )
     with tempfile.TemporaryDirectory() as folder:
         detector.save(folder)
         return _push(Path(folder), target, private, licence, replace_card, message, token)
@@ -195,7 +208,7 @@ def _push(
     message: str | None,
     token: str | None,
 ) -> str:
-    # Checks every file; what cannot be loaded is not shared.
+    # Checks every file; what is damaged is not shared.
     described = Described.read(directory)
     version = version_of(directory)
     names = stored_files(directory)
@@ -219,13 +232,13 @@ def _push(
     if version_of(directory) != version:
         raise BundleError(f"The detector in {str(directory)!r} was replaced meanwhile: push again.")
     if remote.commit is None:
+        if target.revision not in {None, "main"}:
+            raise BundleError(
+                f"There is no repository {str(HubAddress(target.repository))!r} that you may see, "
+                f"and a new one has no branch {target.revision!r}: push without a revision first."
+            )
         remote = remote.created(private=private)
         _check_repository(remote)
-        if target.revision:
-            raise BundleError(
-                f"{str(HubAddress(target.repository))!r} was made, and a new repository has no "
-                f"branch {target.revision!r}: push without a revision first."
-            )
     if _keeps_card(remote, replace=replace_card):
         warnings.warn(
             f"The {_CARD} in {str(target)!r} was written or edited by hand, so it was kept and may "

@@ -126,7 +126,7 @@ def load_proposals(path: str | os.PathLike[str]) -> list[Proposed]:
 
     Raises BundleError as `load_detector`.
     """
-    directory = Path(path)
+    directory = local_bundle(path)
     _, _, tables = read_bundle(directory)
     try:
         return read_proposals(tables.get("audit", ()))

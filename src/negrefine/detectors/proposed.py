@@ -72,6 +72,9 @@ def check_proposer(name: str, proposer: object) -> None:
             f"{name} must be 'wordnet', None or an object with the methods propose_similar and "
             f"propose_far, not {proposer!r}."
         )
+    # It stands beside each label, in saved files too.
+    if usable and not isinstance(getattr(proposer, "name", None), str):
+        raise InputError(f"{name} must have a name, a text: {proposer!r} has none.")
 
 
 def resolve_proposer(proposer: Proposer | Unsaved | str) -> Proposer:
@@ -134,13 +137,18 @@ def propose_labels(
     proposals = propose(resolve_proposer(proposer), class_names, n)
     if not any(each.kept for each in proposals):
         warnings.warn(
-            f"The overlap rules leave none of {len(proposals)} proposed labels: the scores are "
-            "those without proposals.",
+            f"{_none_left(proposals)}: the scores are those without proposals.",
             stacklevel=2,
         )
     return with_proposed(
         mined, proposals, class_features, encoder, templates, progress=progress
     ), proposals
+
+
+def _none_left(proposals: Sequence[Proposed]) -> str:
+    if not proposals:
+        return "Nothing was proposed"
+    return f"The overlap rules leave none of {len(proposals)} proposed labels"
 
 
 def with_proposed(
@@ -210,8 +218,7 @@ def only_proposed(
     """Return the kept proposals as negative labels; InputError if there are none."""
     if not any(each.kept for each in proposals):
         raise InputError(
-            f"None of {len(proposals)} proposed labels is left after the overlap rules: give "
-            "another proposer, or more proposals for each class."
+            f"{_none_left(proposals)}: give another proposer, or more proposals for each class."
         )
     nothing = Negatives((), class_features[:0])
     return with_proposed(nothing, proposals, class_features, encoder, templates, progress=progress)

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from negrefine.detectors.bundle import Arrays, Tables
     from negrefine.encoders.images import ImageSource
 
-TUNING, ALPHAS = "tuning", "alphas"
+TUNING, ALPHAS, BASE = "tuning", "alphas", "base"
 _SAID = {
     TUNING: "the parameters of this detector were tuned on",
     ALPHAS: "the alphas of this detector were chosen on",
+    BASE: "the parameters of its base were chosen on",
 }
 
 
@@ -61,6 +62,11 @@ class Selected(Detector):
 
     def _mark(self, what: str, marks: Marks) -> None:
         self._marks = {**self._marks, what: marks}
+
+    def _mark_base(self, base: Detector) -> None:
+        """Take up what decided something about the detector whose score is a part of this one's."""
+        if isinstance(base, Selected) and base.has_seen_images:
+            self._mark(BASE, union(*base._in_force().values()))
 
     def _in_force(self) -> dict[str, Marks]:
         """Return the marks of the images that decided something about this detector."""

@@ -34,7 +34,8 @@ def marks_of_digests(digests: Iterable[bytes]) -> Marks:
 def marks_of_images(images: Iterable[ImageSource]) -> Marks:
     """Return the marks of images: files by their bytes, pictures and arrays by their pixels.
 
-    A file that cannot be read has none.
+    A file that cannot be read has none, and so has an open one in which one cannot go back. The
+    same picture in another form, such as the pixels of a file, has another mark.
     """
     return marks_of_digests(map(_digest, images))
 
@@ -84,9 +85,19 @@ def _digest(image: object) -> bytes:
         return _of_pixels(str(image.dtype), image.shape, image.tobytes())
     if isinstance(image, (bytes, bytearray)):
         return hashlib.sha256(image).digest()
-    buffer = getattr(image, "getbuffer", None)
-    # Of an open file nothing is read: only its features can tell.
-    return b"" if buffer is None else hashlib.sha256(buffer()).digest()
+    return _of_stream(image)
+
+
+def _of_stream(stream: Any) -> bytes:
+    """Return the sum of an open file, which is left where it was."""
+    try:
+        place = stream.tell()
+        stream.seek(0)
+        content = stream.read()
+        stream.seek(place)
+    except (AttributeError, OSError, ValueError):
+        return b""
+    return hashlib.sha256(content).digest() if isinstance(content, bytes) else b""
 
 
 def _of_pixels(kind: str, shape: Any, content: bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from negrefine.encoders.clip_config import CLIPArchitecture, plain_architecture
 from negrefine.encoders.clip_sizes import check_clip_sizes
-from negrefine.encoders.names import BUILTIN
+from negrefine.encoders.names import BUILTIN_PHOTO
 from negrefine.errors import EncoderError
 from negrefine.pretrained import hub
 from negrefine.pretrained.loading import load_weights, loading
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CLIP_KIND = hub.ModelKind(
     noun="CLIPModel",
     example="openai/clip-vit-base-patch16",
-    builtin=BUILTIN,
+    builtin=BUILTIN_PHOTO,
     advice="the files are damaged or do not belong together",
     files=("*.json", "vocab.*", "merges.txt"),
     error=EncoderError,

@@ -15,11 +15,10 @@ from negrefine.encoders.clip_config import NO_TOWER
 from negrefine.encoders.clip_family import CLIP_KIND, ModelFiles, without
 from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.encoders.families import find_family
-from negrefine.encoders.names import EMBEDDED, advice, resolved
+from negrefine.encoders.names import EMBEDDED, advice, resolved, similar_ids
 from negrefine.encoders.open_clip_config import is_open_clip
 from negrefine.encoders.pixels import WHITE, Colour, check_background
 from negrefine.encoders.preprocessing import Preprocessing
-from negrefine.encoders.recommended import likely_id
 from negrefine.encoders.tokenizer_files import tokenizer_files
 from negrefine.errors import EncoderError, InputError
 from negrefine.files.identity import file_digest, file_stamp
@@ -196,10 +195,10 @@ def find_model_directory(name: str, revision: str | None, *, weights: bool = Tru
     try:
         return hub.find_directory(CLIP_KIND, hub_id, revision, weights=weights)
     except EncoderError as error:
-        meant = None if there else likely_id(hub_id)
-        if meant in (None, hub_id):
+        meant = [] if there else similar_ids(hub_id)
+        if not meant:
             raise
-        raise EncoderError(f"{error} Did you mean {meant!r}?") from error
+        raise EncoderError(f"{error} Did you mean {' or '.join(map(repr, meant))}?") from error
 
 
 def _check_image_size(preprocessing: Preprocessing, side: int | None, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from negrefine.encoders.recommended import likely_id
-from negrefine.similar_names import plain_name
+from negrefine.similar_names import plain_name, similar_names
 
 BUILTIN = "builtin"
 BUILTIN_PHOTO = "builtin-photo"
@@ -21,6 +21,10 @@ _LAION_MODELS = {
     "vitg14": "laion/CLIP-ViT-g-14-laion2B-s12B-b42K",
     "vitbigg14": "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
 }
+# What people call all models of one kind.
+_FAMILIES = frozenset({"clip", "openclip", "siglip", "siglip2", "metaclip"})
+# How like a misspelt name must be.
+_LIKE = 0.8
 _HUB_PREFIX = re.compile(r"(?:hf://|(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)+")
 _RESNET = re.compile(r"(?:openai|clip)?rn(?:50|101)(?:x\d+)?(?:openai|quickgelu|yfcc15m|cc12m)*")
 
@@ -104,15 +108,27 @@ def advice(name: str) -> str | None:
         )
     meant = _meant(name)
     if meant is None and "/" not in name:
-        meant = likely_id(name)
+        if plain_name(name) in _FAMILIES:
+            return f"that is a family: give a model, {_EXAMPLES} ('negrefine encoders' lists more)."
+        meant = likely_id(name) or next(iter(similar_names(name, EMBEDDED, _LIKE)), None)
     return None if meant in (None, name) else f"did you mean {meant!r}?"
+
+
+def similar_ids(name: str) -> list[str]:
+    """Return ids that a hub id which is nowhere may have been meant for, the likeliest first."""
+    likely = likely_id(name)
+    similar = [likely] if likely else similar_names(name, _openai_ids(), _LIKE)[:2]
+    return [] if name in similar else similar
+
+
+def _openai_ids() -> list[str]:
+    return [f"openai/clip-vit-{model}-patch{patch}" for model, patch in _OPENAI_MODELS]
 
 
 def _meant(name: str) -> str | None:
     """Return the encoder that a name of OpenAI's or LAION's, or a misspelt one, stands for."""
     meant = {plain_name(name): name for name in EMBEDDED}
-    for model, patch in _OPENAI_MODELS:
-        hub_id = f"openai/clip-vit-{model}-patch{patch}"
+    for (model, patch), hub_id in zip(_OPENAI_MODELS, _openai_ids(), strict=True):
         short = f"vit{model[0]}{patch.replace('-', '')}"
         names = (hub_id, hub_id.partition("/")[2], short)
         meant |= {plain_name(each): hub_id for each in names}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from negrefine.detectors import Detector
 from negrefine.detectors.adaptive_alpha import CONSTANT, SCALED, UNCERTAIN
@@ -48,21 +50,30 @@ def complete_grid(
 ) -> dict[str, tuple[Any, ...]]:
     """Return the values to try of each parameter, distinct; parameters not named keep theirs.
 
-    None tries the values of the declarations. Raises InputError for a parameter that cannot be
-    tuned, one without values, or a value that its constraint refuses.
+    None tries the values of the declarations. Numbers of numpy become those of Python, which the
+    record of a tuning holds. Raises InputError for a parameter that cannot be tuned, one without
+    values, or a value that its constraint refuses.
     """
     known = tunables_of(detector)
     if grid is None:
         grid = {name: each.values for name, each in known.items()}
+    if not isinstance(grid, Mapping):
+        raise InputError(f"The grid must have lists of values by parameter, not be {grid!r}.")
     for name, values in grid.items():
         if name not in known:
             able = ", ".join(known) or "nothing"
             raise InputError(f"Nothing named {name!r} can be tuned here, only {able}.")
-        if isinstance(values, str) or not len(values):
+        if isinstance(values, str) or not isinstance(values, Iterable) or not len(values):
             raise InputError(f"There are no values for {name!r}: give at least one, in a list.")
         constraint = declared_parameters(type(detector))[name].constraint
         for value in values:
             constraint(name, value)
     return {
-        name: tuple(dict.fromkeys(grid.get(name, (getattr(detector, name),)))) for name in known
+        name: tuple(dict.fromkeys(map(plain, grid.get(name, (getattr(detector, name),)))))
+        for name in known
     }
+
+
+def plain(value: Any) -> Any:
+    """Return a number of numpy as one of Python, and anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value

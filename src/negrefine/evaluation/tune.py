@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from negrefine.constraints import Whole
 from negrefine.detectors import Detector
 from negrefine.detectors.alpha_rules import FACTOR, AlphaRules
 from negrefine.detectors.selection import Marks
@@ -21,7 +22,7 @@ from negrefine.encoders.base import FloatArray
 from negrefine.errors import InputError
 from negrefine.evaluation.measure import metrics_of_scores, resampled_metrics
 from negrefine.evaluation.results import Measured, Scores
-from negrefine.evaluation.tunables import complete_grid, tunables_of
+from negrefine.evaluation.tunables import complete_grid, plain, tunables_of
 from negrefine.progress import progress_bar
 
 LEVEL = 0.05
@@ -105,14 +106,18 @@ def tune(
 
     Raises:
         NotFittedError: The detector is not fitted.
-        InputError: A grid that cannot be used, a rule by class without images, no resamples, or a
-            single candidate.
+        InputError: A grid that cannot be used, a set without images, a rule by class without images
+            of its own, no resamples, or a single candidate.
     """
     detector._check_fitted()
-    if n_bootstrap < 1:
+    if isinstance(n_bootstrap, int) and n_bootstrap < 1:
         raise InputError("Tuning needs resamples (--bootstrap), by which gains are told from luck.")
+    Whole(1)("n_bootstrap", n_bootstrap)
+    for name, features in (("in-distribution", id_features), ("validation", ood_features)):
+        if not len(features):
+            raise InputError(f"There are no {name} images: give some to tune on.")
     values = complete_grid(detector, grid)
-    own = {name: getattr(detector, name) for name in values}
+    own = {name: plain(getattr(detector, name)) for name in values}
     candidates = [
         own,
         *(

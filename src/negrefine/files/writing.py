@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # A row of a table is shorter, and another file may have no line breaks.
 _LINE_CHARACTERS = 1 << 20
+_QUOTED = re.compile(r'[,"\r\n]')
 
 
 def write_rows(
@@ -187,14 +189,18 @@ def _write_parquet(table: pa.Table, stream: BinaryIO) -> None:
 
 
 def _write_csv(table: pa.Table, stream: BinaryIO) -> None:
-    import pyarrow as pa
-    import pyarrow.csv
+    """Write what a command prints: quotes only where a cell needs them, Python's digits."""
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    for row in (table.column_names, *rows):
+        stream.write(",".join(map(_csv_cell, row)).encode() + b"\n")
 
-    for i, field in enumerate(table.schema):
-        if pa.types.is_string(field.type):
-            cells = [text and table_cell(text) for text in table[i].to_pylist()]
-            table = table.set_column(i, field, pa.array(cells, field.type))
-    pyarrow.csv.write_csv(table, stream)
+
+def _csv_cell(value: str | float | None) -> str:
+    if not isinstance(value, str):
+        return "" if value is None else repr(value)
+    text = table_cell(value)
+    # csv.writer leaves a "\r" without quotes before Python 3.13, and readers end the row there.
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
 
 
 def _write_json_lines(table: pa.Table, stream: BinaryIO) -> None:

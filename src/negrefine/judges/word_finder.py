@@ -70,8 +70,12 @@ class WordFinder:
         else:
             parts = [(part, "") for part in _ALTERNATIVES.split(name)]
         rows = list(dict.fromkeys(row for part in parts for row in self._part(*part)))
-        depictable = [row for row in rows if self._wordnet.lexname(row) in DEPICTABLE]
-        return depictable or rows
+        # "shoes" is a noun of its own, somebody's situation.
+        singular = [row for word in _singulars(name) for row in self.senses(word)]
+        return self._depictable(rows) or self._depictable(singular) or rows
+
+    def _depictable(self, rows: list[int]) -> list[int]:
+        return [row for row in rows if self._wordnet.lexname(row) in DEPICTABLE]
 
     def _part(self, name: str, hint: str = "") -> list[int]:
         rows = self.rows(name)
@@ -95,11 +99,14 @@ def _spelling(word: str) -> str:
 
 
 def _respellings(words: Iterable[str]) -> dict[str, str]:
-    """Return {`_spelling`: the first word that has it} of the lower-cased words of other signs."""
+    """Return {`_spelling`: the first word that has it} of the lower-cased words of other signs.
+
+    Words without letters, such as "78", have none: any other name without letters would be one.
+    """
     mixed = [word for word in words if not word.isalpha()]
     others = {ord(sign): None for sign in set("".join(mixed)) if not sign.isalpha()}
     # Of equal keys the last one counts.
-    return {word.translate(others): word for word in reversed(mixed)}
+    return {spelling: word for word in reversed(mixed) if (spelling := word.translate(others))}
 
 
 def _singulars(word: str) -> Iterator[str]:

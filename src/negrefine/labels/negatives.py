@@ -155,6 +155,10 @@ class Negatives:
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.features):
             raise ValueError("negative labels and their features differ in number")
+        # The groups of mined labels are counted from the first.
+        proposed = [each.proposal is not None and not each.proposal.mined for each in self.labels]
+        if proposed != sorted(proposed):
+            raise ValueError("a negative label that was only proposed stands before a mined one")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave out what is derived."""

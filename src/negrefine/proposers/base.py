@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from negrefine.errors import InputError
+from negrefine.shown_text import visible
 
 # The longest names of WordNet and of ImageNet's classes have half as many.
 LONGEST_NAME = 100
@@ -46,7 +47,7 @@ class Proposer(Protocol):
 def ask_similar(proposer: Proposer, class_names: Sequence[str], n: int) -> dict[str, list[str]]:
     """Return at most n cleaned names for each distinct class name, in the order of the classes.
 
-    Warns of classes for which nothing was proposed.
+    Warns of classes for which nothing was proposed, and of names that cannot be used.
 
     Raises:
         InputError: The proposer returned something else than names by class.
@@ -63,7 +64,10 @@ def ask_similar(proposer: Proposer, class_names: Sequence[str], n: int) -> dict[
         raise InputError(
             f"The proposer {proposer.name!r} proposed names for {unknown[0]!r}, which is no class."
         )
+    # What was returned may be read once only.
+    found = {name: _listed(names, proposer.name) for name, names in found.items()}
     cleaned = {name: clean_names(found.get(name, ()), n, proposer.name) for name in distinct}
+    warn_of_unusable((text for names in found.values() for text in names), proposer.name)
     without = [name for name, names in cleaned.items() if not names]
     if without:
         shown = ", ".join(map(repr, without[:_LISTED]))
@@ -80,10 +84,11 @@ def ask_similar(proposer: Proposer, class_names: Sequence[str], n: int) -> dict[
 def ask_far(proposer: Proposer, class_names: Sequence[str], n: int) -> list[str]:
     """Return at most n cleaned names of things far from all classes; InputError as `ask_similar`.
 
-    Warns if nothing was proposed.
+    Warns if nothing was proposed, and of names that cannot be used.
     """
-    found = proposer.propose_far(list(dict.fromkeys(class_names)), n)
+    found = _listed(proposer.propose_far(list(dict.fromkeys(class_names)), n), proposer.name)
     cleaned = clean_names(found, n, proposer.name)
+    warn_of_unusable(found, proposer.name)
     if not cleaned:
         warnings.warn(f"{proposer.name!r} proposed nothing far from the classes.", stacklevel=2)
     return cleaned
@@ -92,8 +97,8 @@ def ask_far(proposer: Proposer, class_names: Sequence[str], n: int) -> list[str]
 def clean_names(names: Iterable[Any], n: int, proposer: str) -> list[str]:
     """Return the first n names with single spaces and without a dot at the end, each once.
 
-    Names that differ in case only are one name, the first. Names that are empty, or longer than
-    `LONGEST_NAME` characters, are left out. ANTS (CVPR 2026, arXiv 2509.03951) cleans so.
+    Names that differ in case only are one name, the first. Empty names are left out, and those of
+    which `warn_of_unusable` warns. ANTS (CVPR 2026, arXiv 2509.03951) cleans so.
 
         >>> clean_names(["Sea  lion.", "sea lion", "", "walrus"], 2, "me")
         ['Sea lion', 'walrus']
@@ -101,18 +106,50 @@ def clean_names(names: Iterable[Any], n: int, proposer: str) -> list[str]:
     Raises:
         InputError: What `proposer` returned is no list of texts.
     """
+    cleaned: dict[str, str] = {}
+    for name in _listed(names, proposer):
+        text = _spaced(name)
+        if text and _is_usable(text):
+            cleaned.setdefault(text.lower(), text)
+    return list(cleaned.values())[:n]
+
+
+def warn_of_unusable(names: Iterable[str], proposer: str) -> None:
+    """Warn of names that `clean_names` leaves out: too long, or with characters nobody sees.
+
+    Joiners in emoji and in scripts that need them belong to the spelling
+    (`negrefine.shown_text.visible`).
+    """
+    unusable = [text for text in map(_spaced, names) if not _is_usable(text)]
+    if unusable:
+        shown = visible(unusable[0])
+        shown = shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}..."
+        warnings.warn(
+            f"{len(unusable)} names that {proposer!r} proposed are left out, because they have "
+            f"control or invisible characters or more than {LONGEST_NAME} characters; the first: "
+            f"'{shown}'.",
+            stacklevel=3,
+        )
+
+
+def _listed(names: Any, proposer: str) -> list[str]:
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise InputError(
             f"The proposer {proposer!r} returned {names!r} instead of a list of names."
         )
-    cleaned: dict[str, str] = {}
-    for name in names:
+    listed = list(names)
+    for name in listed:
         if not isinstance(name, str):
             raise InputError(f"The proposer {proposer!r} returned {name!r}, which is no name.")
-        text = " ".join(name.split()).rstrip(".").rstrip()
-        if text and len(text) <= LONGEST_NAME and text.isprintable():
-            cleaned.setdefault(text.lower(), text)
-    return list(cleaned.values())[:n]
+    return listed
+
+
+def _spaced(name: str) -> str:
+    return " ".join(name.split()).rstrip(".").rstrip()
+
+
+def _is_usable(text: str) -> bool:
+    return len(text) <= LONGEST_NAME and visible(text) == text
 
 
 _ITEM = re.compile(r"^\s*(?:[-*•]|\d{1,4}[.):])\s+(?P<name>\S.*?)\s*$")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from negrefine.judges.base import Answer, AnswerBatch, Query, Usage, answer_all
 from negrefine.judges.hf import HFJudge
 from negrefine.judges.openai import OpenAIJudge
-from negrefine.proposers.base import clean_names, read_list
+from negrefine.proposers.base import clean_names, read_list, warn_of_unusable
 from negrefine.proposers.prompts import far_query, similar_query
 
 # EOE asks for 50 at a time.
@@ -48,9 +48,11 @@ class ModelProposer:
                 permanently, after the replies to all others were stored.
         """
         answers = answer_all(self._asker, [similar_query(name, n) for name in class_names])
+        listed = [read_list(text(answer)) for answer in answers]
+        warn_of_unusable((name for names in listed for name in names), self.name)
         return {
-            name: clean_names(read_list(text(answer)), n, self.name)
-            for name, answer in zip(class_names, answers, strict=True)
+            name: clean_names(names, n, self.name)
+            for name, names in zip(class_names, listed, strict=True)
         }
 
     def propose_far(self, class_names: Sequence[str], n: int) -> Sequence[str]:
@@ -67,6 +69,7 @@ class ModelProposer:
                 break
             replies.append(text(answer))
         names = [name for reply in replies for name in read_list(reply)]
+        warn_of_unusable(names, self.name)
         return clean_names(names, n, self.name)
 
 

@@ -59,7 +59,7 @@ class ReplayProposer:
                 f"{str(path)!r} is no file of proposals: it must be a JSON object with "
                 f'"format": "{FORMAT}", "version": {VERSION}, "similar" and "far".'
             )
-        if data.get("version") != VERSION:
+        if type(data.get("version")) is not int or data["version"] != VERSION:
             raise InputError(
                 f"The proposals {str(path)!r} are of version {data.get('version')!r}, and this "
                 f"installation reads version {VERSION}: upgrade negrefine."

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from negrefine.judges.definitions import word_set
 from negrefine.judges.word_finder import WordFinder
 from negrefine.labels.wordnet import WordNet
 
@@ -21,6 +22,11 @@ from negrefine.labels.wordnet import WordNet
 # with the animals, the second makes a "wooden spoon" a spoon and no prize.
 _LEAST_NAMES = 0.25
 _LEAST_SUPPORT = 0.5
+# What fewer names share is nothing special among them, so WordNet weighs it.
+_MANY_NAMES = 10
+# Fewer names do not take one away from things, such as "dog" beside "car" to be a pawl.
+_ENOUGH_NAMES = 3
+_THINGS = word_set("noun.animal noun.artifact noun.food noun.plant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +53,14 @@ def choose_senses(
     where there is such a sense. A shared hypernym h of two names is worth -log p(h), where p(h) is
     the fraction of class names below h and a name with m senses counts 1/m for each: sharing
     "entity" is worth nothing, sharing "bird" a lot. A sense's support is the sum over all other
-    names of the best hypernym it shares with each of their senses, divided by their number.
+    names of the best hypernym it shares with each of their senses, divided by their number. Below
+    ten names p(h) is the fraction of WordNet below h: what two names share is all they have.
 
     WordNet's first sense is meant, unless the other names speak against it:
 
     * its lexicographer file holds the best supported senses of less than a quarter as many other
       names as the file of its own best supported sense. Then that file is meant, and the first
-      sense there.
+      sense there. Two names do not take another from animals, artifacts, food or plants.
     * it has less than half the support of another sense in its file. Then the best supported sense
       of the file is meant, of equal ones the first.
     """
@@ -82,7 +89,8 @@ def _meant(wordnet: WordNet, support: dict[int, float], top: int, n_names: Count
     """
     first, *_ = support
     file, file_of_top = wordnet.lexname(first), wordnet.lexname(top)
-    if n_names[file] < _LEAST_NAMES * n_names[file_of_top]:
+    enough = n_names[file_of_top] >= _ENOUGH_NAMES or file not in _THINGS
+    if enough and n_names[file] < _LEAST_NAMES * n_names[file_of_top]:
         file = file_of_top
     within = [row for row in support if wordnet.lexname(row) == file]
     best = max(within, key=support.__getitem__)
@@ -94,12 +102,15 @@ def _support(
 ) -> NDArray[np.float64]:
     """Return the support of each sense, whose names' numbers are `owners`."""
     below: dict[int, list[int]] = {}
-    mass: Counter[int] = Counter()
+    mass: dict[int, float] = {}
     for i, row in enumerate(rows):
         for hypernym in wordnet.above(row):
             below.setdefault(hypernym, []).append(i)
-            mass[hypernym] += weights[i]
+            mass[hypernym] = mass.get(hypernym, 0.0) + weights[i]
     total = weights.sum()
+    if len(set(owners.tolist())) < _MANY_NAMES:
+        mass = {hypernym: _n_below(wordnet, hypernym) for hypernym in mass}
+        total = len(wordnet)
     members = {hypernym: np.array(places) for hypernym, places in below.items()}
     # Sums in another order could turn a tie: rounded, equal fractions are equal.
     worth = {h: round(-math.log(min(mass[h] / total, 1.0)), 9) for h in members}
@@ -111,3 +122,12 @@ def _support(
         shared[owners == owners[i]] = 0
         support[i] = round(float((shared * weights).sum()), 6)
     return support
+
+
+def _n_below(wordnet: WordNet, row: int) -> int:
+    """Return how many synsets are a synset or kinds of it."""
+    seen, reached = {row}, [row]
+    while reached:
+        reached = list({kind for each in reached for kind in wordnet.kinds(each)} - seen)
+        seen.update(reached)
+    return len(seen)

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
-from negrefine.errors import InputError
+from negrefine.constraints import Whole
 from negrefine.judges.word_finder import DEPICTABLE, WordFinder
 from negrefine.judges.wordnet import RANKS
 from negrefine.labels.lexicon import word_frequencies
@@ -45,9 +45,8 @@ class WordNetProposer:
     why_nothing = "they have no sense in WordNet, or nothing beside them"
 
     def __init__(self, steps: int = 3, *, overlap: bool = True) -> None:
-        """Read the bundled graph, once per process; InputError for fewer than one step."""
-        if steps < 1:
-            raise InputError(f"steps must be at least 1, not {steps}.")
+        """Read the bundled graph, once per process; InputError for no number of steps."""
+        Whole(1)("steps", steps)
         self.steps, self.overlap = steps, overlap
         self._wordnet = WordNet.load()
         self._finder = WordFinder(self._wordnet)

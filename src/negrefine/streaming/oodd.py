@@ -164,7 +164,7 @@ class OODD(StreamDetector):
         if entries is None:
             raise InputError("The dictionary is empty: score a batch before freeze().")
         made = FrozenOODD.on_classes_of(self.base, k=self.k, weight=self.weight)
-        return made.hold(self.base, entries.features)
+        return made.hold(self.base.with_params(), entries.features)
 
     def _state(self) -> Arrays:
         entries = self._dictionary.entries
