@@ -319,7 +319,13 @@ def test_saved_factors_must_fit(detectors: dict[str, Detector], tmp_path: Path) 
     detector = ruled(detectors, "class")
     factors = detector.alpha_factors_
     assert factors is not None
-    for wrong in (factors[1:], factors.astype(np.float32), factors - 10, factors + 1e4, factors * np.nan):
+    for wrong in (
+        factors[1:],
+        factors.astype(np.float32),
+        factors - 10,
+        factors + 1e4,
+        factors * np.nan,
+    ):
         detector.alpha_factors_ = wrong
         detector.save(tmp_path / "wrong")
         with pytest.raises(BundleError, match="alpha_factors must be"):
