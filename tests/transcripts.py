@@ -23,6 +23,8 @@ import pytest
 
 TOLERANCE = 2e-3
 _NUMBER = re.compile(r"-?\d+\.\d+")
+# What looks like a block of commands or Python, also where it is none that runs.
+_FENCE = re.compile(r"^[ \t>]*(?:`{3,}|~{3,})[ \t{]*(?:bash|sh|shell|python|py)\b", re.MULTILINE)
 _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n+)?"
     r"^```(?P<kind>bash|python)\n(?P<code>.*?)^```$"
@@ -50,8 +52,8 @@ class Block:
 
 
 def blocks(text: str) -> list[Block]:
-    """Return the blocks of a page in their order."""
-    return [
+    """Return the blocks of a page in their order; AssertionError for one that would never run."""
+    found = [
         Block(
             match["kind"],
             match["code"],
@@ -61,6 +63,12 @@ def blocks(text: str) -> list[Block]:
         )
         for match in _BLOCK.finditer(text)
     ]
+    n = len(_FENCE.findall(text))
+    assert n == len(found), (
+        f"{n} blocks begin and {len(found)} can run: begin them with ```bash or ```python alone, "
+        "at the left margin, and end them with ```"
+    )
+    return found
 
 
 def is_like(line: str, printed: str) -> bool:

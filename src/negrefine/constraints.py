@@ -21,6 +21,8 @@ from negrefine.errors import InputError
 Constraint: TypeAlias = Callable[[str, Any], object]
 
 _LARGEST = 2**63 - 1
+# Of a value in a sentence; a file of somebody else may hold megabytes.
+_LONGEST = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Whole:
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if not whole or value < self.minimum:
             raise InputError(
-                f"{name} must be a whole number of at least {self.minimum}, not {value!r}."
+                f"{name} must be a whole number of at least {self.minimum}, not {_shown(value)}."
             )
         if value > self.maximum:
             raise InputError(f"{name} must be at most {self.maximum}.")
@@ -81,7 +83,7 @@ class Number:
             or (value == self.high and self.closed in {"both", "high"})
         )
         if not inside:
-            raise InputError(f"{name} must {self.text}, not {value!r}.")
+            raise InputError(f"{name} must {self.text}, not {_shown(value)}.")
         if isinstance(value, numbers.Integral) and abs(int(value)) > _LARGEST:
             raise InputError(f"{name} must be at most {_LARGEST} in size as a whole number.")
 
@@ -95,7 +97,9 @@ class OneOf:
     def __call__(self, name: str, value: Any) -> None:
         """Raise `InputError` for anything else."""
         if not isinstance(value, str) or value not in self.choices:
-            raise InputError(f"{name} must be one of {', '.join(self.choices)}, not {value!r}.")
+            raise InputError(
+                f"{name} must be one of {', '.join(self.choices)}, not {_shown(value)}."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class Boolean:
     def __call__(self, name: str, value: Any) -> None:
         """Raise `InputError` for anything else."""
         if type(value).__name__ not in {"bool", "bool_"}:
-            raise InputError(f"{name} must be True or False, not {value!r}.")
+            raise InputError(f"{name} must be True or False, not {_shown(value)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +121,9 @@ class Strings:
     def __call__(self, name: str, value: Any) -> None:
         """Raise `InputError` for anything else."""
         if isinstance(value, str):
-            raise InputError(f"{name} must be a list such as [{value!r}], not one string.")
+            raise InputError(f"{name} must be a list such as [{_shown(value)}], not one string.")
         if not isinstance(value, Collection) or not all(isinstance(item, str) for item in value):
-            raise InputError(f"{name} must be a list of strings, not {value!r}.")
+            raise InputError(f"{name} must be a list of strings, not {_shown(value)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +132,18 @@ class Text:
 
     Attributes:
         empty: It may be empty.
+        optional: None is a value, too.
     """
 
     empty: bool = False
+    optional: bool = False
 
     def __call__(self, name: str, value: Any) -> None:
         """Raise `InputError` for anything else."""
+        if value is None and self.optional:
+            return
         if not isinstance(value, str) or not (value or self.empty):
-            raise InputError(f"{name} must be a text, not {value!r}.")
+            raise InputError(f"{name} must be a text, not {_shown(value)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +159,7 @@ class Fields:
     def __call__(self, name: str, value: Any) -> None:
         """Raise `InputError` for anything else."""
         if not isinstance(value, Mapping):
-            raise InputError(f"{name} must be an object, not {value!r}.")
+            raise InputError(f"{name} must be an object, not {_shown(value)}.")
         for field, constraint in self.constraints.items():
             if field not in value:
                 raise InputError(f"{name} must have the field {field!r}.")
@@ -172,3 +180,10 @@ def check_all(owner: object, constraints: Mapping[str, Constraint]) -> None:
     """
     for name, constraint in constraints.items():
         constraint(name, getattr(owner, name))
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_LONGEST]}… ({len(text) - _LONGEST:,} more letters)"

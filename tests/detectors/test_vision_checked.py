@@ -291,6 +291,25 @@ def test_the_answers_on_a_grey_image_are_subtracted_and_asked_once(
     assert len(judge.asked) == n + 4 * len(images)
 
 
+def test_a_question_that_fails_on_the_grey_image_costs_the_images_that_need_it(
+    base: NegRefine, pictures: list[Any]
+) -> None:
+    images = images_of(pictures)[:18]
+    judge = Plain()
+    checked = VisionChecked.of(base, judge, correct=True)
+    known = checked.check(images[:2])
+    failing = Sometimes(fails=[image_key(Image.new("RGB", (224, 224), (127, 127, 127)))])
+    checked.set_params(vision=failing)
+    # What the first two images need is known.
+    checks = checked.check(images)
+    assert set(range(18)) - set(checks.failed) >= {0, 1}
+    np.testing.assert_allclose(checks.scores[:2], known.scores, rtol=1e-6)
+    assert np.isnan(checks.scores[list(checks.failed)]).all()
+    assert set(checks.failed.values()) == {"On a grey image: no answer"}
+    with pytest.raises(JudgeError, match=r"images have no score.* On a grey image"):
+        checked.score_samples(images)
+
+
 def test_features_alone_are_refused(base: NegRefine, pictures: list[Any]) -> None:
     checked = VisionChecked.of(base, Plain())
     checked.offset_ = 1.0
@@ -324,6 +343,8 @@ def test_what_it_cannot_be_made_from_is_refused(
         VisionChecked.of(base, judge, weight=1.5)
     with pytest.raises(InputError, match="vision must have a name"):
         VisionChecked.of(base, "a model")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="vision must have a name"):
+        VisionChecked.of(base, Plain)  # type: ignore[arg-type]
 
 
 def test_wrong_numbers_of_a_judge_are_refused(base: NegRefine, pictures: list[Any]) -> None:
@@ -333,6 +354,13 @@ def test_wrong_numbers_of_a_judge_are_refused(base: NegRefine, pictures: list[An
 
     with pytest.raises(InputError, match=r"'plain' must return .* shape \(2, 4\)"):
         VisionChecked.of(base, Wrong()).score_samples(images_of(pictures[:2]))
+
+    class Words(Plain):
+        def margin(self, key: str, name: str) -> Any:
+            return super().margin(key, name) > 0
+
+    with pytest.raises(InputError, match=r"must be real numbers, not bool"):
+        VisionChecked.of(base, Words()).score_samples(images_of(pictures[:2]))
     with pytest.raises(ImageError, match="missing"):
         VisionChecked.of(base, Plain()).score_samples(["missing.png"])
 
@@ -370,6 +398,13 @@ def test_it_is_saved_and_loaded_with_its_base_and_the_name_of_its_judge(
         (lambda _, tables: tables["vision"][0].update(kind=3), "vision.kind must be a text"),
         (lambda _, tables: tables["vision"][0]["settings"].update(more=1), "vision.settings must"),
         (lambda _, tables: tables["vision"][0]["settings"].update(question="?"), "must be a text"),
+        (lambda _, tables: tables["vision"][0]["settings"].update(longest_side=1.5), "whole"),
+        (lambda _, tables: tables["vision"][0]["settings"].update(revision={}), "must be a text"),
+        (
+            lambda _, tables: tables["vision"][0]["settings"].update(question="{name:>99999999}?"),
+            "no other field",
+        ),
+        (lambda _, tables: tables["base"][0]["parameters"].update(alpha=0), "beside S_MM"),
         (lambda arrays, _: arrays.update(band_thresholds=np.array([np.nan])), "must be finite"),
         (lambda arrays, _: arrays.update(band_thresholds=np.array([1])), "must be finite float64"),
         (lambda arrays, _: arrays.update(band_thresholds=np.zeros(0)), "A band is around"),

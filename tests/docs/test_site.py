@@ -74,6 +74,16 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
     assert found.count("a.html") == 4
 
 
+def test_no_page_and_links_out_of_the_site_are_found(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (found,) = problems(site)
+    assert found.startswith("There is no page in ")
+    site.mkdir()
+    (tmp_path / "secret.txt").touch()
+    (site / "a.html").write_text('<a href="../secret.txt">x</a><img srcset="a.html 1x, ">')
+    assert problems(site) == ["a.html links to ../secret.txt, which does not exist."]
+
+
 def test_a_page_in_no_list_and_a_link_to_no_file_fail_the_build(tmp_path: Path) -> None:
     docs = tmp_path / "source" / "docs"
     docs.mkdir(parents=True)

@@ -64,6 +64,15 @@ def test_a_page_that_is_wrong_fails(reader: Start, tmp_path: Path) -> None:
             reader().read(page)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["- a\n  ```bash\n  a\n  ```\n", "```sh\na\n```\n", "```python title\na\n```\n", "~~~bash\n"],
+)
+def test_a_block_that_would_never_run_fails(text: str) -> None:
+    with pytest.raises(AssertionError, match="1 blocks begin and 0 can run"):
+        blocks(text)
+
+
 def test_blocks_are_found_with_their_output_and_the_reason_why_they_do_not_run() -> None:
     text = "```bash\na\n```\n\n```text\nout\n```\n\n<!-- not run: slow -->\n```bash\nb\n```\n"
     first, second = blocks(text)

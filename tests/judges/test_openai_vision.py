@@ -129,6 +129,18 @@ def test_what_is_neither_yes_nor_no_and_what_is_refused_is_undecided(server: Ser
     np.testing.assert_array_equal(row, [-np.inf, np.nan, -np.inf, np.nan])
 
 
+def test_a_word_that_was_less_likely_than_not_is_undecided(server: Server) -> None:
+    def reply(question: str, _: Any) -> dict[str, Any]:
+        likely = {"Yes": 0.45, "No": 0.03} if "tabby" in question else {"Y": 0.9, "Perhaps": 0.1}
+        top = [{"token": w, "logprob": math.log(q), "bytes": None} for w, q in likely.items()]
+        return message("Yes", {"content": [{**top[0], "top_logprobs": top}]})
+
+    server.reply = reply
+    (row,) = judge_at(server.url).yes_margins(pictures(1), [NAMES])
+    # Where the word has other tokens than its own, it is all there is.
+    np.testing.assert_array_equal(row, [np.nan if "tabby" in name else np.inf for name in NAMES])
+
+
 def test_failing_questions_cost_their_images_and_the_rest_is_stored(
     server: Server, tmp_path: Path
 ) -> None:

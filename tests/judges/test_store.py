@@ -18,10 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from negrefine import HFVision, OpenAIJudge, OpenAIProposer, OpenAIVision
 from negrefine.cli.app import app
+from negrefine.cli.judge_cache import Format, export_answers
 from negrefine.encoders.embedding_cache import EmbeddingCache
 from negrefine.errors import InputError
 from negrefine.judges.base import Answer, Query
+from negrefine.judges.prompts import judge_identity
 from negrefine.judges.replay import ReplayJudge
 from negrefine.judges.store import (
     AnswerStore,
@@ -30,6 +33,7 @@ from negrefine.judges.store import (
     default_store,
     read_json_lines,
 )
+from negrefine.proposers.prompts import similar_query
 
 WORDS = st.text(min_size=1, max_size=12)
 
@@ -52,6 +56,31 @@ def test_gives_back_what_was_put_by_judge_and_question(store: AnswerStore) -> No
         (1, 2, 1, 1, 1)
     ]
     assert [stored.query for stored in store] == [proper, dog, several]
+
+
+def test_answers_are_counted_by_what_they_are_about(store: AnswerStore) -> None:
+    vision = HFVision("smolvlm/", store=None)
+    seeing = judge_identity(vision.prompts, judge="hf-vision", model="smolvlm")
+    on_server = OpenAIVision("m", "http://localhost:1/v1", store=None).identity
+    proposing = OpenAIProposer("m", "http://localhost:1/v1", store=None).identity
+    asked = OpenAIJudge("m", "http://localhost:1/v1", store=None).identity
+    about = Query("a" * 64, ("dog",))
+    store.put(seeing, [(about, Answer(True))])
+    store.put(on_server, [(about, Answer(False)), (Query("b" * 64, ("dog",)), Answer(None))])
+    store.put(proposing, [(similar_query("dog", 3), Answer(True, "- fox"))])
+    for odd in ("7", "[]", "{", asked):
+        store.put(odd, [(Query("a"), Answer(True)), (about, Answer(True))])
+    counts = {
+        c.identity: (c.proper_noun, c.subcategory, c.image, c.proposal) for c in store.counts()
+    }
+    assert counts == {
+        seeing: (0, 0, 1, 0),
+        on_server: (0, 0, 2, 0),
+        proposing: (0, 0, 0, 1),
+        **dict.fromkeys(("7", "[]", "{", asked), (1, 1, 0, 0)),
+    }
+    with pytest.raises(InputError, match="answers about images: leave out --format official"):
+        export_answers(Path("-"), Format.OFFICIAL, judge=on_server, force=False, answers=store.path)
 
 
 @settings(deadline=None)
@@ -318,7 +347,7 @@ def test_judge_cache_commands(tmp_path: Path) -> None:
         negrefine("judge-cache", "import", log, "--format", "official", cache=cache).stderr
     )
     stats = negrefine("judge-cache", "stats", cache=cache)
-    assert stats.stdout.splitlines()[1] == "3\t2\t2\t3\t0\tllm_process_noun.txt"
+    assert stats.stdout.splitlines()[1] == "3\t2\t0\t0\t2\t3\t0\tllm_process_noun.txt"
     out = tmp_path / "out.jsonl"
     assert negrefine("judge-cache", "export", out, cache=cache).returncode == 0
     assert len(read_json_lines(out)) == 5

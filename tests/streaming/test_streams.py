@@ -19,11 +19,15 @@ from negrefine import (
     AdaNeg,
     Detector,
     NegLabel,
+    NegRefine,
     OODDictionary,
     StreamDetector,
     load_detector,
 )
 from negrefine.detectors import DETECTORS
+from negrefine.detectors.selected import Selected
+from negrefine.detectors.selection import marks_of_features
+from negrefine.detectors.tuning import Tuning
 from negrefine.encoders import CLIPEncoder
 from negrefine.errors import BundleError, EncoderError, InputError, NotFittedError
 from negrefine.labels.lexicon import Lexicon
@@ -209,6 +213,31 @@ def test_a_damaged_frozen_detector_is_refused(tmp_path: Path) -> None:
     frozen.save(tmp_path)
     with pytest.raises(BundleError, match="size of the dictionary"):
         load_detector(tmp_path, stream.base.encoder)
+
+
+def test_images_that_chose_something_about_the_base_are_refused_after_loading_too(
+    detectors: dict[str, Detector], demo_pictures: list[Path], tmp_path: Path
+) -> None:
+    features = detectors["negrefine"].encoder.encode_images(demo_pictures[:40])
+    base = detectors["negrefine"].with_params(alpha=2.0, alpha_rule="class")
+    assert isinstance(base, NegRefine)
+    base.choose_alphas_features(features[:20], least=2)
+    digest = "0" * 64
+    tuning = Tuning("odd", 5, digest, 5, digest, 2, {"alpha": 2.0}, {"alpha": 1.0}, 0, 0, 0, 0.5)
+    base.set_tuning(tuning, marks_of_features(features[20:25]))
+    stream = OODD(base, size=10, k=2)
+    stream.update_and_score(features[25:])
+    frozen = stream.freeze()
+    frozen.save(tmp_path)
+    loaded = load_detector(tmp_path, base.encoder)
+    for each in (frozen, loaded):
+        assert isinstance(each, Selected)
+        assert each.tuning_ == tuning
+        for seen in (features[:20], features[20:25]):
+            with pytest.raises(InputError, match=r"chosen on|tuned on"):
+                each.calibrate_features(seen, 0.2)
+        each.calibrate_features(features[28:], 0.3)
+    assert loaded.identity() == frozen.identity()
 
 
 def test_large_batches_are_scored_in_blocks() -> None:

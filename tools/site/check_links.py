@@ -1,4 +1,4 @@
-"""Check the links of the built site: `python tools/site/check.py site/`.
+"""Check the links of the built site: `python tools/site/check_links.py site/`.
 
 Every link within the site must lead to a file, and to an element of it where it says which; no page
 may load anything from another server. Links that lead out of the site are not followed.
@@ -31,7 +31,9 @@ class _Page(HTMLParser):
         relations = set(values.get("rel", "").split())
         if tag in _LOADED or (tag == "link" and relations & _LOADED_RELATIONS):
             found = [values.get("src", ""), values.get("href", "")]
-            found += [each.split()[0] for each in values.get("srcset", "").split(",") if each]
+            found += [
+                each.split()[0] for each in values.get("srcset", "").split(",") if each.strip()
+            ]
             self.loaded += [each for each in found if each]
         elif tag == "a" and "href" in values:
             self.links.append(values["href"])
@@ -47,8 +49,9 @@ def _page(path: Path) -> _Page:
 def problems(site: Path) -> list[str]:
     """Return a sentence for each link that leads nowhere and each thing loaded from elsewhere."""
     site = site.resolve()
-    found = []
-    for path in sorted(site.rglob("*.html")):
+    pages = sorted(site.rglob("*.html"))
+    found = [] if pages else [f"There is no page in {site}: build the site first."]
+    for path in pages:
         page, here = _page(path), path.relative_to(site)
         found += [
             f"{here} loads {link} from another server."
@@ -64,7 +67,7 @@ def problems(site: Path) -> list[str]:
             target = (start / unquote(parts.path).lstrip("/")).resolve() if parts.path else path
             if target.is_dir():
                 target /= "index.html"
-            if not target.is_file():
+            if not (target.is_file() and target.is_relative_to(site)):
                 found.append(f"{here} links to {link}, which does not exist.")
             elif parts.fragment and target.suffix == ".html":
                 name = unquote(parts.fragment)

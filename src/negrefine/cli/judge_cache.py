@@ -12,6 +12,7 @@ from negrefine.cli.groups import CommandGroup
 from negrefine.cli.judge_options import ANSWERS
 from negrefine.cli.output import print_rows, say
 from negrefine.errors import InputError
+from negrefine.judges.prompts import kind_of
 from negrefine.judges.replay import as_official_log, read_official_log
 from negrefine.judges.store import AnswerStore, as_json_lines, read_json_lines
 from negrefine.shown_text import storable
@@ -27,11 +28,10 @@ _FORMAT = option(Format.JSONL, "'official' is the log of the published code.", n
 def stats(answers: Path | None = ANSWERS) -> None:
     """Show how many answers of which judge are stored, as a tab-separated table."""
     store = _existing(answers)
-    rows = [
-        (row.proper_noun, row.subcategory, row.yes, row.no, row.undecided, row.identity)
-        for row in store.counts()
-    ]
-    columns = ["proper_noun", "subcategory", "yes", "no", "undecided", "judge"]
+    kinds = ["proper_noun", "subcategory", "image", "proposal"]
+    columns = [*kinds, "yes", "no", "undecided", "identity"]
+    rows = [[getattr(row, name) for name in columns] for row in store.counts()]
+    columns[-1] = "judge"
     print_rows(columns, rows, "\t", quote=False)
     say(str(store.path), err=True)
 
@@ -53,6 +53,11 @@ def export_answers(
     if judge is not None or file_format is Format.OFFICIAL:
         identity = _choose(store, judge)
         chosen = [stored for stored in chosen if stored.identity == identity]
+        if file_format is Format.OFFICIAL and (kind := kind_of(identity)) != "words":
+            raise InputError(
+                f"The official log has answers about words, and {identity!r} has answers about "
+                f"{kind}: leave out --format official."
+            )
     write = as_json_lines if file_format is Format.JSONL else as_official_log
     lines = list(write(chosen))
     if str(out) == "-":

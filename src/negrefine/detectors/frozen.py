@@ -5,7 +5,7 @@ Their score of an image depends on the image alone, so that calibration means wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from negrefine.detectors.bundle import Arrays, Tables
+    from negrefine.detectors.tuning import Tuning
 
 
 class Frozen:
@@ -205,6 +206,17 @@ class FrozenOODD(Frozen, Selected):
         self.base_, self.dictionary_, self.negatives_ = base, dictionary, base.negatives_
         self._mark_base(base)
         return self
+
+    @property
+    def tuning_(self) -> Tuning | None:
+        """What `negrefine tune` has chosen about the base."""
+        return self.base_.tuning_ if isinstance(self.base_, Selected) else None
+
+    def _records(self) -> dict[str, Any]:
+        return self.base_._records()
+
+    def _restore_records(self, manifest: Mapping[str, Any]) -> None:
+        self.base_._restore_records(manifest)
 
     def compute_part(self, name: str, images: ImageBlock) -> Tensor:
         """Return the detector's score ("base"), or the cosine ("similarity")."""

@@ -7,7 +7,7 @@ label whether it is a proper noun, and whether it is a subcategory of the class 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -314,17 +314,9 @@ def refine(
     if judge is None:
         labels = apply_user_lists(mined.labels, rules.keep, rules.drop)
     else:
-        cleaned = clean_labels(mined.labels)
-        texts = [label.text for label in cleaned]
-        candidates = class_candidates(
-            encoder,
-            texts,
-            class_names,
-            n_candidates=rules.n_candidates,
-            wordnet_candidates=rules.wordnet_candidates,
-            progress=progress,
+        labels, trail = clean_and_ask(
+            mined.labels, class_names, judge, rules, encoder=encoder, progress=progress
         )
-        labels, trail = filter_labels(cleaned, candidates, judge, rules, progress=progress)
     if not any(label.kept for label in labels):
         raise InputError(
             f"The filter removed all {len(labels)} negative labels: check the judge, "
@@ -336,6 +328,37 @@ def refine(
         if changed:
             features[changed] = embed(encoder, [labels[i].text for i in changed], templates)
     return Negatives(tuple(labels), features), trail
+
+
+def clean_and_ask(
+    given: Sequence[NegativeLabel],
+    class_names: Sequence[str],
+    judge: Judge,
+    rules: FilterRules,
+    *,
+    encoder: Encoder,
+    asked_first: Callable[[NegativeLabel], Iterable[str]] | None = None,
+    progress: bool = False,
+) -> tuple[list[NegativeLabel], list[Question]]:
+    """Return the labels, cleaned and filtered, and the questions about them.
+
+    Each is asked about the class names that `asked_first` returns for it, then the nearest ones.
+    """
+    cleaned = clean_labels(given)
+    candidates = class_candidates(
+        encoder,
+        [label.text for label in cleaned],
+        class_names,
+        n_candidates=rules.n_candidates,
+        wordnet_candidates=rules.wordnet_candidates,
+        progress=progress,
+    )
+    if asked_first is not None:
+        candidates = [
+            list(dict.fromkeys([*asked_first(label), *names]))
+            for label, names in zip(cleaned, candidates, strict=True)
+        ]
+    return filter_labels(cleaned, candidates, judge, rules, progress=progress)
 
 
 def changed_texts(labels: Sequence[NegativeLabel]) -> list[int]:

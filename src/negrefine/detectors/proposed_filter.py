@@ -8,14 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from negrefine.detectors.class_candidates import class_candidates
 from negrefine.detectors.negfilter import (
     FilterRules,
     Question,
     apply_user_lists,
     changed_texts,
-    clean_labels,
-    filter_labels,
+    clean_and_ask,
     refine,
 )
 from negrefine.encoders.base import Encoder
@@ -114,20 +112,15 @@ def filter_proposed(
     if judge is None:
         labels = apply_user_lists(proposed.labels, rules.keep, rules.drop)
         return Negatives(tuple(labels), proposed.features), []
-    cleaned = clean_labels(proposed.labels)
-    nearest = class_candidates(
-        encoder,
-        [label.text for label in cleaned],
+    labels, trail = clean_and_ask(
+        proposed.labels,
         class_names,
-        n_candidates=rules.n_candidates,
-        wordnet_candidates=rules.wordnet_candidates,
+        judge,
+        rules,
+        encoder=encoder,
+        asked_first=_own_class,
         progress=progress,
     )
-    candidates = [
-        list(dict.fromkeys([*_own_class(label), *names]))
-        for label, names in zip(cleaned, nearest, strict=True)
-    ]
-    labels, trail = filter_labels(cleaned, candidates, judge, rules, progress=progress)
     features = proposed.features.copy()
     changed = changed_texts(labels)
     if changed:

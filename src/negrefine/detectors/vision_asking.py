@@ -52,7 +52,8 @@ class ImageAsker:
             for row, found in self._answers(pictures, names, failed):
                 margins[row] = found
             if self.grey is not None:
-                self._correct([row for row in pictures if row not in failed], names, margins)
+                rows_left = [row for row in pictures if row not in failed]
+                self._correct(self.grey, rows_left, names, margins, failed)
         return margins, failed
 
     def _read(
@@ -94,19 +95,31 @@ class ImageAsker:
 
     def _correct(
         self,
+        grey: dict[str, float],
         rows: Sequence[int],
         names: Sequence[Sequence[str]],
         margins: list[NDArray[np.float64]],
+        failed: dict[int, str],
     ) -> None:
-        """Subtract the margins of the same names on a grey image, which are asked once."""
+        """Subtract the margins of the same names on a grey image, which are asked once.
+
+        Images for which one is missing, because the questions failed, fail with it.
+        """
         from PIL import Image
 
-        grey = {} if self.grey is None else self.grey
-        wanted = dict.fromkeys(name for row in rows for name in names[row] if name not in grey)
-        if missing := list(wanted):
+        why = ""
+        if missing := list(dict.fromkeys(n for row in rows for n in names[row] if n not in grey)):
             picture = Image.new("RGB", (_GREY_SIDE, _GREY_SIDE), _GREY)
-            given = self.judge.yes_margins([picture], [missing])
-            found = checked_margins(self.judge, given, (1, len(missing)))[0]
-            grey.update(zip(missing, found.tolist(), strict=True))
+            try:
+                given = self.judge.yes_margins([picture], [missing])
+            except ImagesFailedError as error:
+                why = f"On a grey image: {next(iter(error.reasons.values()), error)}"
+            else:
+                found = checked_margins(self.judge, given, (1, len(missing)))[0]
+                grey.update(zip(missing, found.tolist(), strict=True))
         for row in rows:
-            margins[row] = corrected_margins(margins[row], [grey[name] for name in names[row]])
+            if grey.keys() >= set(names[row]):
+                margins[row] = corrected_margins(margins[row], [grey[n] for n in names[row]])
+            else:
+                margins[row] = np.full(len(names[row]), np.nan)
+                failed[row] = why

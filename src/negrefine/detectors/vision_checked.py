@@ -22,7 +22,7 @@ from negrefine.detectors.vision_asking import ImageAsker
 from negrefine.detectors.vision_base import OnNegRefine
 from negrefine.detectors.vision_checks import VisionChecks, VisionReport
 from negrefine.detectors.vision_questions import RULES, Questions, needs_images
-from negrefine.detectors.vision_saved import check_vision, saved_judge, usable_judge
+from negrefine.detectors.vision_saved import check_base, check_vision, saved_judge, usable_judge
 from negrefine.detectors.vision_score import checked_score
 from negrefine.errors import InputError
 from negrefine.judges.vision import VisionJudge, vision_identity
@@ -125,14 +125,7 @@ class VisionChecked(OnNegRefine):
                 base has no threshold, or a parameter that cannot be used.
             NotFittedError: The base is not fitted.
         """
-        if not isinstance(base, NegRefine):
-            raise InputError(f"{cls.__name__} is made from a fitted NegRefine, not from {base!r}.")
-        base._check_fitted()
-        if base.alpha == 0 or base.negatives_ is None or not base.negatives_.texts:
-            raise InputError(
-                "S_VLM stands beside S_MM, which this detector does not have: give one with an "
-                "alpha other than 0 and with negative labels."
-            )
+        base = check_base(base)
         made = cls(base.encoder, vision=vision, prompts=base.prompts, **parameters)
         made.check_parameters()
         thresholds = base.class_offsets_
@@ -375,14 +368,11 @@ class VisionChecked(OnNegRefine):
         from negrefine.judges.vision_settings import judge_from
 
         super()._restore(class_names, arrays, tables)
-        base = restored_base(self.encoder, class_names, arrays, tables)
+        base = check_base(restored_base(self.encoder, class_names, arrays, tables))
         thresholds = arrays["band_thresholds"]
         fits = thresholds.dtype == np.float64 and thresholds.ndim == 1
         if not (
-            isinstance(base, NegRefine)
-            and fits
-            and len(thresholds) in (0, 1, len(class_names))
-            and np.isfinite(thresholds).all()
+            fits and len(thresholds) in (0, 1, len(class_names)) and np.isfinite(thresholds).all()
         ):
             raise InputError("band_thresholds must be finite float64, one or one for each class.")
         (saved,) = tables["vision"]

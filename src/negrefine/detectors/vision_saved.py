@@ -1,9 +1,10 @@
-"""The vision judge of a detector that is saved with its name, and loaded somewhere else."""
+"""What a detector with a vision judge is made of, now or where it is loaded: base and judge."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from negrefine.detectors.negrefine import NegRefine
 from negrefine.detectors.parameters import Unsaved
 from negrefine.errors import InputError
 from negrefine.judges.vision import VisionJudge, vision_identity
@@ -11,11 +12,25 @@ from negrefine.judges.vision import VisionJudge, vision_identity
 
 def check_vision(name: str, value: Any) -> None:
     """Raise InputError for what is neither a vision judge nor None."""
-    if value is not None and not isinstance(value, (VisionJudge, Unsaved)):
+    usable = isinstance(value, (VisionJudge, Unsaved)) and not isinstance(value, type)
+    if value is not None and not usable:
         raise InputError(
             f"{name} must have a name and yes_margins(images, names), as HFVision and OpenAIVision "
             f"have them, not {value!r}."
         )
+
+
+def check_base(base: object) -> NegRefine:
+    """Return a NegRefine that S_VLM can stand in; InputError for one without S_MM or labels."""
+    if not isinstance(base, NegRefine):
+        raise InputError(f"VisionChecked is made from a fitted NegRefine, not from {base!r}.")
+    base._check_fitted()
+    if base.alpha == 0 or base.negatives_ is None or not base.negatives_.texts:
+        raise InputError(
+            "S_VLM stands beside S_MM, which this detector does not have: give one with an "
+            "alpha other than 0 and with negative labels."
+        )
+    return base
 
 
 def usable_judge(judge: VisionJudge | Unsaved | None, saved_identity: str | None) -> VisionJudge:

@@ -190,51 +190,55 @@ def _measured(
     elif setting.order == "mixed":
         together = [list(range(len(n_ood)))]
     return [
-        [_measure_one(setting, n_id, n_ood, chosen, seed, plan.fpr, run) for chosen in together]
+        [
+            _measure_one(_Draw(setting, n_id, n_ood, chosen, seed), plan.fpr, run)
+            for chosen in together
+        ]
         for seed in plan.seeds
     ]
 
 
-def _measure_one(
-    setting: StreamSetting,
-    n_id: int,
-    n_ood: Sequence[int],
-    chosen: Sequence[int],
-    seed: int,
-    fpr: float,
-    run: _Run,
-) -> _Measured:
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """What decides which images a stream has, and in which order."""
+
+    setting: StreamSetting
+    n_id: int
+    n_ood: Sequence[int]
+    chosen: Sequence[int]
+    seed: int
+
+    def stream(self, left_out: NDArray[np.int64] | None = None) -> Stream:
+        return make_stream(
+            self.setting, self.n_id, self.n_ood, self.chosen, self.seed, left_out=left_out
+        )
+
+
+def _measure_one(draw: _Draw, fpr: float, run: _Run) -> _Measured:
     found: dict[int, tuple[int, float, float]] = {}
-    stream = make_stream(setting, n_id, n_ood, chosen, seed)
-    if chosen:
-        (scores,) = run([stream], setting.batch_size)
+    stream = draw.stream()
+    if draw.chosen:
+        (scores,) = run([stream], draw.setting.batch_size)
         inside = scores[stream.sets == 0]
-        for number in chosen:
+        for number in draw.chosen:
             outside = scores[stream.sets == number + 1]
             if len(outside):
                 auroc, fpr95 = metrics_of_scores(inside, outside)[:2]
                 found[number] = (len(outside), float(auroc), float(fpr95))
     n_inside = int((stream.sets == 0).sum())
-    alarms = _false_alarms(setting, n_id, n_ood, chosen, seed, fpr, run)
+    alarms = _false_alarms(draw, fpr, run)
     return _Measured(found, n_inside, len(stream.sets) - n_inside, alarms)
 
 
-def _false_alarms(
-    setting: StreamSetting,
-    n_id: int,
-    n_ood: Sequence[int],
-    chosen: Sequence[int],
-    seed: int,
-    fpr: float,
-    run: _Run,
-) -> float | None:
+def _false_alarms(draw: _Draw, fpr: float, run: _Run) -> float | None:
     """Return the fraction of the later ID images below the threshold of the earlier ones."""
-    n = n_id // 2
+    n = draw.n_id // 2
     if n < images_needed(fpr):
         return None
-    drawn = np.random.default_rng([seed, 0]).permutation(n_id)[:n].astype(np.int64)
-    later = make_stream(setting, n_id, n_ood, chosen, seed, left_out=drawn)
-    calibration, scores = run([Stream(np.zeros_like(drawn), drawn), later], setting.batch_size)
+    earlier = np.random.default_rng([draw.seed, 0]).permutation(draw.n_id)[:n].astype(np.int64)
+    later = draw.stream(left_out=earlier)
+    streams = [Stream(np.zeros_like(earlier), earlier), later]
+    calibration, scores = run(streams, draw.setting.batch_size)
     threshold = conformal_threshold(np.sort(calibration), fpr)
     return float((scores[later.sets == 0] < threshold).mean())
 

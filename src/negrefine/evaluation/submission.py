@@ -94,21 +94,23 @@ def _checked(file: Path, content: Any) -> Submission:
     _CONTENT("the file", content)
     if content["format"] != _FORMAT:
         raise ValueError("it is of another version")
-    if content["provenance"] is None:
+    if content.get("provenance") is None:
         raise ValueError("it does not say what it was measured on")
     provenance = Provenance.of(content["provenance"])
-    rows = content["results"]
+    rows = content.get("results")
     if not isinstance(rows, list) or not 0 < len(rows) <= _MAX_ROWS:
         raise ValueError(f"its results are not a list of 1 to {_MAX_ROWS} rows")
     results = [from_row(Result, row) for row in rows]
-    _check_results(results, [each.name for each in provenance.sets[1:]])
+    sets = [each.name for each in provenance.sets]
+    _check_results(results, sets[1:])
     titles, settings = content["titles"], content["settings"]
     if not all(isinstance(text, str) for text in titles.values()):
         raise ValueError("a title is not a text")
     seeds = settings.get("seeds")
     if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
         raise ValueError("its seeds are not a list of whole numbers")
-    names = [content["title"], settings["encoder"]["name"], *titles.values()]
+    names = [content["title"], settings["encoder"]["name"], *titles.values(), *sets]
+    names.append(settings["encoder"]["fingerprint"])
     names += [name for row in results for name in (row.method, row.ood_set)]
     if any(len(name) > _MAX_NAME for name in names):
         raise ValueError(f"it has a name of more than {_MAX_NAME} characters")
@@ -142,8 +144,9 @@ def _is_fraction(each: Measured) -> bool:
     ends = (each.low, each.high)
     if (each.low is None) != (each.high is None):
         return False
-    known = [each.value, *(end for end in ends if end is not None)]
-    return all(0 <= number <= 1 for number in known) and list(known[1:]) == sorted(known[1:])
+    known = [end for end in ends if end is not None]
+    numbers = [each.value, *known, *([] if each.std is None else [each.std])]
+    return all(0 <= number <= 1 for number in numbers) and known == sorted(known)
 
 
 _CONTENT = Fields(

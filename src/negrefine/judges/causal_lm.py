@@ -78,18 +78,26 @@ def model_version(
     return path.resolve().name, digest.hexdigest()
 
 
+def checked_files(
+    kind: hub.ModelKind, name: str, revision: str | None
+) -> tuple[Path, dict[str, Any]]:
+    """Return (directory, config) of a model; InputError for files that cannot be one."""
+    directory = hub.find_directory(kind, name, revision)
+    hub.check_model(kind, directory, name)
+    config = read_object(directory / "config.json", name, InputError)
+    weights = weight_files(directory, config, name, InputError)
+    check_sizes(config, tensor_shapes(weights, name, InputError), name, InputError)
+    newer_tokenizers(directory, name, InputError)
+    return directory, config
+
+
 def load_causal_lm(
     name: str, revision: str | None, device: torch.device, dtype: str
 ) -> tuple[Any, Any]:
     """Return (model, tokenizer) of a directory or hub id; `dtype` is one of `pick_dtype`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    directory = hub.find_directory(_CAUSAL_LM, name, revision)
-    hub.check_model(_CAUSAL_LM, directory, name)
-    config = read_object(directory / "config.json", name, InputError)
-    weights = weight_files(directory, config, name, InputError)
-    check_sizes(config, tensor_shapes(weights, name, InputError), name, InputError)
-    newer_tokenizers(directory, name, InputError)
+    directory, _ = checked_files(_CAUSAL_LM, name, revision)
     advice = "give a directory with tokenizer.json, as save_pretrained writes it"
     with loading(f"The tokenizer of {name!r} cannot be loaded", advice, InputError):
         tokenizer = AutoTokenizer.from_pretrained(

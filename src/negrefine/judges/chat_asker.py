@@ -80,10 +80,14 @@ class ChatAsker:
             reply = await self._reply(query)
             if reply.refusal:
                 return Answer(None, self.mask(reply.refusal, 2 * SHOWN_CHARACTERS))
-            if answer := read_reply(reply.text, reply.alternatives, self.mask):
+            if answer := self._read(reply):
                 return answer
             text = reply.text
         return Answer(None, f"neither yes nor no, twice: {self.mask(text, SHOWN_CHARACTERS)!r}")
+
+    def _read(self, reply: Reply) -> Answer | None:
+        """Return the answer in a reply, None if it is neither yes nor no."""
+        return read_reply(reply.text, reply.alternatives, self.mask)
 
     async def _reply(self, query: Query) -> Reply:
         judge = self._judge

@@ -43,6 +43,20 @@ def read_reply(
 
 
 def _share_of_yes(alternatives: Iterable[tuple[str, float]]) -> float | None:
+    mass = _masses(alternatives)
+    if mass is None:
+        return None
+    total = sum(mass.values())
+    return mass["yes"] / total if total >= LEAST_MASS else None
+
+
+def yes_no_mass(alternatives: Iterable[tuple[str, float]]) -> float:
+    """Return P(yes) + P(no) of the spellings among the alternatives of a token, 0 if unknown."""
+    mass = _masses(alternatives)
+    return 0.0 if mass is None else sum(mass.values())
+
+
+def _masses(alternatives: Iterable[tuple[str, float]]) -> dict[str, float] | None:
     mass = {"yes": 0.0, "no": 0.0}
     for token, log_probability in alternatives:
         # NaN or a probability above 1: such a server's numbers are not used. Rounding may move
@@ -52,5 +66,4 @@ def _share_of_yes(alternatives: Iterable[tuple[str, float]]) -> float | None:
         word = token.strip(" \n\t\"'*_`.,:!▁Ġ").lower()
         if word in mass:
             mass[word] += math.exp(log_probability)
-    total = sum(mass.values())
-    return mass["yes"] / total if total >= LEAST_MASS else None
+    return mass

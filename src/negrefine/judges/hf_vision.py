@@ -25,6 +25,7 @@ from negrefine.judges.vision import (
     VisionPrompts,
     answer_of,
     margins_by,
+    undecided_by,
 )
 from negrefine.judges.vision_lm import VISION_LM, load_vision_lm
 from negrefine.pretrained.loading import pick_device
@@ -177,5 +178,5 @@ class _Asking(LanguageModelJudge):
 
     def _answer(self, margin: float, mass: float) -> Answer:
         if mass < self.settings.least_mass:
-            return Answer(None, f"about to write something else, P(yes) + P(no) = {mass:.2g}")
+            return Answer(None, undecided_by(mass))
         return answer_of(margin)

@@ -13,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negrefine.errors import InputError, JudgeError
-from negrefine.judges.base import AnswerBatch, Query, Usage
+from negrefine.judges.base import Answer, AnswerBatch, Query, Usage
+from negrefine.judges.chat_asker import ChatAsker
+from negrefine.judges.chat_reply import yes_no_mass
+from negrefine.judges.completion import Reply
 from negrefine.judges.language_model import LanguageModelJudge
 from negrefine.judges.openai import OpenAIJudge
 from negrefine.judges.prompts import judge_identity
@@ -23,9 +26,11 @@ from negrefine.judges.vision import (
     QuestionsFailedError,
     VisionPrompts,
     margins_by,
+    undecided_by,
 )
 
 if TYPE_CHECKING:
+    from openai import AsyncOpenAI
     from PIL.Image import Image
 
 
@@ -138,6 +143,17 @@ class _Wording:
         return [{"role": "user", "content": parts}]
 
 
+class _VisionAsker(ChatAsker):
+    """Leaves open what the model was less likely than not to answer with yes or no."""
+
+    def _read(self, reply: Reply) -> Answer | None:
+        answer = super()._read(reply)
+        mass = yes_no_mass(reply.alternatives)
+        if answer is not None and answer.confidence is None and mass:
+            return Answer(None, undecided_by(mass))
+        return answer
+
+
 class _Asking(OpenAIJudge):
     @property
     def identity(self) -> str:
@@ -145,6 +161,9 @@ class _Asking(OpenAIJudge):
         side = wording.longest_side
         facts = {**self._facts(), "longest_side": "as it is" if side is None else str(side)}
         return judge_identity(wording.prompts, judge="openai-vision", **facts)
+
+    def _asker(self, client: AsyncOpenAI) -> ChatAsker:
+        return _VisionAsker(self, client, self._server)
 
     def iter_answers(self, queries: Sequence[Query]) -> Iterator[AnswerBatch]:
         # A refused question is undecided, which whoever asked counts.

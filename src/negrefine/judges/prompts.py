@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from negrefine.errors import InputError
+from negrefine.files.reading import parse_json
 from negrefine.judges.base import Query
+from negrefine.judges.wording import has_fields
 
 _FIELDS = {
     "proper_noun": ("word",),
@@ -37,12 +39,7 @@ class JudgePrompts:
         """Raise InputError if a question lacks one of its fields or has an unknown one."""
         for name, fields in _FIELDS.items():
             template = getattr(self, name)
-            marks = {field: f"<{field}>" for field in fields}
-            try:
-                text = template.format(**marks)
-            except (KeyError, IndexError, ValueError):
-                text = ""
-            if not all(mark in text for mark in marks.values()):
+            if not has_fields(template, fields):
                 wanted = " and ".join(f"{{{field}}}" for field in fields)
                 raise InputError(
                     f"The judge prompt {name!r} is {template!r}: it must contain {wanted} and no "
@@ -77,3 +74,20 @@ def judge_identity(prompts: Any, **facts: str | None) -> str:
     digest = hashlib.sha256(json.dumps(asdict(prompts), sort_keys=True).encode()).hexdigest()
     known = {name: fact for name, fact in facts.items() if fact is not None}
     return json.dumps({**known, "prompts": digest[:16]}, sort_keys=True, ensure_ascii=False)
+
+
+def kind_of(identity: str) -> str:
+    """Return what the stored answers of a judge are about: "words", "images" or "proposals".
+
+    >>> kind_of('{"judge": "hf-vision", "model": "smolvlm"}'), kind_of("my judge")
+    ('images', 'words')
+    """
+    try:
+        facts = parse_json(identity)
+    except ValueError:
+        return "words"
+    if not isinstance(facts, dict):
+        return "words"
+    if facts.get("task") == "propose":
+        return "proposals"
+    return "images" if facts.get("judge") in {"hf-vision", "openai-vision"} else "words"

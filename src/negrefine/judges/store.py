@@ -19,6 +19,7 @@ from negrefine.files.cache_directory import cache_directory, expanded
 from negrefine.files.reading import parse_json
 from negrefine.files.sqlite import OtherFileError, SQLiteFile, checksum
 from negrefine.judges.base import Answer, Query
+from negrefine.judges.prompts import kind_of
 from negrefine.labels.text_files import read_text
 from negrefine.shown_text import json_text, restored, storable
 
@@ -68,7 +69,14 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class JudgeCounts:
-    """Numbers of stored answers of one judge."""
+    """Numbers of stored answers of one judge.
+
+    Attributes:
+        proper_noun: Whether a word is a proper noun.
+        subcategory: Whether it is a kind of a class.
+        image: Whether an image shows a thing.
+        proposal: Replies of a proposer, which count as yes.
+    """
 
     identity: str
     proper_noun: int
@@ -76,6 +84,8 @@ class JudgeCounts:
     yes: int
     no: int
     undecided: int
+    image: int = 0
+    proposal: int = 0
 
 
 class AnswerStore:
@@ -163,10 +173,22 @@ class AnswerStore:
             stored.setdefault(each.identity, []).append(each)
         counts = []
         for identity, answers in stored.items():
-            proper = sum(not each.query.class_names for each in answers)
             said = [each.answer.yes for each in answers]
-            numbers = (proper, len(answers) - proper, *map(said.count, (True, False, None)))
-            counts.append(JudgeCounts(identity, *numbers))
+            yes, no, undecided = map(said.count, (True, False, None))
+            n, kind = len(answers), kind_of(identity)
+            proper = sum(not each.query.class_names for each in answers) if kind == "words" else 0
+            counts.append(
+                JudgeCounts(
+                    identity,
+                    proper_noun=proper,
+                    subcategory=n - proper if kind == "words" else 0,
+                    yes=yes,
+                    no=no,
+                    undecided=undecided,
+                    image=n if kind == "images" else 0,
+                    proposal=n if kind == "proposals" else 0,
+                )
+            )
         return counts
 
     def _find(self, identity: str, query: Query) -> list[Answer | None]:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from negrefine.errors import InputError, JudgeError
 from negrefine.judges.base import Answer, Query
+from negrefine.judges.wording import has_fields
+from negrefine.real_arrays import as_real
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,11 +73,7 @@ class VisionPrompts:
 
     def __post_init__(self) -> None:
         """Raise InputError if the question has no field {name}, or another one."""
-        try:
-            whole = "<name>" in self.question.format(name="<name>")
-        except (AttributeError, KeyError, IndexError, ValueError):
-            whole = False
-        if not whole:
+        if not has_fields(self.question, ["name"]):
             raise InputError(
                 f"The question about an image is {self.question!r}: it must be a text with "
                 "{name} and no other field."
@@ -105,6 +103,11 @@ def answer_of(margin: float) -> Answer:
     """Return the answer to store for log P(yes) - log P(no)."""
     confidence = 1 / (1 + math.exp(-abs(margin)))
     return Answer(margin > 0, f"log P(yes) - log P(no) = {margin:.2f}", confidence)
+
+
+def undecided_by(mass: float) -> str:
+    """Return the reason of an answer that is left open for P(yes) + P(no) of its first token."""
+    return f"about to write something else, P(yes) + P(no) = {mass:.2g}"
 
 
 def margin_of(answer: Answer) -> float:
@@ -169,15 +172,18 @@ def check_questions(images: Sequence[Any], names: Sequence[Sequence[str]]) -> No
 def checked_margins(
     judge: VisionJudge, margins: Any, shape: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Return what a judge gave as float64; InputError for another shape or no numbers."""
+    """Return what a judge gave as float64; InputError for another shape or no numbers.
+
+    True and False are no margins: they would be 1 and 0, which both lean to yes.
+    """
+    wanted = (
+        f"The vision judge {judge.name!r} must return log P(yes) - log P(no) as numbers of "
+        f"shape {shape}, NaN where it is undecided"
+    )
     try:
-        array = np.asarray(margins, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
+        array = as_real(margins, "what it returned").astype(np.float64)
+    except InputError as error:
+        raise InputError(f"{wanted}; {error}") from error
     if array.shape != shape:
-        raise InputError(
-            f"The vision judge {judge.name!r} must return log P(yes) - log P(no) as numbers of "
-            f"shape {shape}, NaN where it is undecided; it returned {type(margins).__name__} of "
-            f"shape {np.shape(margins) if array.size else 'unknown'}."
-        )
+        raise InputError(f"{wanted}; it returned {type(margins).__name__} of shape {array.shape}.")
     return array

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from negrefine.errors import InputError
+from negrefine.judges.causal_lm import checked_files
 from negrefine.judges.vision_grid import MODEL_TYPES, load_grid_processor
 from negrefine.pretrained import hub
-from negrefine.pretrained.files import newer_tokenizers, read_object, weight_files
 from negrefine.pretrained.loading import load_weights, loading
-from negrefine.pretrained.sizes import check_sizes, tensor_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -34,12 +33,7 @@ def load_vision_lm(
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    directory = hub.find_directory(VISION_LM, name, revision)
-    hub.check_model(VISION_LM, directory, name)
-    config = read_object(directory / "config.json", name, InputError)
-    weights = weight_files(directory, config, name, InputError)
-    check_sizes(config, tensor_shapes(weights, name, InputError), name, InputError)
-    newer_tokenizers(directory, name, InputError)
+    directory, config = checked_files(VISION_LM, name, revision)
     advice = (
         "give a model whose images Pillow can prepare, such as LLaVA or SmolVLM, or serve it and "
         "use OpenAIVision (--vision openai:MODEL)"

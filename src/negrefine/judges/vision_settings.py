@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from negrefine.constraints import FINITE, Fields, Text
+from negrefine.constraints import FINITE, Constraint, Fields, Text, Whole
 from negrefine.errors import InputError
 from negrefine.judges.causal_lm import pick_dtype
 from negrefine.judges.hf_vision import HFVision
 from negrefine.judges.openai_vision import OpenAIVision
 from negrefine.judges.vision import VisionJudge, VisionPrompts, vision_identity
-from negrefine.pretrained.loading import pick_device
+from negrefine.pretrained.loading import check_dtype, pick_device
 
 # What determines the answers. A server's address and the name of a key's variable are left out: a
 # detector of somebody else must not choose where images and keys are sent.
-_HF = ("model", "dtype", "revision", "least_mass")
-_OPENAI = ("model", "longest_side", "max_tokens", "revision", "extra_body")
+_HF: Mapping[str, Constraint] = {
+    "model": Text(),
+    "dtype": check_dtype,
+    "revision": Text(optional=True),
+    "least_mass": FINITE,
+}
+_OPENAI: Mapping[str, Constraint] = {
+    "model": Text(),
+    "longest_side": Whole(1, optional=True),
+    "max_tokens": Whole(1, optional=True),
+    "revision": Text(optional=True),
+    # Which the judge itself checks.
+    "extra_body": lambda _name, _value: None,
+}
 
 
 def settings_of(judge: VisionJudge) -> dict[str, Any]:
@@ -40,19 +52,17 @@ def judge_from(saved: Mapping[str, Any]) -> VisionJudge | None:
     that are not of a judge.
     """
     Fields({"name": Text(), "identity": Text(), "kind": Text()})("vision", saved)
-    kinds: dict[str, tuple[Any, tuple[str, ...]]] = {
+    kinds: dict[str, tuple[Any, Mapping[str, Constraint]]] = {
         "hf": (HFVision, _HF),
         "openai": (OpenAIVision, _OPENAI),
     }
     if saved["kind"] not in kinds:
         return None
-    cls, names = kinds[saved["kind"]]
+    cls, constraints = kinds[saved["kind"]]
     settings = saved.get("settings")
-    if not isinstance(settings, Mapping) or set(settings) != {*names, "question"}:
-        raise InputError(f"vision.settings must have {', '.join(names)} and question.")
-    Text()("vision.settings.model", settings["model"])
-    if "least_mass" in settings:
-        FINITE("vision.settings.least_mass", settings["least_mass"])
-    given = {name: settings[name] for name in names}
+    if not isinstance(settings, Mapping) or set(settings) != {*constraints, "question"}:
+        raise InputError(f"vision.settings must have {', '.join(constraints)} and question.")
+    Fields(constraints)("vision.settings", settings)
+    given = {name: settings[name] for name in constraints}
     judge: VisionJudge = cls(**given, prompts=VisionPrompts(settings["question"]))
     return judge

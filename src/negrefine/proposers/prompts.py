@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from negrefine.errors import InputError
 from negrefine.judges.base import Query
+from negrefine.judges.wording import has_fields
 
 _FIELDS = {
     "similar": ("n", "class_name"),
@@ -47,12 +48,7 @@ class ProposalPrompts:
         """Raise InputError if a request lacks one of its fields or has an unknown one."""
         for name, fields in _FIELDS.items():
             template = getattr(self, name)
-            marks = {field: f"<{field}>" for field in fields}
-            try:
-                text = template.format(**marks)
-            except (KeyError, IndexError, ValueError):
-                text = ""
-            if not all(mark in text for mark in marks.values()):
+            if not has_fields(template, fields):
                 wanted = " and ".join(f"{{{field}}}" for field in fields)
                 raise InputError(
                     f"The prompt {name!r} of a proposer is {template!r}: it must contain {wanted} "

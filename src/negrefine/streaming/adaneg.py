@@ -72,27 +72,14 @@ class AdaNeg(StreamDetector):
         negative_features: ArrayLike,
         *,
         logit_scale: float,
-        n_groups: int = 5,
-        group_seed: int = 0,
-        memory: int = 10,
-        weight: float = 0.1,
-        threshold: float = 0.5,
-        gap: float = 0.5,
-        prototypes: str = "task",
-        beta: float = 5,
+        **parameters: Any,
     ) -> Self:
-        """Return the stream on features of classes (C, d) and negative labels (M, d)."""
-        return cls(
-            detector_of_features(class_features, negative_features, logit_scale),
-            n_groups=n_groups,
-            group_seed=group_seed,
-            memory=memory,
-            weight=weight,
-            threshold=threshold,
-            gap=gap,
-            prototypes=prototypes,
-            beta=beta,
-        )
+        """Return the stream on features of classes (C, d) and negative labels (M, d).
+
+        `parameters` are those of the class.
+        """
+        base = detector_of_features(class_features, negative_features, logit_scale)
+        return cls(base, **parameters)
 
     def _prepare(self) -> None:
         refuse_proposed(self.base.negatives_, "AdaNeg")

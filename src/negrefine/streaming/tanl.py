@@ -131,26 +131,16 @@ class TANL(StreamDetector):
         *,
         logit_scale: float,
         noise_features: ArrayLike,
-        n_labels: int = 1000,
-        queue: int = 300,
-        gap: float = 0.2,
-        alpha: float = 0.95,
-        stride: int = 1,
-        class_order: Sequence[int] | None = None,
-        noise_order: Sequence[int] | None = None,
+        **parameters: Any,
     ) -> Self:
-        """Return the stream on features of classes (C, d), candidates (N, d) and noise (m, d)."""
-        return cls(
-            detector_of_features(class_features, candidate_features, logit_scale),
-            noise_features=noise_features,
-            n_labels=n_labels,
-            queue=queue,
-            gap=gap,
-            alpha=alpha,
-            stride=stride,
-            class_order=class_order,
-            noise_order=noise_order,
-        )
+        """Return the stream on features of classes (C, d), candidates (N, d) and noise (m, d).
+
+        `parameters` are those of the class.
+        """
+        base = detector_of_features(class_features, candidate_features, logit_scale)
+        # As numbers, which the states that were saved of such streams have.
+        preset = PRESETS.get(parameters.get("preset", "paper"), {})
+        return cls(base, noise_features=noise_features, **{**preset, **parameters})
 
     def _prepare(self) -> None:
         refuse_proposed(self.base.negatives_, "TANL")
