@@ -25,7 +25,7 @@ from negrefine.detectors.described import Described
 from negrefine.detectors.registry import FROZEN, saved_methods
 from negrefine.encoders.names import EMBEDDED
 from negrefine.encoders.recommended import recommended
-from negrefine.proposers.wordnet import WordNetProposer
+from negrefine.proposers.base import WORDNET_PROPOSER
 from negrefine.shown_text import json_text, visible
 from negrefine.text_tables import markdown_table, markdown_text
 
@@ -214,7 +214,7 @@ def _licences(found: Described, licence: str | None) -> list[str]:
         )
     if found.lexicon and not found.lexicon.startswith("wordnet-3.1"):
         sources.append("words of a lexicon of its maker's own")
-    others = [each for each in found.proposers if each != WordNetProposer.name]
+    others = [each for each in found.proposers if each != WORDNET_PROPOSER]
     if others:
         sources.append(f"names that {markdown_text(_cut(named(others)))} proposed")
     if sources:

@@ -14,7 +14,7 @@ from negrefine.detectors.proposed import PROPOSED, Proposed, read_proposals, rea
 from negrefine.detectors.registry import saved_methods
 from negrefine.detectors.saved_form import FACTS
 from negrefine.labels.negatives import NegativeLabel
-from negrefine.proposers.wordnet import WordNetProposer
+from negrefine.proposers.base import WORDNET_PROPOSER
 
 
 @dataclass(frozen=True)
@@ -112,4 +112,4 @@ class Described:
     @property
     def has_wordnet_words(self) -> bool:
         """Whether its labels are words of WordNet."""
-        return self.lexicon.startswith("wordnet-3.1") or WordNetProposer.name in self.proposers
+        return self.lexicon.startswith("wordnet-3.1") or WORDNET_PROPOSER in self.proposers

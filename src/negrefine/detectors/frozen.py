@@ -208,9 +208,9 @@ class FrozenOODD(Frozen, Selected):
         return self
 
     @property
-    def tuning_(self) -> Tuning | None:
+    def tunings_(self) -> list[Tuning]:
         """What `negrefine tune` has chosen about the base."""
-        return self.base_.tuning_ if isinstance(self.base_, Selected) else None
+        return self.base_.tunings_ if isinstance(self.base_, Selected) else []
 
     def _records(self) -> dict[str, Any]:
         return self.base_._records()

@@ -10,6 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 from negrefine.errors import InputError
 from negrefine.shown_text import visible
 
+WORDNET_PROPOSER = "wordnet"
+"""The name of `WordNetProposer`, whose module imports the lexicon."""
+
 # The longest names of WordNet and of ImageNet's classes have half as many.
 LONGEST_NAME = 100
 _LISTED = 3

@@ -11,6 +11,7 @@ from negrefine.judges.word_finder import DEPICTABLE, WordFinder
 from negrefine.judges.wordnet import RANKS
 from negrefine.labels.lexicon import word_frequencies
 from negrefine.labels.wordnet import WordNet
+from negrefine.proposers.base import WORDNET_PROPOSER
 from negrefine.proposers.overlap import OverlapRules
 from negrefine.proposers.senses import ChosenSense, choose_senses
 
@@ -41,7 +42,7 @@ class WordNetProposer:
         ['fox', 'feeder', 'wolf']
     """
 
-    name = "wordnet"
+    name = WORDNET_PROPOSER
     why_nothing = "they have no sense in WordNet, or nothing beside them"
 
     def __init__(self, steps: int = 3, *, overlap: bool = True) -> None:
