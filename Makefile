@@ -39,7 +39,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/negrefine demo --out demo-results
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/sphinx-build -q -E -W --keep-going -j 2 -c tools/site -d build/doctrees . site
