@@ -57,7 +57,7 @@ def test_a_run_killed_within_a_tar_gives_the_same_bytes(
     assert done.code == 0, done.err
     assert f"Wrote {60 + N_MANY + 1} rows" in done.err
     text = out.read_text("utf-8")
-    assert ",7," in text.splitlines()[1]
+    assert ",7.0," in text.splitlines()[1]
     expected = whole.read_text("utf-8").splitlines()
     assert str(score)[:12] in expected[1]
     assert text.splitlines()[2:] == expected[2:]

@@ -17,7 +17,7 @@ from negrefine.pretrained.loading import check_dtype, pick_device
 # detector of somebody else must not choose where images and keys are sent.
 _HF: Mapping[str, Constraint] = {
     "model": Text(),
-    "dtype": check_dtype,
+    "dtype": lambda _name, value: check_dtype(value),
     "revision": Text(optional=True),
     "least_mass": FINITE,
 }
