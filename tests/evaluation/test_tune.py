@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from negrefine import Detector, NegRefine, load_detector, metrics
+from negrefine import OODD, Detector, NegRefine, load_detector, metrics
 from negrefine.detectors.tuning import Tuning
 from negrefine.encoders import find_images
 from negrefine.errors import BundleError, InputError
@@ -173,6 +173,15 @@ def test_grids_that_cannot_be_tuned(
         tune(refine, *features[:2], n_bootstrap=2.5)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="There are no validation images"):
         tune(refine, features[0], features[1][:0], n_bootstrap=5)
+
+
+def test_parameters_that_mean_something_else_cannot_be_tuned(
+    refine: NegRefine, features: list[Any]
+) -> None:
+    stream = OODD(refine)
+    stream.update_and_score(features[1])
+    with pytest.raises(InputError, match="Nothing named 'k' can be tuned here, only nothing"):
+        tune(stream.freeze(), *features[:2], {"k": [1, 5]})
 
 
 def test_numbers_of_numpy_are_recorded_as_numbers(

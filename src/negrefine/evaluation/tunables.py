@@ -53,7 +53,9 @@ def tunables_of(detector: Detector | type[Detector]) -> dict[str, Tunable]:
     if issubclass(cls, VisionChecked):
         return {each.name: each for each in VISION_TUNABLES}
     declared = declared_parameters(cls)
-    return {each.name: each for each in TUNABLES if each.name in declared}
+    # A parameter of the same name may mean something else, as the k of OODD.
+    known = {*cls.parts, FACTOR}
+    return {e.name: e for e in TUNABLES if e.name in declared and known.issuperset(e.parts)}
 
 
 def complete_grid(
