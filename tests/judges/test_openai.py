@@ -14,6 +14,7 @@ import pytest
 
 from judges.chat_server import (
     QUERIES,
+    SOON,
     Faults,
     Server,
     decisions,
@@ -49,7 +50,7 @@ def test_asks_each_question_once_and_keeps_to_the_concurrency(server: Server) ->
 @pytest.mark.parametrize("seed", [0, 1])
 def test_faults_change_no_decision(server: Server, seed: int) -> None:
     faults = server.behave = Faults(seed)
-    judge = judge_at(server.url, timeout=1.5, max_retries=12)
+    judge = judge_at(server.url, timeout=SOON, max_retries=12)
     assert decisions(answer_all(judge, QUERIES)) == expected()
     assert set(faults.done) == {"error", "timeout", "garbage", "busy", "reset", "empty"}
     assert max(server.asked.values()) <= 13

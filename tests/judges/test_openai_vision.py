@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from judges.chat_server import Faults, Server, message
+from judges.chat_server import SOON, Faults, Server, message
 from judges.tiny_vision import save_vision_model
 from judges.vision_images import NAMES, pictures
 from negrefine import OpenAIVision, VisionJudge
@@ -94,7 +94,7 @@ def test_each_question_is_one_request_with_the_picture_as_it_is(server: Server) 
 def test_faults_change_no_answer(server: Server) -> None:
     server.reply = with_logprobs
     faults = server.behave = Faults(1)
-    judge = judge_at(server.url, timeout=1.5, max_retries=12)
+    judge = judge_at(server.url, timeout=SOON, max_retries=12)
     found = judge.yes_margins(pictures(12), [NAMES] * 12)
     np.testing.assert_allclose(found, expected_at(server, 12), atol=1e-9)
     assert {"error", "timeout", "garbage", "reset"} <= set(faults.done)

@@ -18,7 +18,7 @@ import torch
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from conftest import write_tokenizer
-from judges.chat_server import Faults, Server, message
+from judges.chat_server import SOON, Faults, Server, message
 from negrefine import AnswerStore, HFProposer, OpenAIProposer, Proposer
 from negrefine.errors import InputError, JudgeError
 from negrefine.judges.base import Query
@@ -75,7 +75,7 @@ def test_a_server_is_asked_once_for_each_class(server: Server) -> None:
 
 def test_faults_change_no_proposal(server: Server) -> None:
     faults = server.behave = Faults(0)
-    proposer = proposer_at(server.url, timeout=1.5, max_retries=12)
+    proposer = proposer_at(server.url, timeout=SOON, max_retries=12)
     assert proposer.propose_similar(NAMES, 3) == expected()
     assert len(faults.done) >= 4
 
