@@ -58,6 +58,9 @@ def test_the_notebook_shows_what_is_stored_in_it(
     done = runner.run(notebook, tmp_path / "here")
     stored = list(shown(json.loads(notebook.read_text(encoding="utf-8"))))
     assert len(stored) > 50
+    # No path of the machine on which it was stored.
+    assert "PosixPath" not in notebook.read_text(encoding="utf-8")
+    assert "src/negrefine" not in notebook.read_text(encoding="utf-8")
     assert_printed(stored, shown(done))
     assert {"detector", "results"} == {path.name for path in (tmp_path / "here").iterdir()}
 

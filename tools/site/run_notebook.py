@@ -24,6 +24,10 @@ def run(notebook: Path, folder: Path) -> nbformat.NotebookNode:
     NotebookClient(content, timeout=120, kernel_name="python3", resources=resources).execute()
     for cell in content.cells:
         cell.metadata = {}
+        for output in cell.get("outputs", []):
+            # Beside a table in HTML, the same in Python's words has the paths of this machine.
+            if "text/html" in output.get("data", {}):
+                output.data.pop("text/plain", None)
     return content
 
 
