@@ -7,10 +7,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from negrefine.errors import InputError
 from negrefine.files.reading import parse_json
 from negrefine.judges.base import Query
-from negrefine.judges.wording import has_fields
+from negrefine.judges.wording import check_templates
 
 _FIELDS = {
     "proper_noun": ("word",),
@@ -37,14 +36,7 @@ class JudgePrompts:
 
     def __post_init__(self) -> None:
         """Raise InputError if a question lacks one of its fields or has an unknown one."""
-        for name, fields in _FIELDS.items():
-            template = getattr(self, name)
-            if not has_fields(template, fields):
-                wanted = " and ".join(f"{{{field}}}" for field in fields)
-                raise InputError(
-                    f"The judge prompt {name!r} is {template!r}: it must contain {wanted} and no "
-                    "other field."
-                )
+        check_templates(self, _FIELDS, "The judge prompt {!r}")
 
     def question(self, query: Query) -> str:
         """Return the question that a query stands for as text."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from string import Formatter
 from typing import Any
+
+from negrefine.errors import InputError
 
 
 def has_fields(template: Any, names: Iterable[str]) -> bool:
@@ -22,3 +24,18 @@ def has_fields(template: Any, names: Iterable[str]) -> bool:
         return False
     plain = all(not spec and conversion in {None, "r", "s", "a"} for _, spec, conversion in parts)
     return plain and {field for field, _, _ in parts} == set(names)
+
+
+def check_templates(prompts: object, fields: Mapping[str, Iterable[str]], called: str) -> None:
+    """Raise InputError unless each named attribute is a template with exactly its fields.
+
+    `called` says in the message what an attribute is, with its name in place of "{!r}".
+    """
+    for name, own in fields.items():
+        template = getattr(prompts, name)
+        if not has_fields(template, own):
+            wanted = " and ".join(f"{{{field}}}" for field in own)
+            raise InputError(
+                f"{called.format(name)} is {template!r}: it must contain {wanted} and no other "
+                "field."
+            )

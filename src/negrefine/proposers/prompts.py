@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from negrefine.errors import InputError
 from negrefine.judges.base import Query
-from negrefine.judges.wording import has_fields
+from negrefine.judges.wording import check_templates
 
 _FIELDS = {
     "similar": ("n", "class_name"),
@@ -46,14 +45,7 @@ class ProposalPrompts:
 
     def __post_init__(self) -> None:
         """Raise InputError if a request lacks one of its fields or has an unknown one."""
-        for name, fields in _FIELDS.items():
-            template = getattr(self, name)
-            if not has_fields(template, fields):
-                wanted = " and ".join(f"{{{field}}}" for field in fields)
-                raise InputError(
-                    f"The prompt {name!r} of a proposer is {template!r}: it must contain {wanted} "
-                    "and no other field."
-                )
+        check_templates(self, _FIELDS, "The prompt {!r} of a proposer")
 
     def question(self, query: Query) -> str:
         """Return the last message of the user in a request."""
